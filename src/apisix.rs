@@ -1,0 +1,6 @@
+//! APISIX's side: documents as its data planes read them from etcd, their ids, seals and checks. Pure.
+//!
+//! APISIX's field names stop here.
+
+pub mod stored;
+pub mod version;

@@ -1,0 +1,8 @@
+//! The words everything else is written in: names, facts, places and verdicts.
+//!
+//! Plain values only: nothing here reads a clock, talks to a server or knows Kubernetes' or APISIX's wire types.
+
+pub mod facts;
+pub mod names;
+pub mod places;
+pub mod verdicts;

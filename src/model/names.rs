@@ -1,0 +1,156 @@
+//! How Kubernetes objects are named and ordered.
+
+use std::{fmt, sync::Arc};
+
+/// The kinds of object this controller reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `gateway.networking.k8s.io` GatewayClass.
+    GatewayClass,
+    /// `gateway.networking.k8s.io` Gateway.
+    Gateway,
+    /// `gateway.networking.k8s.io` TCPRoute.
+    TcpRoute,
+    /// `gateway.networking.k8s.io` ReferenceGrant.
+    ReferenceGrant,
+    /// Core Namespace; only its labels matter.
+    Namespace,
+    /// Core Service.
+    Service,
+    /// `discovery.k8s.io` EndpointSlice.
+    EndpointSlice,
+}
+
+/// The API group of Gateway API.
+pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+
+impl Kind {
+    /// Every kind, in the order in which they depend on each other.
+    pub const ALL: [Self; 7] = [
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::TcpRoute,
+        Self::ReferenceGrant,
+        Self::Namespace,
+        Self::Service,
+        Self::EndpointSlice,
+    ];
+
+    /// The API group, empty for the core group.
+    #[must_use]
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::ReferenceGrant => GATEWAY_GROUP,
+            Self::Namespace | Self::Service => "",
+            Self::EndpointSlice => "discovery.k8s.io",
+        }
+    }
+
+    /// The kind as manifests spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::TcpRoute => "TCPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::Namespace => "Namespace",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+        }
+    }
+
+    /// The resource name in API paths and CRD names.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::GatewayClass => "gatewayclasses",
+            Self::Gateway => "gateways",
+            Self::TcpRoute => "tcproutes",
+            Self::ReferenceGrant => "referencegrants",
+            Self::Namespace => "namespaces",
+            Self::Service => "services",
+            Self::EndpointSlice => "endpointslices",
+        }
+    }
+
+    /// Whether objects of this kind live in a namespace.
+    #[must_use]
+    pub fn namespaced(self) -> bool {
+        match self {
+            Self::GatewayClass | Self::Namespace => false,
+            Self::Gateway | Self::TcpRoute | Self::ReferenceGrant | Self::Service | Self::EndpointSlice => true,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A namespace and a name; the namespace is empty for cluster-scoped objects.
+///
+/// Orders by namespace, then name: the tie-break of Gateway API.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// The namespace, or empty.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl ObjectName {
+    /// A name in a namespace.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The name of a cluster-scoped object.
+    #[must_use]
+    pub fn cluster(name: &str) -> Self {
+        Self::new("", name)
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+    }
+}
+
+/// One object of a kind this controller reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: ObjectName,
+}
+
+impl ObjectRef {
+    /// A reference to `name` of `kind`.
+    #[must_use]
+    pub fn new(kind: Kind, name: ObjectName) -> Self {
+        Self { kind, name }
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// When an object was created, in whole seconds since the Unix epoch, as Gateway API's tie-breaks use it.
+///
+/// An object that states no time (a manifest in a folder) counts as younger than every object that does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Created(pub i64);
+
+impl Created {
+    /// Of an object that does not say.
+    pub const UNKNOWN: Self = Self(i64::MAX);
+}

@@ -1,0 +1,266 @@
+//! Verdicts: what translation says of an object. [`crate::status::conditions`] turns them into Kubernetes conditions.
+//!
+//! Closed enums that carry what a message needs; no reason strings and no sentences.
+
+use super::{
+    facts::{ParentRef, RouteKind},
+    names::{Kind, ObjectName},
+    places::{Port, WorkId},
+};
+use std::sync::Arc;
+
+/// What translation says of one object of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Of a GatewayClass with our controller name.
+    GatewayClass(ClassVerdict),
+    /// Of a Gateway of such a class.
+    Gateway(GatewayVerdict),
+    /// Of a route, whoever its parents are: an empty list of parents says that no status entry of ours belongs there.
+    Route(RouteVerdict),
+}
+
+/// Of a GatewayClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassVerdict {
+    /// The generation this was computed from.
+    pub generation: i64,
+    /// `spec.parametersRef` that cannot be honoured, as `group/kind name`.
+    pub unusable_parameters: Option<Arc<str>>,
+    /// Which versions of Gateway API the source serves.
+    pub served: Served,
+}
+
+/// What the source of objects serves; goes into the GatewayClass's conditions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Where objects come from.
+    pub source: Source,
+    /// The version TCPRoute is read at; `None` while it is not served.
+    pub tcp_route: Option<Arc<str>>,
+    /// The version ReferenceGrant is read at; `None` while it is not served.
+    pub reference_grant: Option<Arc<str>>,
+    /// `gateway.networking.k8s.io/bundle-version` of the installed CRDs, sorted and without repeats. `None` when it could
+    /// not be read; an entry is empty for a CRD without the annotation.
+    pub bundles: Option<Vec<Arc<str>>>,
+}
+
+/// Where objects come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// Manifests in a folder.
+    #[default]
+    Folder,
+    /// A Kubernetes API server.
+    Cluster,
+}
+
+/// Of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayVerdict {
+    /// The generation this was computed from.
+    pub generation: i64,
+    /// Why the Gateway as a whole is not accepted, if so.
+    pub refusal: Option<GatewayRefusal>,
+    /// A requested address that is of a supported type but cannot be had.
+    pub address: Option<AddressProblem>,
+    /// One for each listener, in the order of the spec.
+    pub listeners: Vec<ListenerVerdict>,
+}
+
+/// Why a Gateway is not accepted, before its listeners are looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GatewayRefusal {
+    /// `infrastructure.parametersRef` (as `group/kind name`): none is supported.
+    Parameters(Arc<str>),
+    /// An address of this type cannot be asked for.
+    AddressType(Arc<str>),
+}
+
+/// Why a Gateway is not programmed although accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressProblem {
+    /// This address was asked for by value.
+    NotUsable(Arc<str>),
+    /// An address was asked for without saying which.
+    NotAssigned,
+}
+
+/// Of one listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerVerdict {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Why it is not accepted, if so.
+    pub refusal: Option<ListenerRefusal>,
+    /// `supportedKinds`.
+    pub supported_kinds: Vec<RouteKind>,
+    /// Kinds listed in `allowedRoutes.kinds` that the protocol cannot carry.
+    pub invalid_kinds: Vec<RouteKind>,
+    /// Routes attached to it and accepted.
+    pub attached_routes: u32,
+}
+
+/// Why a listener is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerRefusal {
+    /// This protocol is not served.
+    UnsupportedProtocol(Arc<str>),
+    /// The port is outside 1..=65535.
+    PortOutOfRange(i64),
+    /// Another listener of the same Gateway wants the port with a protocol or name that cannot be told apart from this one.
+    ProtocolConflict,
+    /// Another listener of the same Gateway has the same port, protocol and hostname.
+    HostnameConflict,
+    /// An older Gateway of the data plane holds the port. Which one is nobody else's business.
+    PortTaken(Port),
+}
+
+/// Of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteVerdict {
+    /// The generation this was computed from.
+    pub generation: i64,
+    /// One for each parentRef that resolves to a Gateway of ours, in the order of the spec.
+    pub parents: Vec<ParentVerdict>,
+    /// parentRefs whose Gateway is frozen (its class is absent or unusable): entries of ours there are left as they are.
+    pub frozen_parents: Vec<ParentRef>,
+    /// What became of the backends.
+    pub backends: BackendsVerdict,
+    /// Rules after the first, which are not served.
+    pub rules_not_served: usize,
+}
+
+/// Of a route at one of its parents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParentVerdict {
+    /// The parentRef as the spec has it.
+    pub parent: ParentRef,
+    /// The slots it asked for, one for each listener that takes the route, or why none does.
+    pub attachment: Result<Vec<ClaimVerdict>, AttachmentRefusal>,
+}
+
+/// Why a route does not attach to a parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachmentRefusal {
+    /// No listener has this sectionName and port.
+    NoMatchingParent,
+    /// The listeners there are admit neither the kind nor the namespace.
+    NotAllowedByListeners,
+}
+
+/// What became of one claim of a route on a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimVerdict {
+    /// The listener the claim came through.
+    pub listener: Arc<str>,
+    /// What became of it.
+    pub outcome: ClaimOutcome,
+}
+
+/// What became of one claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimOutcome {
+    /// The route holds the slot: it is programmed once etcd has these documents.
+    Holds {
+        /// The stream_route.
+        slot: WorkId,
+        /// The upstream it names.
+        pool: WorkId,
+    },
+    /// An older route holds the slot.
+    Superseded {
+        /// The kind of the winner.
+        kind: Kind,
+        /// The name of the winner.
+        winner: ObjectName,
+    },
+    /// The listener itself is not accepted.
+    ListenerNotAccepted,
+}
+
+/// What became of a route's backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackendsVerdict {
+    /// References that do not resolve, in the order of the spec.
+    pub problems: Vec<BackendProblem>,
+    /// Share of connections that is refused on purpose (invalid or empty backends), if any.
+    pub refused: Option<RefusedShare>,
+    /// Whether weights had to be rounded by more than one percentage point of any backend's share.
+    pub rounded: bool,
+}
+
+/// Share of connections that is refused on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedShare {
+    /// `refused` of `total`, in the units of `backendRefs` weights.
+    Part {
+        /// The summed weight of bad backends.
+        refused: u64,
+        /// The summed weight of all backends.
+        total: u64,
+    },
+    /// Everything: no backend has an endpoint and a weight.
+    All,
+}
+
+/// One backend reference that does not resolve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendProblem {
+    /// Its place in `backendRefs`.
+    pub index: usize,
+    /// What is wrong.
+    pub fault: BackendFault,
+}
+
+/// What is wrong with a backend reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendFault {
+    /// Not a core Service.
+    UnknownKind {
+        /// `group`.
+        group: Arc<str>,
+        /// `kind`.
+        kind: Arc<str>,
+    },
+    /// In another namespace that grants nothing; whether it exists is not said.
+    NotPermitted(ObjectName),
+    /// No such Service.
+    NotFound(ObjectName),
+    /// `port` is absent.
+    PortMissing(ObjectName),
+    /// The Service has no such port.
+    PortNotFound {
+        /// The Service.
+        service: ObjectName,
+        /// The port asked for.
+        port: i64,
+    },
+    /// The Service has the port, but for another transport protocol.
+    OtherTransport {
+        /// The Service.
+        service: ObjectName,
+        /// The port asked for.
+        port: i64,
+    },
+    /// The Service is of type ExternalName.
+    ExternalName(ObjectName),
+}
+
+/// How a wanted document stands in etcd; what a route's `apisix-etcd.io/Programmed` is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// etcd holds it as we wrote it. A pool that is about to be rewritten counts too: its older state serves meanwhile.
+    Programmed,
+    /// It is not in etcd yet.
+    Pending,
+    /// It would be refused by a data plane of the configured version, with the reason; it is not written.
+    Refused(Arc<str>),
+    /// Another controller instance's document holds the key.
+    Occupied {
+        /// The instance named in that document's seal.
+        instance: Arc<str>,
+    },
+    /// Somebody else keeps rewriting the key; we go on trying.
+    Contended,
+}

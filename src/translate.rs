@@ -1,0 +1,3 @@
+//! Translation: facts in, wanted documents and verdicts out. Pure and incremental; never fails.
+
+pub mod desired;
