@@ -1,1 +1,3 @@
-//! See ARCHITECTURE.md.
+//! Status out: verdicts become Kubernetes conditions, written back where they differ.
+
+pub mod print;
