@@ -2,5 +2,9 @@
 //!
 //! APISIX's field names stop here.
 
+pub mod check;
+pub mod documents;
+pub mod ids;
+pub mod seal;
 pub mod stored;
 pub mod version;
