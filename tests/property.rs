@@ -1,5 +1,6 @@
 //! Random clusters and random histories: after every step the incremental translation equals a full rebuild, byte for byte,
 //! documents and verdicts; what differs was announced; and the order of events does not matter.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 use apisix_etcd_controller::{
     model::{
