@@ -137,5 +137,6 @@ fn kubeconfig_text(port: u16, certificates: &Path, token: &str) -> anyhow::Resul
 
 /// A secret that others on this machine cannot guess: the standard library seeds its hashers from the system.
 fn token() -> String {
-    (0..2).map(|salt| format!("{:016x}", RandomState::new().hash_one(salt))).collect()
+    let [high, low] = [0, 1].map(|half| RandomState::new().hash_one(half));
+    format!("{high:016x}{low:016x}")
 }

@@ -7,7 +7,6 @@
 use anyhow::{Context as _, anyhow, bail, ensure};
 use std::{
     fs::File,
-    future::Future,
     io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -189,14 +188,12 @@ impl Process {
         }
     }
 
-    fn exits(&self) -> impl Future<Output = i32> {
-        async {
-            loop {
-                if let Some(status) = self.exit_status() {
-                    return status;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
+    async fn exits(&self) -> i32 {
+        loop {
+            if let Some(status) = self.exit_status() {
+                return status;
             }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
