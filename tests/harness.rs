@@ -81,7 +81,10 @@ metadata: {{name: beside, namespace: {namespace}}}
     kubernetes.patch(&route, serde_json::json!({"metadata": {"labels": {"a": "b"}}})).await?;
     kubernetes.patch(&route, serde_json::json!({"status": {"parents": []}})).await?;
     let stored = kubernetes.get(&route).await?.unwrap_or_default();
-    assert_eq!((&stored["metadata"]["labels"]["a"], &stored["status"]["parents"]), (&"b".into(), &serde_json::json!([])));
+    assert_eq!(
+        (&stored["metadata"]["labels"]["a"], &stored["status"]["parents"]),
+        (&"b".into(), &serde_json::json!([]))
+    );
 
     kubernetes.delete(&route).await?;
     assert_eq!(kubernetes.get(&route).await?, None);

@@ -105,11 +105,8 @@ impl Etcd {
             .kvs()
             .iter()
             .map(|kv| {
-                let held = Held {
-                    value: kv.value_str()?.to_owned(),
-                    mod_revision: kv.mod_revision(),
-                    version: kv.version(),
-                };
+                let held =
+                    Held { value: kv.value_str()?.to_owned(), mod_revision: kv.mod_revision(), version: kv.version() };
                 Ok((kv.key_str()?.to_owned(), held))
             })
             .collect()

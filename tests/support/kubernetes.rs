@@ -109,12 +109,8 @@ impl Kubernetes {
     }
 
     async fn established(&self, name: &str) -> anyhow::Result<()> {
-        let definition = Named {
-            api_version: "apiextensions.k8s.io/v1",
-            kind: "CustomResourceDefinition",
-            namespace: "",
-            name,
-        };
+        let definition =
+            Named { api_version: "apiextensions.k8s.io/v1", kind: "CustomResourceDefinition", namespace: "", name };
         wait_until(&format!("CRD {name} to be established"), PATIENCE, async || {
             let definition = self.get(&definition).await?.context("it is not there")?;
             let conditions = definition.pointer("/status/conditions");
