@@ -2,6 +2,11 @@
 //!
 //! `kube`, `k8s_openapi` and `gateway_api` types stop in this room (and in [`crate::status`]'s writer).
 
+mod convert;
+mod decode;
+pub mod kinds;
+mod wire;
+
 use crate::{
     model::{
         facts::{Change, Observed},
