@@ -4,8 +4,17 @@
 
 mod convert;
 mod decode;
+mod discovery;
+pub mod folder;
+mod frames;
 pub mod kinds;
+mod list;
+pub mod manifests;
+pub mod metrics;
+mod retry;
+pub mod watch;
 mod wire;
+mod yaml;
 
 use crate::{
     model::{
@@ -18,7 +27,7 @@ use crate::{
 use std::time::Instant;
 
 /// One object of a complete list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedObject {
     /// Its name.
     pub name: ObjectName,

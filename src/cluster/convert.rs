@@ -226,3 +226,319 @@ fn unless_empty(text: Option<Text>) -> Option<Arc<str>> {
 fn reference(group: &str, kind: &str, name: &str) -> Arc<str> {
     if group.is_empty() { format!("{kind} {name}").into() } else { format!("{group}/{kind} {name}").into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cluster::decode,
+        model::{
+            facts::{Facts, Observed},
+            names::Kind,
+        },
+    };
+    use serde_json::{Value, json};
+
+    /// The facts of an object of `kind` with this `body` beside its metadata.
+    #[track_caller]
+    fn facts(kind: Kind, metadata: Value, body: Value) -> Facts {
+        let mut object = json!({"metadata": {"name": "n", "namespace": "ns"}});
+        for (into, from) in [("metadata", metadata), ("", body)] {
+            let target = if into.is_empty() { &mut object } else { &mut object[into] };
+            target.as_object_mut().unwrap().extend(from.as_object().unwrap().clone());
+        }
+        match decode::object(kind, &object.to_string(), "a/b").unwrap().observed {
+            Observed::Facts(facts) => facts,
+            Observed::Unreadable { error } => panic!("{error}"),
+        }
+    }
+
+    #[track_caller]
+    fn gateway_facts(spec: Value) -> GatewayFacts {
+        match facts(Kind::Gateway, json!({}), json!({"spec": spec})) {
+            Facts::Gateway(facts) => facts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn route_facts(spec: Value) -> RouteFacts {
+        match facts(Kind::TcpRoute, json!({}), json!({"spec": spec})) {
+            Facts::TcpRoute(facts) => facts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn slice_facts(labels: Value, body: Value) -> EndpointSliceFacts {
+        match facts(Kind::EndpointSlice, json!({"labels": labels}), body) {
+            Facts::EndpointSlice(facts) => facts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn namespaces_of(allowed: Value) -> FromNamespaces {
+        let listener = json!({"name": "l", "port": 1, "protocol": "TCP", "allowedRoutes": {"namespaces": allowed}});
+        gateway_facts(json!({"gatewayClassName": "c", "listeners": [listener]})).listeners.remove(0).namespaces
+    }
+
+    #[test]
+    fn generation_and_creation_are_taken_or_marked_unknown() {
+        let stated = json!({"generation": 7, "creationTimestamp": "2026-01-02T03:04:05Z"});
+        let spec = json!({"spec": {"rules": []}});
+        let Facts::TcpRoute(route) = facts(Kind::TcpRoute, stated, spec.clone()) else { panic!() };
+        assert_eq!((route.generation, route.created), (7, Created(1_767_323_045)));
+        let Facts::TcpRoute(route) = facts(Kind::TcpRoute, json!({"creationTimestamp": null}), spec) else { panic!() };
+        assert_eq!((route.generation, route.created), (1, Created::UNKNOWN));
+    }
+
+    #[test]
+    fn a_class_names_its_controller_and_parameters() {
+        let class = |spec| match facts(Kind::GatewayClass, json!({}), json!({"spec": spec})) {
+            Facts::GatewayClass(facts) => facts,
+            other => panic!("{other:?}"),
+        };
+        let plain = class(json!({"controllerName": "x/y"}));
+        assert_eq!((&*plain.controller_name, plain.parameters), ("x/y", None));
+        let parameters =
+            |reference: Value| class(json!({"controllerName": "x/y", "parametersRef": reference})).parameters;
+        assert_eq!(parameters(json!({"group": "g", "kind": "K", "name": "n"})).as_deref(), Some("g/K n"));
+        let config_map = json!({"group": "", "kind": "ConfigMap", "name": "n", "namespace": "ns"});
+        assert_eq!(parameters(config_map).as_deref(), Some("ConfigMap ns/n"));
+    }
+
+    #[test]
+    fn a_gateways_defaults_are_filled_in() {
+        let gateway = gateway_facts(json!({
+            "gatewayClassName": "c",
+            "infrastructure": {"labels": {"a": "b"}, "parametersRef": {"group": "g", "kind": "K", "name": "n"}},
+            "addresses": [{"value": "1.2.3.4"}, {"type": "Hostname", "value": "h"}, {}],
+            "listeners": [{"name": "l", "port": 70000, "protocol": "TCP", "hostname": ""}],
+            "tls": {"a field": "nobody knows"},
+        }));
+        assert_eq!((&*gateway.class, gateway.parameters.as_deref()), ("c", Some("g/K n")));
+        let addresses: Vec<_> = gateway.addresses.iter().map(|address| (&*address.kind, &*address.value)).collect();
+        assert_eq!(addresses, [("IPAddress", "1.2.3.4"), ("Hostname", "h"), ("IPAddress", "")]);
+        assert_eq!(
+            gateway.listeners,
+            [ListenerFacts {
+                name: "l".into(),
+                port: 70000,
+                protocol: "TCP".into(),
+                hostname: None,
+                namespaces: FromNamespaces::Same,
+                kinds: Vec::new(),
+            }]
+        );
+    }
+
+    #[test]
+    fn a_listeners_kinds_are_of_gateway_api_unless_they_say_otherwise() {
+        let kinds = json!([{"kind": "TCPRoute"}, {"group": "", "kind": "Pod"}, {"group": "g", "kind": "K"}]);
+        let listener = json!({"name": "l", "port": 1, "protocol": "x/y", "allowedRoutes": {"kinds": kinds}});
+        let gateway = gateway_facts(json!({"gatewayClassName": "c", "listeners": [listener]}));
+        let kinds: Vec<_> = gateway.listeners[0].kinds.iter().map(|kind| (&*kind.group, &*kind.kind)).collect();
+        assert_eq!(kinds, [(GATEWAY_GROUP, "TCPRoute"), ("", "Pod"), ("g", "K")]);
+        assert_eq!(gateway.listeners[0].namespaces, FromNamespaces::Same);
+    }
+
+    #[test]
+    fn allowed_namespaces_admit_nobody_where_they_make_no_sense() {
+        let everyone = FromNamespaces::Selector(LabelSelector::default());
+        for (allowed, want) in [
+            (json!(null), FromNamespaces::Same),
+            (json!({}), FromNamespaces::Same),
+            (json!({"from": "Same"}), FromNamespaces::Same),
+            (json!({"from": "All", "selector": {}}), FromNamespaces::All),
+            (json!({"from": "Selector", "selector": {}}), everyone),
+            (json!({"from": "Selector"}), FromNamespaces::Nobody),
+            (json!({"from": "None"}), FromNamespaces::Nobody),
+        ] {
+            assert_eq!(namespaces_of(allowed.clone()), want, "{allowed}");
+        }
+    }
+
+    #[test]
+    fn a_selector_keeps_every_requirement_and_malformed_ones_match_nothing() {
+        let expression = |operator, values: Value| json!({"key": "k", "operator": operator, "values": values});
+        let selector = json!({
+            "matchLabels": {"b": "2", "a": "1"},
+            "matchExpressions": [
+                expression("In", json!(["x", "y"])), expression("NotIn", json!(["x"])),
+                expression("Exists", json!(null)), expression("DoesNotExist", json!([])),
+                expression("In", json!([])), expression("NotIn", json!(null)),
+                expression("Exists", json!(["x"])), expression("Gt", json!(["1"])),
+            ],
+        });
+        let FromNamespaces::Selector(selector) = namespaces_of(json!({"from": "Selector", "selector": selector}))
+        else {
+            panic!("a selector")
+        };
+        let text = |text: &str| -> Arc<str> { text.into() };
+        assert_eq!(
+            selector.requirements,
+            [
+                LabelRequirement::In(text("a"), vec![text("1")]),
+                LabelRequirement::In(text("b"), vec![text("2")]),
+                LabelRequirement::In(text("k"), vec![text("x"), text("y")]),
+                LabelRequirement::NotIn(text("k"), vec![text("x")]),
+                LabelRequirement::Exists(text("k")),
+                LabelRequirement::DoesNotExist(text("k")),
+                LabelRequirement::Never,
+                LabelRequirement::Never,
+                LabelRequirement::Never,
+                LabelRequirement::Never,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_routes_references_get_their_defaults() {
+        let route = route_facts(json!({
+            "parentRefs": [
+                {"name": "g"},
+                {"group": "", "kind": "Service", "namespace": "x", "name": "s", "sectionName": "l", "port": 70000},
+                {"name": "g", "namespace": "", "sectionName": ""},
+            ],
+            "rules": [
+                {"name": "r", "backendRefs": [
+                    {"name": "s"},
+                    {"group": "g", "kind": "K", "namespace": "x", "name": "s", "port": 0, "weight": 0},
+                    {"name": "s", "port": 3_000_000_000_i64, "weight": -5},
+                    {"name": "s", "weight": 1_000_000},
+                ]},
+                {"backendRefs": [{"name": "never looked at"}]},
+            ],
+            "useDefaultGateways": "Sometimes",
+        }));
+        let parent = |namespace: Option<&str>, section: Option<&str>| ParentRef {
+            group: GATEWAY_GROUP.into(),
+            kind: "Gateway".into(),
+            namespace: namespace.map(Into::into),
+            name: "g".into(),
+            section_name: section.map(Into::into),
+            port: None,
+        };
+        let service = ParentRef {
+            group: "".into(),
+            kind: "Service".into(),
+            name: "s".into(),
+            port: Some(70000),
+            ..parent(Some("x"), Some("l"))
+        };
+        assert_eq!(route.parents, [parent(None, None), service, parent(None, None)]);
+        assert_eq!(route.rules, 2);
+        let backends: Vec<_> = route
+            .backends
+            .iter()
+            .map(|to| (&*to.group, &*to.kind, to.namespace.as_deref(), to.port, to.weight))
+            .collect();
+        assert_eq!(
+            backends,
+            [
+                ("", "Service", None, None, 1),
+                ("g", "K", Some("x"), Some(0), 0),
+                ("", "Service", None, Some(3_000_000_000), 0),
+                ("", "Service", None, None, 1_000_000),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_route_may_have_no_rules_no_parents_and_no_backends() {
+        let route = route_facts(json!({"rules": []}));
+        assert_eq!((route.rules, route.parents.len(), route.backends.len()), (0, 0, 0));
+        let route = route_facts(json!({"parentRefs": null, "rules": [{"backendRefs": null}]}));
+        assert_eq!((route.rules, route.backends.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_grant_keeps_what_it_says() {
+        let spec = json!({
+            "from": [{"group": GATEWAY_GROUP, "kind": "TCPRoute", "namespace": "x"}],
+            "to": [{"group": "", "kind": "Service"}, {"group": "", "kind": "Service", "name": "s"}],
+        });
+        let Facts::ReferenceGrant(grant) = facts(Kind::ReferenceGrant, json!({}), json!({"spec": spec})) else {
+            panic!()
+        };
+        assert_eq!(
+            grant,
+            ReferenceGrantFacts {
+                from: vec![GrantFrom { group: GATEWAY_GROUP.into(), kind: "TCPRoute".into(), namespace: "x".into() }],
+                to: vec![
+                    GrantTo { group: "".into(), kind: "Service".into(), name: None },
+                    GrantTo { group: "".into(), kind: "Service".into(), name: Some("s".into()) },
+                ],
+            }
+        );
+    }
+
+    #[test]
+    fn of_a_namespace_only_labels_count() {
+        let metadata = json!({"labels": {"a": "b"}, "annotations": {"c": "d"}, "managedFields": [{"odd": 1}]});
+        let Facts::Namespace(namespace) = facts(Kind::Namespace, metadata, json!({"spec": 5})) else { panic!() };
+        assert_eq!(namespace.labels.iter().map(|(k, v)| (&**k, &**v)).collect::<Vec<_>>(), [("a", "b")]);
+    }
+
+    #[test]
+    fn a_services_ports_family_and_type() {
+        let service = |spec| match facts(Kind::Service, json!({}), json!({"spec": spec})) {
+            Facts::Service(facts) => facts,
+            other => panic!("{other:?}"),
+        };
+        let plain = service(json!({}));
+        assert_eq!((plain.external_name, plain.family, plain.ports.len()), (false, None, 0));
+        let full = service(json!({
+            "type": "ClusterIP",
+            "ipFamilies": ["IPv6", "IPv4"],
+            "ports": [
+                {"port": 80, "targetPort": "http"}, {"name": "dns", "port": 53, "protocol": "UDP"},
+                {"port": 70000, "protocol": "SCTP"},
+            ],
+        }));
+        assert_eq!(full.family, Some(IpFamily::V6));
+        let ports: Vec<_> = full.ports.iter().map(|port| (&*port.name, port.port, port.transport)).collect();
+        assert_eq!(ports, [("", 80, Transport::Tcp), ("dns", 53, Transport::Udp), ("", 70000, Transport::Other)]);
+        assert!(service(json!({"type": "ExternalName", "externalName": "x"})).external_name);
+        assert_eq!(service(json!({"ipFamilies": ["IPv7"]})).family, None);
+    }
+
+    #[test]
+    fn a_slices_conditions_default_from_one_another() {
+        let endpoint = |conditions: Value| json!({"addresses": ["10.0.0.1"], "conditions": conditions});
+        let slice = slice_facts(
+            json!({"kubernetes.io/service-name": "s"}),
+            json!({
+                "addressType": "IPv4",
+                "ports": [{"port": 80}, {"name": "", "port": null}, {"name": "x", "port": 1, "protocol": "UDP"}],
+                "endpoints": [
+                    {"addresses": ["10.0.0.1"]},
+                    endpoint(json!({})),
+                    endpoint(json!({"ready": null, "serving": null, "terminating": null})),
+                    endpoint(json!({"ready": false})),
+                    endpoint(json!({"ready": false, "serving": true, "terminating": true})),
+                ],
+            }),
+        );
+        assert_eq!((slice.service.as_deref(), slice.family), (Some("s"), Some(IpFamily::V4)));
+        let conditions: Vec<_> = slice.endpoints.iter().map(|to| (to.ready, to.serving, to.terminating)).collect();
+        let good = (true, true, false);
+        assert_eq!(conditions, [good, good, good, (false, false, false), (false, true, true)]);
+        let ports: Vec<_> = slice.ports.iter().map(|port| (&*port.name, port.port, port.transport)).collect();
+        assert_eq!(ports, [("", Some(80), Transport::Tcp), ("", None, Transport::Tcp), ("x", Some(1), Transport::Udp)]);
+    }
+
+    #[test]
+    fn a_slice_without_parts_or_with_names_for_addresses_is_read() {
+        let slice = slice_facts(json!(null), json!({"addressType": "FQDN", "ports": null, "endpoints": null}));
+        assert_eq!((slice.service, slice.family, slice.ports.len(), slice.endpoints.len()), (None, None, 0, 0));
+        let endpoints = json!([
+            {"addresses": ["host.example"]}, {"addresses": []}, {"addresses": null},
+            {"addresses": ["fd00::1", "fd00::2"]},
+        ]);
+        let slice = slice_facts(json!({}), json!({"addressType": "IPv6", "endpoints": endpoints}));
+        let addresses: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+        assert_eq!((slice.family, addresses), (Some(IpFamily::V6), vec!["fd00::1".to_owned()]));
+    }
+}

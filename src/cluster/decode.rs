@@ -139,3 +139,188 @@ fn without_position(error: &serde_json::Error) -> String {
     let position = format!(" at line {} column {}", error.line(), error.column());
     text.strip_suffix(&position).unwrap_or(&text).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_api::{
+        experimental::tcproutes::{TcpRoute, TcpRouteParentRefs, TcpRouteRules, TcpRouteRulesBackendRefs},
+        gateways::{Gateway, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces},
+        gateways::{GatewayListenersAllowedRoutesNamespacesFrom, GatewaySpec},
+    };
+    use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+    use serde::Serialize;
+    use serde_json::json;
+
+    #[track_caller]
+    fn decoded(kind: Kind, value: &impl Serialize) -> Decoded {
+        object(kind, &serde_json::to_string(value).unwrap(), "a/b").unwrap()
+    }
+
+    #[track_caller]
+    fn facts(kind: Kind, value: &impl Serialize) -> Facts {
+        match decoded(kind, value).observed {
+            Observed::Facts(facts) => facts,
+            Observed::Unreadable { error } => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn the_generated_types_of_gateway_api_are_read_whole() {
+        let mut route = TcpRoute::new(
+            "r",
+            gateway_api::experimental::tcproutes::TcpRouteSpec {
+                parent_refs: Some(vec![TcpRouteParentRefs {
+                    name: "g".into(),
+                    section_name: Some("l".into()),
+                    port: Some(1),
+                    ..Default::default()
+                }]),
+                rules: vec![TcpRouteRules {
+                    backend_refs: vec![TcpRouteRulesBackendRefs {
+                        name: "s".into(),
+                        port: Some(2),
+                        weight: Some(3),
+                        ..Default::default()
+                    }],
+                    name: None,
+                }],
+                use_default_gateways: None,
+            },
+        );
+        route.metadata.namespace = Some("ns".into());
+        route.metadata.generation = Some(4);
+        let Facts::TcpRoute(route) = facts(Kind::TcpRoute, &route) else { panic!() };
+        assert_eq!(
+            (route.generation, route.parents[0].section_name.as_deref(), route.parents[0].port),
+            (4, Some("l"), Some(1))
+        );
+        assert_eq!((route.backends[0].port, route.backends[0].weight), (Some(2), 3));
+
+        let from_all = GatewayListenersAllowedRoutesNamespaces {
+            from: Some(GatewayListenersAllowedRoutesNamespacesFrom::All),
+            selector: None,
+        };
+        let gateway = Gateway::new(
+            "g",
+            GatewaySpec {
+                gateway_class_name: "c".into(),
+                listeners: vec![GatewayListeners {
+                    name: "l".into(),
+                    port: 9100,
+                    protocol: "TCP".into(),
+                    hostname: Some("h".into()),
+                    allowed_routes: Some(GatewayListenersAllowedRoutes { kinds: None, namespaces: Some(from_all) }),
+                    tls: None,
+                }],
+                ..Default::default()
+            },
+        );
+        let Facts::Gateway(gateway) = facts(Kind::Gateway, &gateway) else { panic!() };
+        let listener = &gateway.listeners[0];
+        assert_eq!((listener.port, listener.hostname.as_deref()), (9100, Some("h")));
+        assert_eq!(listener.namespaces, crate::model::facts::FromNamespaces::All);
+    }
+
+    #[test]
+    fn the_generated_types_of_kubernetes_are_read_whole() {
+        let service = core::Service {
+            metadata: kube::core::ObjectMeta { name: Some("s".into()), ..Default::default() },
+            spec: Some(core::ServiceSpec {
+                ip_families: Some(vec!["IPv4".into()]),
+                ports: Some(vec![core::ServicePort { name: Some("p".into()), port: 80, ..Default::default() }]),
+                ..Default::default()
+            }),
+            status: None,
+        };
+        let Facts::Service(service) = facts(Kind::Service, &service) else { panic!() };
+        assert_eq!((service.ports[0].port, &*service.ports[0].name, service.family.is_some()), (80, "p", true));
+        let slice = discovery::EndpointSlice {
+            address_type: "IPv4".into(),
+            metadata: kube::core::ObjectMeta {
+                name: Some("s-1".into()),
+                labels: Some([("kubernetes.io/service-name".to_owned(), "s".to_owned())].into()),
+                ..Default::default()
+            },
+            endpoints: Some(vec![discovery::Endpoint {
+                addresses: vec!["10.0.0.1".into()],
+                conditions: Some(discovery::EndpointConditions { ready: Some(false), ..Default::default() }),
+                ..Default::default()
+            }]),
+            ports: Some(vec![discovery::EndpointPort { port: Some(8080), ..Default::default() }]),
+        };
+        let Facts::EndpointSlice(slice) = facts(Kind::EndpointSlice, &slice) else { panic!() };
+        assert_eq!(
+            (slice.service.as_deref(), slice.endpoints[0].ready, slice.ports[0].port),
+            (Some("s"), false, Some(8080))
+        );
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_still_named() {
+        let route = json!({
+            "metadata": {"name": "r", "namespace": "ns", "resourceVersion": "7", "labels": {"a": 1}},
+            "spec": {"rules": "many"},
+        });
+        let decoded = decoded(Kind::TcpRoute, &route);
+        assert_eq!((decoded.name.to_string().as_str(), decoded.version.as_str()), ("ns/r", "7"));
+        let Observed::Unreadable { error } = decoded.observed else { panic!() };
+        assert_eq!(&*error, r#"invalid type: string "many", expected a sequence"#);
+    }
+
+    #[test]
+    fn what_the_api_requires_and_is_missing_makes_an_object_unreadable() {
+        for (kind, body) in [
+            (Kind::GatewayClass, json!({"spec": {}})),
+            (Kind::Gateway, json!({"spec": {"gatewayClassName": "c"}})),
+            (
+                Kind::Gateway,
+                json!({"spec": {"gatewayClassName": "c", "listeners": [{"name": "l", "protocol": "TCP"}]}}),
+            ),
+            (Kind::TcpRoute, json!({"spec": {}})),
+            (Kind::TcpRoute, json!({})),
+            (Kind::ReferenceGrant, json!({"spec": {"from": []}})),
+            (Kind::Service, json!({"spec": {"ports": [{"name": "p"}]}})),
+            (Kind::EndpointSlice, json!({"endpoints": []})),
+        ] {
+            let mut object = body.clone();
+            object["metadata"] = json!({"name": "n", "namespace": "ns"});
+            let observed = decoded(kind, &object).observed;
+            assert!(
+                matches!(&observed, Observed::Unreadable { error } if error.contains("missing field")),
+                "{kind} {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_nonsensical_creation_time_is_named() {
+        let object = json!({"metadata": {"name": "n", "creationTimestamp": "yesterday"}, "spec": {"rules": []}});
+        let Observed::Unreadable { error } = decoded(Kind::TcpRoute, &object).observed else { panic!() };
+        assert!(error.starts_with(r#"creationTimestamp "yesterday""#), "{error}");
+    }
+
+    #[test]
+    fn an_object_without_a_name_is_refused() {
+        for json in [r#"{"spec": {}}"#, r#"{"metadata": {"name": 5}}"#, "5", "{"] {
+            assert!(object(Kind::Gateway, json, "a/b").is_err(), "{json}");
+            assert!(name_and_version(Kind::Gateway, json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn only_the_name_of_a_cluster_scoped_object_counts() {
+        let class = json!({"metadata": {"name": "c", "namespace": "x"}, "spec": {"controllerName": "a/b"}});
+        assert_eq!(decoded(Kind::GatewayClass, &class).name, ObjectName::cluster("c"));
+    }
+
+    #[test]
+    fn escaped_text_is_unescaped() {
+        let json = r#"{"metadata": {"name": "c"}, "spec": {"controllerName": "a/b"}}"#;
+        let Observed::Facts(Facts::GatewayClass(class)) = object(Kind::GatewayClass, json, "a/b").unwrap().observed
+        else {
+            panic!()
+        };
+        assert_eq!(&*class.controller_name, "a/b");
+    }
+}
