@@ -129,7 +129,7 @@ fn backend_ref(backend: wire::Backend) -> BackendRef {
 }
 
 /// A ReferenceGrant.
-pub(super) fn reference_grant(spec: ReferenceGrantSpec) -> ReferenceGrantFacts {
+pub(super) fn reference_grant(spec: &ReferenceGrantSpec) -> ReferenceGrantFacts {
     let from = spec.from.iter().map(|from| GrantFrom {
         group: shared(&from.group),
         kind: shared(&from.kind),
@@ -154,7 +154,7 @@ pub(super) fn service(spec: wire::ServiceSpec) -> ServiceFacts {
     let port = |port: wire::ServicePort| ServicePortFacts {
         name: or(port.name, ""),
         port: port.port,
-        transport: transport(port.protocol),
+        transport: transport(port.protocol.as_ref()),
     };
     ServiceFacts {
         external_name: spec.kind.is_some_and(|kind| &*kind.0 == "ExternalName"),
@@ -168,7 +168,7 @@ pub(super) fn endpoint_slice(slice: wire::EndpointSlice) -> EndpointSliceFacts {
     let port = |port: wire::SlicePort| SlicePortFacts {
         name: or(port.name, ""),
         port: port.port,
-        transport: transport(port.protocol),
+        transport: transport(port.protocol.as_ref()),
     };
     EndpointSliceFacts {
         service: unless_empty(slice.metadata.labels.and_then(|labels| labels.service_name)),
@@ -190,8 +190,8 @@ fn endpoint(endpoint: wire::Endpoint) -> Option<EndpointFacts> {
     })
 }
 
-fn transport(protocol: Option<Text>) -> Transport {
-    match protocol.as_ref().map(|protocol| &*protocol.0) {
+fn transport(protocol: Option<&Text>) -> Transport {
+    match protocol.map(|protocol| &*protocol.0) {
         None | Some("TCP") => Transport::Tcp,
         Some("UDP") => Transport::Udp,
         Some(_) => Transport::Other,
@@ -241,7 +241,7 @@ mod tests {
 
     /// The facts of an object of `kind` with this `body` beside its metadata.
     #[track_caller]
-    fn facts(kind: Kind, metadata: Value, body: Value) -> Facts {
+    fn facts(kind: Kind, metadata: &Value, body: &Value) -> Facts {
         let mut object = json!({"metadata": {"name": "n", "namespace": "ns"}});
         for (into, from) in [("metadata", metadata), ("", body)] {
             let target = if into.is_empty() { &mut object } else { &mut object[into] };
@@ -254,50 +254,50 @@ mod tests {
     }
 
     #[track_caller]
-    fn gateway_facts(spec: Value) -> GatewayFacts {
-        match facts(Kind::Gateway, json!({}), json!({"spec": spec})) {
-            Facts::Gateway(facts) => facts,
-            other => panic!("{other:?}"),
-        }
+    fn gateway_facts(spec: &Value) -> GatewayFacts {
+        let Facts::Gateway(facts) = facts(Kind::Gateway, &json!({}), &json!({"spec": spec})) else { panic!() };
+        facts
     }
 
     #[track_caller]
-    fn route_facts(spec: Value) -> RouteFacts {
-        match facts(Kind::TcpRoute, json!({}), json!({"spec": spec})) {
-            Facts::TcpRoute(facts) => facts,
-            other => panic!("{other:?}"),
-        }
+    fn route_facts(spec: &Value) -> RouteFacts {
+        let Facts::TcpRoute(facts) = facts(Kind::TcpRoute, &json!({}), &json!({"spec": spec})) else { panic!() };
+        facts
     }
 
     #[track_caller]
-    fn slice_facts(labels: Value, body: Value) -> EndpointSliceFacts {
-        match facts(Kind::EndpointSlice, json!({"labels": labels}), body) {
-            Facts::EndpointSlice(facts) => facts,
-            other => panic!("{other:?}"),
-        }
+    fn slice_facts(labels: &Value, body: &Value) -> EndpointSliceFacts {
+        let Facts::EndpointSlice(facts) = facts(Kind::EndpointSlice, &json!({"labels": labels}), body) else {
+            panic!()
+        };
+        facts
     }
 
     #[track_caller]
-    fn namespaces_of(allowed: Value) -> FromNamespaces {
+    fn namespaces_of(allowed: &Value) -> FromNamespaces {
         let listener = json!({"name": "l", "port": 1, "protocol": "TCP", "allowedRoutes": {"namespaces": allowed}});
-        gateway_facts(json!({"gatewayClassName": "c", "listeners": [listener]})).listeners.remove(0).namespaces
+        gateway_facts(&json!({"gatewayClassName": "c", "listeners": [listener]})).listeners.remove(0).namespaces
     }
 
     #[test]
     fn generation_and_creation_are_taken_or_marked_unknown() {
         let stated = json!({"generation": 7, "creationTimestamp": "2026-01-02T03:04:05Z"});
         let spec = json!({"spec": {"rules": []}});
-        let Facts::TcpRoute(route) = facts(Kind::TcpRoute, stated, spec.clone()) else { panic!() };
+        let Facts::TcpRoute(route) = facts(Kind::TcpRoute, &stated, &spec) else { panic!() };
         assert_eq!((route.generation, route.created), (7, Created(1_767_323_045)));
-        let Facts::TcpRoute(route) = facts(Kind::TcpRoute, json!({"creationTimestamp": null}), spec) else { panic!() };
+        let Facts::TcpRoute(route) = facts(Kind::TcpRoute, &json!({"creationTimestamp": null}), &spec) else {
+            panic!()
+        };
         assert_eq!((route.generation, route.created), (1, Created::UNKNOWN));
     }
 
     #[test]
     fn a_class_names_its_controller_and_parameters() {
-        let class = |spec| match facts(Kind::GatewayClass, json!({}), json!({"spec": spec})) {
-            Facts::GatewayClass(facts) => facts,
-            other => panic!("{other:?}"),
+        let class = |spec: Value| {
+            let Facts::GatewayClass(facts) = facts(Kind::GatewayClass, &json!({}), &json!({"spec": spec})) else {
+                panic!()
+            };
+            facts
         };
         let plain = class(json!({"controllerName": "x/y"}));
         assert_eq!((&*plain.controller_name, plain.parameters), ("x/y", None));
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_gateways_defaults_are_filled_in() {
-        let gateway = gateway_facts(json!({
+        let gateway = gateway_facts(&json!({
             "gatewayClassName": "c",
             "infrastructure": {"labels": {"a": "b"}, "parametersRef": {"group": "g", "kind": "K", "name": "n"}},
             "addresses": [{"value": "1.2.3.4"}, {"type": "Hostname", "value": "h"}, {}],
@@ -337,7 +337,7 @@ mod tests {
     fn a_listeners_kinds_are_of_gateway_api_unless_they_say_otherwise() {
         let kinds = json!([{"kind": "TCPRoute"}, {"group": "", "kind": "Pod"}, {"group": "g", "kind": "K"}]);
         let listener = json!({"name": "l", "port": 1, "protocol": "x/y", "allowedRoutes": {"kinds": kinds}});
-        let gateway = gateway_facts(json!({"gatewayClassName": "c", "listeners": [listener]}));
+        let gateway = gateway_facts(&json!({"gatewayClassName": "c", "listeners": [listener]}));
         let kinds: Vec<_> = gateway.listeners[0].kinds.iter().map(|kind| (&*kind.group, &*kind.kind)).collect();
         assert_eq!(kinds, [(GATEWAY_GROUP, "TCPRoute"), ("", "Pod"), ("g", "K")]);
         assert_eq!(gateway.listeners[0].namespaces, FromNamespaces::Same);
@@ -355,7 +355,7 @@ mod tests {
             (json!({"from": "Selector"}), FromNamespaces::Nobody),
             (json!({"from": "None"}), FromNamespaces::Nobody),
         ] {
-            assert_eq!(namespaces_of(allowed.clone()), want, "{allowed}");
+            assert_eq!(namespaces_of(&allowed), want, "{allowed}");
         }
     }
 
@@ -371,7 +371,7 @@ mod tests {
                 expression("Exists", json!(["x"])), expression("Gt", json!(["1"])),
             ],
         });
-        let FromNamespaces::Selector(selector) = namespaces_of(json!({"from": "Selector", "selector": selector}))
+        let FromNamespaces::Selector(selector) = namespaces_of(&json!({"from": "Selector", "selector": selector}))
         else {
             panic!("a selector")
         };
@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_routes_references_get_their_defaults() {
-        let route = route_facts(json!({
+        let route = route_facts(&json!({
             "parentRefs": [
                 {"name": "g"},
                 {"group": "", "kind": "Service", "namespace": "x", "name": "s", "sectionName": "l", "port": 70000},
@@ -447,9 +447,9 @@ mod tests {
 
     #[test]
     fn a_route_may_have_no_rules_no_parents_and_no_backends() {
-        let route = route_facts(json!({"rules": []}));
+        let route = route_facts(&json!({"rules": []}));
         assert_eq!((route.rules, route.parents.len(), route.backends.len()), (0, 0, 0));
-        let route = route_facts(json!({"parentRefs": null, "rules": [{"backendRefs": null}]}));
+        let route = route_facts(&json!({"parentRefs": null, "rules": [{"backendRefs": null}]}));
         assert_eq!((route.rules, route.backends.len()), (1, 0));
     }
 
@@ -459,7 +459,7 @@ mod tests {
             "from": [{"group": GATEWAY_GROUP, "kind": "TCPRoute", "namespace": "x"}],
             "to": [{"group": "", "kind": "Service"}, {"group": "", "kind": "Service", "name": "s"}],
         });
-        let Facts::ReferenceGrant(grant) = facts(Kind::ReferenceGrant, json!({}), json!({"spec": spec})) else {
+        let Facts::ReferenceGrant(grant) = facts(Kind::ReferenceGrant, &json!({}), &json!({"spec": spec})) else {
             panic!()
         };
         assert_eq!(
@@ -477,15 +477,15 @@ mod tests {
     #[test]
     fn of_a_namespace_only_labels_count() {
         let metadata = json!({"labels": {"a": "b"}, "annotations": {"c": "d"}, "managedFields": [{"odd": 1}]});
-        let Facts::Namespace(namespace) = facts(Kind::Namespace, metadata, json!({"spec": 5})) else { panic!() };
+        let Facts::Namespace(namespace) = facts(Kind::Namespace, &metadata, &json!({"spec": 5})) else { panic!() };
         assert_eq!(namespace.labels.iter().map(|(k, v)| (&**k, &**v)).collect::<Vec<_>>(), [("a", "b")]);
     }
 
     #[test]
     fn a_services_ports_family_and_type() {
-        let service = |spec| match facts(Kind::Service, json!({}), json!({"spec": spec})) {
-            Facts::Service(facts) => facts,
-            other => panic!("{other:?}"),
+        let service = |spec: Value| {
+            let Facts::Service(facts) = facts(Kind::Service, &json!({}), &json!({"spec": spec})) else { panic!() };
+            facts
         };
         let plain = service(json!({}));
         assert_eq!((plain.external_name, plain.family, plain.ports.len()), (false, None, 0));
@@ -531,13 +531,13 @@ mod tests {
 
     #[test]
     fn a_slice_without_parts_or_with_names_for_addresses_is_read() {
-        let slice = slice_facts(json!(null), json!({"addressType": "FQDN", "ports": null, "endpoints": null}));
+        let slice = slice_facts(&json!(null), &json!({"addressType": "FQDN", "ports": null, "endpoints": null}));
         assert_eq!((slice.service, slice.family, slice.ports.len(), slice.endpoints.len()), (None, None, 0, 0));
         let endpoints = json!([
             {"addresses": ["host.example"]}, {"addresses": []}, {"addresses": null},
             {"addresses": ["fd00::1", "fd00::2"]},
         ]);
-        let slice = slice_facts(json!({}), json!({"addressType": "IPv6", "endpoints": endpoints}));
+        let slice = slice_facts(&json!({}), &json!({"addressType": "IPv6", "endpoints": endpoints}));
         let addresses: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
         assert_eq!((slice.family, addresses), (Some(IpFamily::V6), vec!["fd00::1".to_owned()]));
     }

@@ -72,7 +72,7 @@ fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde
             specified(kind, json, controller_name, |metadata, spec| Facts::TcpRoute(convert::route(metadata, spec)))
         }
         Kind::ReferenceGrant => {
-            specified(kind, json, controller_name, |_, spec| Facts::ReferenceGrant(convert::reference_grant(spec)))
+            specified(kind, json, controller_name, |_, spec| Facts::ReferenceGrant(convert::reference_grant(&spec)))
         }
         Kind::Service => specified(kind, json, controller_name, |_, spec| Facts::Service(convert::service(spec))),
         Kind::Namespace => {

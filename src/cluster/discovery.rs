@@ -174,11 +174,11 @@ async fn look_in_time(client: &Client) -> Result<Found, LookError> {
 }
 
 async fn look(client: &Client) -> Result<Found, LookError> {
-    let served = served_resources(client).await?;
+    let resources = served_resources(client).await?;
     let mut versions = Versions::new();
     for kind in Kind::ALL {
         let serves =
-            |version: &&&str| !kinds::from_crd(kind) || served.contains(&(**version, kind.plural().to_owned()));
+            |version: &&&str| !kinds::from_crd(kind) || resources.contains(&(**version, kind.plural().to_owned()));
         if let Some(version) = kinds::versions(kind).iter().find(serves) {
             versions.insert(kind, version);
         }

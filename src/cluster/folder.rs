@@ -286,8 +286,7 @@ fn watcher(paths: &[PathBuf], signal: mpsc::Sender<()>) -> notify::Result<Recomm
 /// Our own reading is told of, too.
 fn changes_something(event: &Event) -> bool {
     match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-        EventKind::Access(_) => false,
+        EventKind::Access(how) => how == AccessKind::Close(AccessMode::Write),
         EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Other => true,
     }
 }

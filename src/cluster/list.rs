@@ -36,7 +36,7 @@ const WATCH_SECONDS: u32 = 290;
 const PAGE_OBJECTS: u32 = 500;
 
 /// How long one page may take. A page of 500 takes 20 ms on an idle server; past a minute the API server itself gives up.
-const PAGE_WAIT_MAX: Duration = Duration::from_secs(60);
+const PAGE_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Every object of a kind at one API server.
 pub(super) struct Collection {
@@ -119,12 +119,10 @@ impl Collection {
             for json in page.items.into_iter().flatten() {
                 objects.push(self.read(json.get()).map_err(ReadError::failed)?.0);
             }
-            match page.metadata.continue_token.filter(|token| !token.is_empty()) {
-                Some(token) => params.continue_token = Some(token),
-                None => {
-                    let version = page.metadata.resource_version.unwrap_or_default();
-                    return Ok(List { objects, version });
-                }
+            params.continue_token = page.metadata.continue_token.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                let version = page.metadata.resource_version.unwrap_or_default();
+                return Ok(List { objects, version });
             }
         }
     }

@@ -30,7 +30,7 @@ pub(super) struct Fault {
 pub(super) fn yaml(text: &str) -> Vec<Result<Document, Fault>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let empty = |document: &Result<Document, Fault>| document.as_ref().is_ok_and(|document| document.value.is_null());
-    chunks(text).into_iter().flat_map(chunk).filter(|document| !empty(document)).collect()
+    chunks(text).iter().flat_map(chunk).filter(|document| !empty(document)).collect()
 }
 
 /// The documents of a JSON file, which may hold several one after another. Nothing after a fault is read.
@@ -102,7 +102,7 @@ fn is_content(line: &str) -> bool {
     !line.is_empty() && !line.starts_with('#') && !line.starts_with('%') && line != "..."
 }
 
-fn chunk(chunk: Chunk<'_>) -> Vec<Result<Document, Fault>> {
+fn chunk(chunk: &Chunk<'_>) -> Vec<Result<Document, Fault>> {
     let text = chunk.lines.concat();
     let line = chunk.content_line();
     match parse(&text) {
