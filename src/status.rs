@@ -7,6 +7,7 @@
 pub mod conditions;
 mod fields;
 pub mod merge;
+pub mod metrics;
 pub mod print;
 pub mod queue;
 pub mod reasons;

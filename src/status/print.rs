@@ -116,13 +116,13 @@ fn condition_parts(status: &Value, types: &[ConditionType]) -> Vec<(u64, u64)> {
 
 fn parent_part(key: &ParentKey<'_>) -> u64 {
     let ParentKey { group, kind, namespace, name, section_name, port } = *key;
-    let mut part = Digest::new("parent");
-    part.text(group).text(kind).optional(namespace).optional(name).optional(section_name);
+    let mut digest = Digest::new("parent");
+    digest.text(group).text(kind).optional(namespace).optional(name).optional(section_name);
     match port {
-        None => part.optional(None),
-        Some(port) => part.text(&port.to_string()),
+        None => digest.optional(None),
+        Some(port) => digest.text(&port.to_string()),
     };
-    part.finish()
+    digest.finish()
 }
 
 /// Of everything a condition says but `lastTransitionTime`.

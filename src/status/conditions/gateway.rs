@@ -47,10 +47,13 @@ fn accepted(verdict: &GatewayVerdict) -> Condition {
     if verdict.listeners.is_empty() {
         Condition::fails(ConditionType::Accepted, Reason::ListenersNotValid, "The Gateway has no listeners: add one.")
     } else if refused.is_empty() {
-        Condition::holds(ConditionType::Accepted, Reason::Accepted, "The Gateway and all of its listeners are accepted.")
+        Condition::holds(
+            ConditionType::Accepted,
+            Reason::Accepted,
+            "The Gateway and all of its listeners are accepted.",
+        )
     } else {
-        let message =
-            format!("Not accepted: {}. The listener's own conditions say why.", listeners_named(&refused));
+        let message = format!("Not accepted: {}. The listener's own conditions say why.", listeners_named(&refused));
         if refused.len() < verdict.listeners.len() {
             Condition::holds(ConditionType::Accepted, Reason::ListenersNotValid, message)
         } else {
@@ -69,7 +72,9 @@ fn programmed(verdict: &GatewayVerdict, accepted: &Condition) -> Condition {
         Some(AddressProblem::NotUsable(address)) => Condition::fails(
             ConditionType::Programmed,
             Reason::AddressNotUsable,
-            format!("Address {address} cannot be had: this controller gives no addresses. Remove it from spec.addresses."),
+            format!(
+                "Address {address} cannot be had: this controller gives no addresses. Remove it from spec.addresses."
+            ),
         ),
         Some(AddressProblem::NotAssigned) => Condition::fails(
             ConditionType::Programmed,
@@ -149,7 +154,10 @@ fn resolved_refs(invalid_kinds: &[RouteKind]) -> Condition {
     Condition::fails(
         ConditionType::ResolvedRefs,
         Reason::InvalidRouteKinds,
-        format!("The listener cannot take routes of kind {}: remove them from allowedRoutes.kinds.", super::enumerate(&kinds)),
+        format!(
+            "The listener cannot take routes of kind {}: remove them from allowedRoutes.kinds.",
+            super::enumerate(&kinds)
+        ),
     )
 }
 

@@ -7,8 +7,8 @@ use crate::{
         names::ObjectRef,
         places::WorkId,
         verdicts::{
-            AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict, ParentVerdict,
-            RefusedShare, RouteVerdict, Standing,
+            AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
+            ParentVerdict, RefusedShare, RouteVerdict, Standing,
         },
     },
     status::reasons::{ConditionType, Reason},
@@ -234,12 +234,10 @@ fn obstacle(
 ) -> Option<(Obstacle, String)> {
     match outcome {
         // Both documents must be there; of two obstacles the one that needs somebody comes first.
-        ClaimOutcome::Holds { slot, pool } => {
-            [standing_obstacle(standing(slot)), standing_obstacle(standing(pool))]
-                .into_iter()
-                .flatten()
-                .min_by_key(|(obstacle, _)| *obstacle)
-        }
+        ClaimOutcome::Holds { slot, pool } => [standing_obstacle(standing(slot)), standing_obstacle(standing(pool))]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(obstacle, _)| *obstacle),
         ClaimOutcome::Superseded { kind, winner } => Some((
             Obstacle::Superseded,
             if winner.namespace == route.name.namespace {
@@ -388,7 +386,13 @@ mod tests {
     fn an_attached_route_is_accepted_resolved_and_programmed() {
         let verdict = verdict(Ok(vec![holds(0)]));
         let all = &all_programmed;
-        check(&verdict, all, ConditionType::Accepted, "True/Accepted", "Attached to listener l0 of Gateway default/gw.");
+        check(
+            &verdict,
+            all,
+            ConditionType::Accepted,
+            "True/Accepted",
+            "Attached to listener l0 of Gateway default/gw.",
+        );
         check(&verdict, all, ConditionType::ResolvedRefs, "True/ResolvedRefs", "All backends are resolved.");
         check(&verdict, all, ConditionType::RouteProgrammed, "True/Programmed", "Served on listener l0.");
     }
