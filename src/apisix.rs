@@ -2,5 +2,6 @@
 //!
 //! APISIX's field names stop here.
 
+pub mod plugins;
 pub mod stored;
 pub mod version;

@@ -14,5 +14,8 @@ pub struct StatusPrint {
 impl StatusPrint {
     /// The print of `status` (an object's whole `.status`, or the part of ours that is wanted there) of an object of `kind`.
     #[must_use]
-    pub fn of(kind: Kind, status: &Value, controller_name: &str) -> Self { let _ = (kind, status, controller_name); Self::default() }
+    pub fn of(kind: Kind, status: &Value, controller_name: &str) -> Self {
+        let _ = (kind, status, controller_name);
+        Self::default()
+    }
 }

@@ -68,42 +68,72 @@ pub struct Desired {
 impl Desired {
     /// Of a cluster without objects.
     #[must_use]
-    pub fn new(settings: Settings) -> Self { Self { settings } }
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
 
     /// Takes in single changes, in any order.
-    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Affected { drop(changes.into_iter()); todo!() }
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Affected {
+        drop(changes.into_iter());
+        todo!()
+    }
 
     /// Takes in a complete list of a kind: what is not in it is gone.
-    pub fn replace(&mut self, kind: Kind, objects: Vec<(ObjectName, Observed)>) -> Affected { let _ = (kind, objects); todo!() }
+    pub fn replace(&mut self, kind: Kind, objects: Vec<(ObjectName, Observed)>) -> Affected {
+        let _ = (kind, objects);
+        todo!()
+    }
 
     /// Takes in what the source serves.
-    pub fn set_served(&mut self, served: Served) -> Affected { let _ = served; todo!() }
+    pub fn set_served(&mut self, served: Served) -> Affected {
+        let _ = served;
+        todo!()
+    }
 
     /// Takes in whether the data plane runs `traffic-split` in stream mode, as the key `{prefix}/plugins` says;
     /// `None` when there is no such key: then the version's default holds.
-    pub fn set_traffic_split(&mut self, enabled: Option<bool>) -> Affected { let _ = enabled; todo!() }
+    pub fn set_traffic_split(&mut self, enabled: Option<bool>) -> Affected {
+        let _ = enabled;
+        todo!()
+    }
 
     /// What one document should be.
     #[must_use]
-    pub fn wanted(&self, id: &WorkId) -> Wanted { let _ = id; todo!() }
+    pub fn wanted(&self, id: &WorkId) -> Wanted {
+        let _ = id;
+        todo!()
+    }
 
     /// Every document that is wanted or kept, in order.
     #[must_use]
-    pub fn documents(&self) -> BTreeSet<WorkId> { todo!() }
+    pub fn documents(&self) -> BTreeSet<WorkId> {
+        todo!()
+    }
 
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
     #[must_use]
-    pub fn verdict(&self, object: &ObjectRef) -> Option<Verdict> { let _ = object; todo!() }
+    pub fn verdict(&self, object: &ObjectRef) -> Option<Verdict> {
+        let _ = object;
+        todo!()
+    }
 
     /// Every object with a verdict, in order.
     #[must_use]
-    pub fn verdicts(&self) -> BTreeSet<ObjectRef> { todo!() }
+    pub fn verdicts(&self) -> BTreeSet<ObjectRef> {
+        todo!()
+    }
 
     /// The routes whose `Programmed` depends on how this document stands in etcd.
     #[must_use]
-    pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> { let _ = id; todo!() }
+    pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> {
+        let _ = id;
+        todo!()
+    }
 
     /// How many objects of a kind are known.
     #[must_use]
-    pub fn object_count(&self, kind: Kind) -> usize { let _ = (kind, &self.settings); todo!() }
+    pub fn object_count(&self, kind: Kind) -> usize {
+        let _ = (kind, &self.settings);
+        todo!()
+    }
 }
