@@ -5,3 +5,6 @@
 pub mod plugins;
 pub mod stored;
 pub mod version;
+
+/// The bytes of a directory's placeholder, as `apisix init_etcd` writes them. No data plane reads them as a document.
+pub const PLACEHOLDER: &[u8] = b"init_dir";
