@@ -2,9 +2,10 @@
 //!
 //! APISIX's field names stop here.
 
+pub mod check;
+pub mod documents;
+pub mod ids;
 pub mod plugins;
+pub mod seal;
 pub mod stored;
 pub mod version;
-
-/// The bytes of a directory's placeholder, as `apisix init_etcd` writes them. No data plane reads them as a document.
-pub const PLACEHOLDER: &[u8] = b"init_dir";

@@ -17,7 +17,7 @@ mod standing;
 mod work;
 
 pub use metrics::Metrics;
-pub use report::{StatusRender, StatusSink, StatusUpdate};
+pub use report::{IdleHook, StatusRender, Statuses};
 
 use crate::{
     clock,
@@ -27,6 +27,7 @@ use crate::{
         places::{Directory, WorkId},
     },
     plan::{order::TxnNumber, pack::Limits},
+    status::queue::StatusSink,
     store::{
         Store,
         follow::StoreEvent,
@@ -159,10 +160,9 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
         desired: Desired,
         store: Arc<S>,
         inputs: Inputs,
-        statuses: (K, StatusRender),
+        statuses: Statuses<K>,
         observers: (Metrics, watch::Sender<Progress>),
     ) -> Self {
-        let (sink, render) = statuses;
         let (metrics, progress) = observers;
         let mut work = Work::new(settings.retry);
         for directory in Directory::ALL {
@@ -171,7 +171,7 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
         let state = State {
             mirror: Mirror::new(settings.instance.clone()),
             work,
-            report: Report::new(sink, render, settings.controller_name.clone()),
+            report: Report::new(statuses, settings.controller_name.clone()),
             settings,
             desired,
             metrics,

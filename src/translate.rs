@@ -1,3 +1,23 @@
-//! Translation: facts in, wanted documents and verdicts out. Pure and incremental; never fails.
+//! Translation: facts in, wanted documents and verdicts out. Pure and incremental; never fails, never reads a clock.
+//!
+//! [`desired`] drives the tiers in their order; each tier is a function of its inputs, and a tier whose output is equal
+//! stops the wave:
+//!
+//! | tier | from | to |
+//! |---|---|---|
+//! | [`listeners`] | a Gateway and its class | its listeners and what each admits |
+//! | [`ports`] | every listener of the data plane on one port | who holds the port |
+//! | [`attachments`] | a route, the listeners of its parents, namespace labels | parents' verdicts and claims |
+//! | [`slots`] | the claims on one slot | the holder |
+//! | [`pools`] | a route's backends, Services, EndpointSlices, grants | nodes, weights, refused share |
+//! | [`verdicts`] | all of these | what is said of each object |
 
+pub mod attachments;
 pub mod desired;
+pub mod known;
+pub mod listeners;
+pub mod pools;
+pub mod ports;
+pub mod slots;
+pub mod verdicts;
+pub mod weights;

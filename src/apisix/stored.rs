@@ -1,6 +1,7 @@
 //! Reading documents back from etcd: whose they are, whether they are as written, and what they name.
 
-use crate::model::places::WorkId;
+use super::{documents, seal};
+use crate::model::places::{Directory, WorkId};
 use std::sync::Arc;
 
 /// What can be told of a stored value.
@@ -42,7 +43,49 @@ impl ValueHash {
 
 /// Looks at the value stored at `key`, which is the full key of `id`.
 #[must_use]
-pub fn inspect(id: &WorkId, key: &str, bytes: &[u8]) -> Inspected {
-    let _ = (id, key);
-    Inspected { seal: Seal::Broken, hash: ValueHash::of(bytes), pool: None }
+pub fn inspect(id: &WorkId, key: &str, value: &[u8]) -> Inspected {
+    let seal = seal::verify(key, value).map_or(Seal::Broken, |instance| Seal::Intact { instance });
+    let pool = match id.directory {
+        Directory::StreamRoutes => documents::named_pool(value),
+        Directory::Upstreams => None,
+    };
+    Inspected { seal, hash: ValueHash::of(value), pool }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        apisix::{documents::Sealing, ids},
+        model::{
+            names::{Kind, ObjectName},
+            places::Port,
+        },
+    };
+
+    #[test]
+    fn a_document_of_ours_is_recognised_and_an_edited_one_is_not() {
+        let port = Port::new(9100).unwrap();
+        let (slot, pool) = (ids::slot(port), ids::pool("blue", Kind::TcpRoute, &ObjectName::new("a", "b")));
+        let key = slot.key("/apisix");
+        let sealing = Sealing { prefix: "/apisix", instance: "blue" };
+        let value = documents::stream_route(sealing, &slot, port, &pool, None, "TCPRoute a/b").unwrap();
+
+        let found = inspect(&slot, &key, value.as_bytes());
+        assert_eq!(found.seal, Seal::Intact { instance: "blue".into() });
+        assert_eq!(found.pool, Some(pool.clone()));
+
+        let edited = value.replace("9100,", "9101,");
+        assert_ne!(edited, value);
+        let found = inspect(&slot, &key, edited.as_bytes());
+        assert_eq!((found.seal, found.pool), (Seal::Broken, Some(pool)));
+    }
+
+    #[test]
+    fn values_that_are_no_documents_name_nothing() {
+        for value in ["init_dir", "", "[]", "{\"upstream_id\": 7}"] {
+            let found = inspect(&ids::slot(Port::MIN), "/k", value.as_bytes());
+            assert_eq!((found.seal, found.pool), (Seal::Broken, None), "{value}");
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! What to do about one document: all the branching over what is wanted and what is stored, in one place. Pure.
 
 use crate::{
-    apisix::stored::{Seal, ValueHash},
+    apisix::{
+        ids::is_our_shape,
+        stored::{Seal, ValueHash},
+    },
     model::places::WorkId,
     store::{mirror::Stored, txn::Revision},
     translate::desired::{Document, Wanted},
@@ -47,20 +50,13 @@ pub struct Ours<'a> {
     pub pool_kept: bool,
 }
 
-/// Whether an id is one that controllers of this kind give to documents. All others are somebody else's, whatever they
-/// hold.
-#[must_use]
-pub fn is_ours_shape(id: &WorkId) -> bool {
-    id.id.starts_with("gateway-api.")
-}
-
 /// What to do about `id`.
 ///
 /// As long as nothing records what this instance has written, every id of our shape counts as ours, sealed or not, but one
 /// with a whole seal of another instance.
 #[must_use]
 pub fn step(id: &WorkId, wanted: &Wanted, stored: Option<Stored<'_>>, ours: Ours<'_>) -> Step {
-    if !is_ours_shape(id) && !id.is_placeholder() {
+    if !is_our_shape(&id.id) && !id.is_placeholder() {
         return Step::Foreign;
     }
     let Some(Stored { revision: expected, inspected }) = stored else {

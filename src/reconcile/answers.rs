@@ -2,13 +2,13 @@
 
 use super::{
     Outage, State,
-    report::StatusSink,
     work::{Heard, Mishap},
 };
 use crate::{
     apisix::stored::inspect,
     model::places::WorkId,
     plan::{order::TxnNumber, pack::Packet},
+    status::queue::StatusSink,
     store::{
         retry::Retry,
         txn::{Action, Commit, CommitError, Current, Revision},

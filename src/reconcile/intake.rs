@@ -1,14 +1,17 @@
 //! What the cluster and the store tell: events in, ids that may need work out. Nothing is written here.
 
-use super::{State, metrics::Drift, report::StatusSink, work::Heard};
+use super::{State, metrics::Drift, work::Heard};
 use crate::{
-    apisix::stored::{Inspected, Seal},
+    apisix::{
+        ids::is_our_shape,
+        stored::{Inspected, Seal},
+    },
     cluster::{ClusterEvent, ListedObject},
     model::{
         names::{Kind, ObjectName, ObjectRef},
         places::{Directory, WorkId},
     },
-    plan::step::is_ours_shape,
+    status::queue::StatusSink,
     store::{
         follow::{KeyEvent, Snapshot, StoreEvent},
         mirror::{News, written_by},
@@ -73,7 +76,7 @@ impl<K: StatusSink> State<K> {
     pub(super) fn add(&mut self, id: WorkId) {
         match id.directory {
             Directory::Upstreams => {
-                for slot in self.mirror.users(&id).filter(|slot| is_ours_shape(slot)) {
+                for slot in self.mirror.users(&id).filter(|slot| is_our_shape(&slot.id)) {
                     self.work.add(slot.clone());
                 }
             }
@@ -141,7 +144,7 @@ impl<K: StatusSink> State<K> {
         if let Some(pool) = left {
             self.left(pool, now);
         }
-        if !is_ours_shape(&id) && !id.is_placeholder() {
+        if !is_our_shape(&id.id) && !id.is_placeholder() {
             return;
         }
         self.look_for_drift(&id, before.as_ref());

@@ -1,14 +1,15 @@
 //! One pass: the work set in, transactions out, until as many are in flight as may be.
 
-use super::{State, report::StatusSink};
+use super::State;
 use crate::{
-    apisix,
+    apisix::documents::PLACEHOLDER,
     model::{places::WorkId, verdicts::Standing},
     plan::{
         DocumentWrite, PoolUse,
         order::{self, Hold, Next, Scene, TxnNumber},
         pack::{Packed, Packer, Packet},
     },
+    status::queue::StatusSink,
     store::{
         mirror::Stored,
         txn::{Action, Txn, write_bytes},
@@ -176,7 +177,7 @@ impl<K: StatusSink> State<K> {
     /// What a document should be, placeholders and the limits of transactions included.
     pub(super) fn wanted(&self, id: &WorkId) -> Wanted {
         if id.is_placeholder() {
-            return Wanted::Kept { otherwise: Some(Document { bytes: apisix::PLACEHOLDER.into(), pool: None }) };
+            return Wanted::Kept { otherwise: Some(Document { bytes: PLACEHOLDER.into(), pool: None }) };
         }
         let wanted = self.desired.wanted(id);
         let bytes_max = self.settings.limits.bytes_max;

@@ -6,12 +6,14 @@
 use super::{State, work::Work};
 use crate::{
     model::{
-        facts::ParentRef,
         names::{Kind, ObjectRef},
         places::WorkId,
         verdicts::{ClaimOutcome, Standing, Verdict},
     },
-    status::print::StatusPrint,
+    status::{
+        print::StatusPrint,
+        queue::{StatusSink, StatusUpdate},
+    },
     translate::desired::Desired,
 };
 use serde_json::Value;
@@ -23,35 +25,26 @@ use std::{
 /// Renders the part of an object's status that is ours, for our controller name, given how documents stand.
 pub type StatusRender = fn(&ObjectRef, &Verdict, &str, &dyn Fn(&WorkId) -> Standing) -> Value;
 
-/// The part of a status that is ours, as it should be now.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StatusUpdate {
-    /// The object.
-    pub object: ObjectRef,
-    /// What its status should say of us; other controllers' parts are not in it.
-    pub status: Value,
-    /// Parents of a route whose entries of ours are left as they are.
-    pub frozen_parents: Vec<ParentRef>,
-}
+/// Told that everything that can be done now is done: nothing is in flight, and every status that differs has been
+/// published. Called once each time that comes to be so; must not block.
+pub type IdleHook = Box<dyn FnMut(&Desired) + Send>;
 
-/// Where statuses go.
-pub trait StatusSink: Send {
-    /// Takes an update; a later one for the same object replaces it. Must not block.
-    fn publish(&mut self, update: StatusUpdate);
-
-    /// Everything that can be done now is done: nothing is in flight, and every status that differs has been published.
-    /// Said once each time that comes to be so.
-    fn idle(&mut self, desired: &Desired);
+/// Where statuses go, and how they come about.
+pub struct Statuses<K> {
+    /// Where they go.
+    pub sink: K,
+    /// How they come about.
+    pub render: StatusRender,
+    /// Who wants to know when there are no more to come.
+    pub idle: IdleHook,
 }
 
 /// How many statuses are rendered before the loop listens again: a few milliseconds of work.
 const STATUSES_PER_PASS: usize = 256;
 
 /// What is to be said of objects.
-#[derive(Debug)]
 pub(super) struct Report<K> {
-    sink: K,
-    render: StatusRender,
+    statuses: Statuses<K>,
     controller_name: Arc<str>,
     /// What each object's status says of us, or will once what was published is written. Absent: nothing.
     prints: HashMap<ObjectRef, StatusPrint>,
@@ -63,10 +56,9 @@ pub(super) struct Report<K> {
 }
 
 impl<K: StatusSink> Report<K> {
-    pub(super) fn new(sink: K, render: StatusRender, controller_name: Arc<str>) -> Self {
+    pub(super) fn new(statuses: Statuses<K>, controller_name: Arc<str>) -> Self {
         Self {
-            sink,
-            render,
+            statuses,
             controller_name,
             prints: HashMap::new(),
             due: BTreeSet::new(),
@@ -110,7 +102,7 @@ impl<K: StatusSink> Report<K> {
 
     /// Everything that can be done now is done.
     pub(super) fn idle(&mut self, desired: &Desired) {
-        self.sink.idle(desired);
+        (self.statuses.idle)(desired);
     }
 }
 
@@ -121,13 +113,18 @@ impl<K: StatusSink> State<K> {
         for _ in 0..STATUSES_PER_PASS {
             let Some(object) = self.report.due.pop_first() else { return false };
             self.report.waiting.remove(&object);
-            let Some(verdict) = self.desired.verdict(&object) else { continue };
+            let Some(verdict) = self.desired.verdict(&object) else {
+                self.report.statuses.sink.forget(&object);
+                continue;
+            };
             if self.report.patient && documents_of(&verdict).any(|id| expected_soon(&self.work, id)) {
                 self.report.waiting.insert(object);
                 continue;
             }
             let status =
-                (self.report.render)(&object, &verdict, &self.report.controller_name, &|id: &WorkId| self.standing(id));
+                (self.report.statuses.render)(&object, &verdict, &self.report.controller_name, &|id: &WorkId| {
+                    self.standing(id)
+                });
             let print = StatusPrint::of(object.kind, &status, &self.report.controller_name);
             let said = self.report.prints.get(&object);
             if said.map_or_else(|| print == StatusPrint::default(), |said| *said == print) {
@@ -138,7 +135,7 @@ impl<K: StatusSink> State<K> {
                 Verdict::Route(route) => route.frozen_parents,
                 Verdict::Gateway(_) | Verdict::GatewayClass(_) => Vec::new(),
             };
-            self.report.sink.publish(StatusUpdate { object, status, frozen_parents });
+            self.report.statuses.sink.publish(StatusUpdate { object, status, frozen_parents });
         }
         !self.report.due.is_empty()
     }

@@ -1,15 +1,33 @@
 //! `Desired`: what etcd and the statuses should be, kept up to date change by change.
 
+mod wave;
+
+use super::{
+    attachments::Attachments,
+    known::{Known, Presence},
+    listeners::Gateway,
+    pools::Pool,
+    ports::Ports,
+    slots::Slots,
+    verdicts,
+};
 use crate::{
-    apisix::version::ApisixVersion,
+    apisix::{
+        documents::{self, PLACEHOLDER, Sealing},
+        ids,
+        version::ApisixVersion,
+    },
     model::{
         facts::{Change, Observed},
-        names::{Kind, ObjectName, ObjectRef},
-        places::WorkId,
+        names::{Created, Kind, ObjectName, ObjectRef},
+        places::{Directory, Port, WorkId},
         verdicts::{Served, Verdict},
     },
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 /// What translation needs to know besides the objects.
 #[derive(Clone, Debug)]
@@ -33,6 +51,8 @@ pub enum Wanted {
     Document(Document),
     /// As it is in etcd, neither written nor deleted, because an object it is computed over cannot be read or its class is
     /// absent. Where etcd holds nothing, `otherwise` is what to put, if anything.
+    ///
+    /// Of a pool it holds for every slot in etcd that names the pool, too.
     Kept {
         /// What to put if etcd holds nothing.
         otherwise: Option<Document>,
@@ -63,77 +83,215 @@ pub struct Affected {
 #[derive(Debug)]
 pub struct Desired {
     settings: Settings,
+    served: Served,
+    traffic_split: Option<bool>,
+    known: Known,
+    gateways: HashMap<ObjectName, Gateway>,
+    ports: Ports,
+    routes: HashMap<ObjectName, Route>,
+    /// Routes attached, by Gateway and listener name.
+    attached: HashMap<ObjectName, BTreeMap<Arc<str>, u32>>,
+    slots: Slots,
+    route_of_pool: BTreeMap<WorkId, ObjectName>,
+}
+
+/// What the tiers said of one route.
+#[derive(Debug)]
+struct Route {
+    pool_id: WorkId,
+    created: Created,
+    attachments: Attachments,
+    /// `None` while no parent is ours, or the route could never be read.
+    pool: Option<Pool>,
 }
 
 impl Desired {
     /// Of a cluster without objects.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            served: Served::default(),
+            traffic_split: None,
+            known: Known::default(),
+            gateways: HashMap::new(),
+            ports: Ports::default(),
+            routes: HashMap::new(),
+            attached: HashMap::new(),
+            slots: Slots::default(),
+            route_of_pool: BTreeMap::new(),
+        }
     }
 
     /// Takes in single changes, in any order.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Affected {
-        drop(changes.into_iter());
-        todo!()
+        let mut wave = wave::Wave::default();
+        for Change { kind, name, observed } in changes {
+            wave.take_in(self, kind, &name, observed);
+        }
+        wave.run(self)
     }
 
     /// Takes in a complete list of a kind: what is not in it is gone.
     pub fn replace(&mut self, kind: Kind, objects: Vec<(ObjectName, Observed)>) -> Affected {
-        let _ = (kind, objects);
-        todo!()
+        let mut wave = wave::Wave::default();
+        let mut gone: BTreeSet<ObjectName> = self.known.names(kind).into_iter().collect();
+        for (name, observed) in objects {
+            gone.remove(&name);
+            wave.take_in(self, kind, &name, Some(observed));
+        }
+        for name in gone {
+            wave.take_in(self, kind, &name, None);
+        }
+        wave.run(self)
     }
 
     /// Takes in what the source serves.
     pub fn set_served(&mut self, served: Served) -> Affected {
-        let _ = served;
-        todo!()
+        if self.served == served {
+            return Affected::default();
+        }
+        self.served = served;
+        let classes = self.known.classes.names().map(|name| ObjectRef::new(Kind::GatewayClass, name.clone()));
+        Affected { documents: BTreeSet::new(), verdicts: classes.collect() }
     }
 
     /// Takes in whether the data plane runs `traffic-split` in stream mode, as the key `{prefix}/plugins` says;
     /// `None` when there is no such key: then the version's default holds.
     pub fn set_traffic_split(&mut self, enabled: Option<bool>) -> Affected {
-        let _ = enabled;
-        todo!()
+        let before = self.splits();
+        self.traffic_split = enabled;
+        let mut wave = wave::Wave::default();
+        if self.splits() != before {
+            wave.recompute_pools(self);
+        }
+        wave.run(self)
     }
 
     /// What one document should be.
     #[must_use]
     pub fn wanted(&self, id: &WorkId) -> Wanted {
-        let _ = id;
-        todo!()
+        if id.is_placeholder() {
+            return Wanted::Document(Document { bytes: PLACEHOLDER.into(), pool: None });
+        }
+        match id.directory {
+            Directory::Upstreams => self.wanted_pool(id),
+            Directory::StreamRoutes => ids::slot_port(id).map_or(Wanted::Absent, |port| self.wanted_slot(id, port)),
+        }
     }
 
-    /// Every document that is wanted or kept, in order.
+    /// Every document that is wanted or kept, placeholders among them, in order.
     #[must_use]
     pub fn documents(&self) -> BTreeSet<WorkId> {
-        todo!()
+        let slots = self.slots.held().map(|(port, _)| port).chain(self.ports.frozen()).map(ids::slot);
+        let pools = self.route_of_pool.keys().cloned();
+        let placeholders = Directory::ALL.into_iter().map(WorkId::placeholder);
+        slots.chain(pools).chain(placeholders).filter(|id| self.wanted(id) != Wanted::Absent).collect()
     }
 
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
     #[must_use]
     pub fn verdict(&self, object: &ObjectRef) -> Option<Verdict> {
-        let _ = object;
-        todo!()
+        let name = &object.name;
+        match object.kind {
+            Kind::GatewayClass => {
+                let class = self.known.classes.get(name)?;
+                (class.controller_name == self.settings.controller_name)
+                    .then(|| Verdict::GatewayClass(verdicts::class(class, &self.served)))
+            }
+            Kind::Gateway => {
+                let gateway = self.gateways.get(name).filter(|gateway| !gateway.frozen)?;
+                Some(Verdict::Gateway(verdicts::gateway(name, gateway, &self.ports, self.attached.get(name))))
+            }
+            Kind::TcpRoute => {
+                let (route, facts) = (self.routes.get(name)?, self.known.routes.get(name)?);
+                let Route { pool_id, attachments, pool, created: _ } = route;
+                Some(Verdict::Route(verdicts::route(name, facts, attachments, &self.slots, pool.as_ref(), pool_id)))
+            }
+            Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => None,
+        }
     }
 
     /// Every object with a verdict, in order.
     #[must_use]
     pub fn verdicts(&self) -> BTreeSet<ObjectRef> {
-        todo!()
+        [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute]
+            .into_iter()
+            .flat_map(|kind| self.known.names(kind).into_iter().map(move |name| ObjectRef::new(kind, name)))
+            .filter(|object| self.verdict(object).is_some())
+            .collect()
     }
 
     /// The routes whose `Programmed` depends on how this document stands in etcd.
     #[must_use]
     pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> {
-        let _ = id;
-        todo!()
+        let route = match id.directory {
+            Directory::Upstreams => self.route_of_pool.get(id),
+            Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
+        };
+        route.map(|route| ObjectRef::new(Kind::TcpRoute, route.clone())).into_iter().collect()
     }
 
     /// How many objects of a kind are known.
     #[must_use]
     pub fn object_count(&self, kind: Kind) -> usize {
-        let _ = (kind, &self.settings);
-        todo!()
+        self.known.count(kind)
+    }
+
+    /// Whether the data plane can refuse a share beside a pool.
+    fn splits(&self) -> bool {
+        self.settings.version.has_stream_traffic_split() && self.traffic_split.unwrap_or(true)
+    }
+
+    fn sealing(&self) -> Sealing<'_> {
+        Sealing { prefix: &self.settings.prefix, instance: &self.settings.instance }
+    }
+
+    fn wanted_slot(&self, id: &WorkId, port: Port) -> Wanted {
+        let Some(holder) = self.slots.holder(port) else {
+            return if self.ports.is_frozen(port) { Wanted::Kept { otherwise: None } } else { Wanted::Absent };
+        };
+        let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
+        let split = route.pool.as_ref().and_then(|pool| pool.split);
+        let value = documents::stream_route(self.sealing(), id, port, &route.pool_id, split, &provenance(holder));
+        wanted(value, Some(route.pool_id.clone()))
+    }
+
+    fn wanted_pool(&self, id: &WorkId) -> Wanted {
+        let Some(name) = self.route_of_pool.get(id) else { return Wanted::Absent };
+        let Some(route) = self.routes.get(name) else { return Wanted::Absent };
+        let kept = self.known.routes.is_unreadable(name)
+            || route.attachments.parent_unreadable
+            || route.pool.as_ref().is_some_and(|pool| pool.unreadable);
+        let held = self.slots.held_by(name).next().is_some();
+        let document = match route.pool.as_ref().filter(|_| held) {
+            None => Wanted::Absent,
+            Some(pool) => wanted(documents::upstream(self.sealing(), id, &pool.nodes, &provenance(name)), None),
+        };
+        match document {
+            Wanted::Absent if kept => Wanted::Kept { otherwise: None },
+            Wanted::Document(document) if kept => Wanted::Kept { otherwise: Some(document) },
+            Wanted::Absent | Wanted::Document(_) | Wanted::Kept { .. } | Wanted::Refused(_) => document,
+        }
+    }
+}
+
+fn wanted(value: Result<String, crate::apisix::check::Refused>, pool: Option<WorkId>) -> Wanted {
+    match value {
+        Ok(value) => Wanted::Document(Document { bytes: value.into_bytes().into(), pool }),
+        Err(why) => Wanted::Refused(why.to_string().into()),
+    }
+}
+
+fn provenance(route: &ObjectName) -> String {
+    format!("{} {route}", Kind::TcpRoute)
+}
+
+impl<F> Presence<F> {
+    fn readable(&self) -> Option<&F> {
+        match self {
+            Self::Readable(facts) => Some(facts),
+            Self::Unreadable => None,
+        }
     }
 }

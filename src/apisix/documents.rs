@@ -1,0 +1,243 @@
+//! `stream_route` and `upstream` documents: the only place that spells their fields, and their bytes.
+//!
+//! Equal inputs give equal bytes. Defaults are left out, because a data plane fills them in itself
+//! (`apisix/schema_def.lua`), and nothing is written that the oldest supported version refuses.
+
+use super::{check, seal};
+use crate::model::places::{Directory, Port, WorkId};
+use serde::Serialize;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Whose document it is and where it stands; what every seal covers.
+#[derive(Clone, Copy, Debug)]
+pub struct Sealing<'a> {
+    /// The prefix in etcd, without a trailing slash.
+    pub prefix: &'a str,
+    /// The controller instance.
+    pub instance: &'a str,
+}
+
+/// One node of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Node {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Weight, at least 1.
+    pub weight: u32,
+}
+
+/// How much of a route's connections is refused on purpose, by a `traffic-split` beside its pool (APISIX 3.14 and later).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Weight of the empty upstream.
+    pub refused: u32,
+    /// Weight of the route's own pool.
+    pub served: u32,
+}
+
+/// A node that refuses every connection: the share of bad backends where `traffic-split` cannot be had.
+pub const DEAD_NODE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+
+#[derive(Serialize)]
+pub(super) struct StreamRoute<'a> {
+    pub(super) id: &'a str,
+    pub(super) desc: String,
+    pub(super) server_port: u16,
+    pub(super) upstream_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) plugins: Option<Plugins>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Plugins {
+    #[serde(rename = "traffic-split")]
+    traffic_split: TrafficSplit,
+}
+
+#[derive(Serialize)]
+struct TrafficSplit {
+    rules: [SplitRule; 1],
+}
+
+#[derive(Serialize)]
+struct SplitRule {
+    weighted_upstreams: [WeightedUpstream; 2],
+}
+
+#[derive(Serialize)]
+struct WeightedUpstream {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<EmptyUpstream>,
+    weight: u32,
+}
+
+/// Inline, because data planes before 3.18 ignore an `upstream_id` here.
+#[derive(Serialize)]
+struct EmptyUpstream {
+    r#type: &'static str,
+    nodes: [UpstreamNode; 0],
+}
+
+#[derive(Serialize)]
+pub(super) struct Upstream<'a> {
+    pub(super) id: &'a str,
+    pub(super) desc: String,
+    r#type: &'static str,
+    scheme: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retries: Option<u32>,
+    pub(super) nodes: Vec<UpstreamNode>,
+}
+
+#[derive(Serialize)]
+pub(super) struct UpstreamNode {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) weight: u32,
+}
+
+/// The value of the stream_route `slot`, which listens on `port` and sends to `pool`.
+pub fn stream_route(
+    sealing: Sealing<'_>,
+    slot: &WorkId,
+    port: Port,
+    pool: &WorkId,
+    split: Option<Split>,
+    provenance: &str,
+) -> Result<String, check::Refused> {
+    let document = StreamRoute {
+        id: &slot.id,
+        desc: seal::unsealed_desc(provenance, sealing.instance),
+        server_port: port.get(),
+        upstream_id: &pool.id,
+        plugins: split.map(plugins),
+    };
+    check::stream_route(&document)?;
+    Ok(sealed(sealing, slot, &document))
+}
+
+/// The value of the upstream `pool` with these nodes.
+///
+/// A [`DEAD_NODE`] among them turns retries off: they would hand its share to the others.
+pub fn upstream(
+    sealing: Sealing<'_>,
+    pool: &WorkId,
+    nodes: &[Node],
+    provenance: &str,
+) -> Result<String, check::Refused> {
+    let document = Upstream {
+        id: &pool.id,
+        desc: seal::unsealed_desc(provenance, sealing.instance),
+        r#type: "roundrobin",
+        scheme: "tcp",
+        retries: nodes.iter().any(|node| node.address == DEAD_NODE).then_some(0),
+        nodes: nodes.iter().map(upstream_node).collect(),
+    };
+    check::upstream(&document)?;
+    Ok(sealed(sealing, pool, &document))
+}
+
+/// The bytes of a directory's placeholder: not JSON, as `apisix init_etcd` writes it (`apisix/cli/etcd.lua`).
+pub const PLACEHOLDER: &[u8] = b"init_dir";
+
+/// The upstream a stored stream_route names by `upstream_id`.
+pub(super) fn named_pool(value: &[u8]) -> Option<WorkId> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        upstream_id: String,
+    }
+    let named: Named = serde_json::from_slice(value).ok()?;
+    Some(WorkId::new(Directory::Upstreams, &named.upstream_id))
+}
+
+fn plugins(split: Split) -> Plugins {
+    let empty = EmptyUpstream { r#type: "roundrobin", nodes: [] };
+    Plugins {
+        traffic_split: TrafficSplit {
+            rules: [SplitRule {
+                weighted_upstreams: [
+                    WeightedUpstream { upstream: Some(empty), weight: split.refused },
+                    WeightedUpstream { upstream: None, weight: split.served },
+                ],
+            }],
+        },
+    }
+}
+
+fn upstream_node(node: &Node) -> UpstreamNode {
+    let host = match node.address.ip() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    UpstreamNode { host, port: node.address.port(), weight: node.weight }
+}
+
+fn sealed(sealing: Sealing<'_>, id: &WorkId, document: &impl Serialize) -> String {
+    let value = serde_json::to_string(document).expect("these types have no map with keys that are not strings");
+    seal::complete(&id.key(sealing.prefix), value, sealing.instance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        apisix::ids,
+        model::names::{Kind, ObjectName},
+    };
+    use serde_json::{Value, json};
+
+    const SEALING: Sealing<'static> = Sealing { prefix: "/apisix", instance: "default" };
+
+    fn ids() -> (WorkId, WorkId, Port) {
+        let port = Port::new(9100).unwrap();
+        (ids::slot(port), ids::pool("default", Kind::TcpRoute, &ObjectName::new("default", "tcp-app")), port)
+    }
+
+    fn without_desc(value: &str) -> Value {
+        let mut value: Value = serde_json::from_str(value).unwrap();
+        assert!(value.as_object_mut().unwrap().remove("desc").is_some());
+        value
+    }
+
+    #[test]
+    fn a_stream_route_has_port_and_upstream_and_nothing_it_does_not_need() {
+        let (slot, pool, port) = ids();
+        let value = stream_route(SEALING, &slot, port, &pool, None, "TCPRoute default/tcp-app").unwrap();
+        assert_eq!(
+            without_desc(&value),
+            json!({"id": "gateway-api.9100", "server_port": 9100, "upstream_id": &*pool.id})
+        );
+        assert_eq!(named_pool(value.as_bytes()), Some(pool));
+    }
+
+    #[test]
+    fn a_split_puts_an_inline_empty_upstream_beside_the_pool() {
+        let (slot, pool, port) = ids();
+        let value = stream_route(SEALING, &slot, port, &pool, Some(Split { refused: 3, served: 7 }), "").unwrap();
+        assert_eq!(
+            without_desc(&value)["plugins"],
+            json!({"traffic-split": {"rules": [{"weighted_upstreams": [
+                {"upstream": {"type": "roundrobin", "nodes": []}, "weight": 3}, {"weight": 7}]}]}})
+        );
+    }
+
+    #[test]
+    fn nodes_are_an_array_with_ports_and_ipv6_in_brackets() {
+        let (_, pool, _) = ids();
+        let nodes =
+            ["10.0.0.1:80", "[fd00::1]:80"].map(|address| Node { address: address.parse().unwrap(), weight: 1 });
+        let value = upstream(SEALING, &pool, &nodes, "").unwrap();
+        assert_eq!(
+            without_desc(&value),
+            json!({"id": &*pool.id, "type": "roundrobin", "scheme": "tcp", "nodes": [
+                {"host": "10.0.0.1", "port": 80, "weight": 1}, {"host": "[fd00::1]", "port": 80, "weight": 1}]})
+        );
+    }
+
+    #[test]
+    fn a_dead_node_turns_retries_off() {
+        let (_, pool, _) = ids();
+        let value = upstream(SEALING, &pool, &[Node { address: DEAD_NODE, weight: 1 }], "").unwrap();
+        assert_eq!(without_desc(&value)["retries"], json!(0));
+    }
+}

@@ -1,0 +1,113 @@
+//! The seal in a document's `desc`: who wrote the document, and whether it is as written.
+//!
+//! `desc` is the only free field that every supported version of APISIX accepts, at most 256 bytes. It holds readable
+//! provenance, a space, and `[gateway-api:{instance}:{26 letters}]`. The letters are a hash over the key and the whole value
+//! with the letters themselves left out, byte for byte: whatever is edited, copied to another key or reformatted breaks it.
+
+use super::ids::{HASH_LETTERS, hash_letters};
+use std::sync::Arc;
+
+/// `desc`'s limit in APISIX's schema (`apisix/schema_def.lua`).
+const DESC_BYTES_MAX: usize = 256;
+
+const OPENING: &str = "[gateway-api:";
+
+/// `desc` with a seal whose letters are still missing. Provenance that does not fit is cut and ends in `...`.
+pub(super) fn unsealed_desc(provenance: &str, instance: &str) -> String {
+    let seal_bytes = 1 + OPENING.len() + instance.len() + 1 + HASH_LETTERS + 1;
+    let room = DESC_BYTES_MAX.saturating_sub(seal_bytes);
+    let mut desc = String::with_capacity(DESC_BYTES_MAX);
+    if provenance.len() <= room {
+        desc.push_str(provenance);
+    } else {
+        let end = (0..=room.saturating_sub(3)).rev().find(|&end| provenance.is_char_boundary(end)).unwrap_or(0);
+        desc.push_str(provenance.get(..end).unwrap_or_default());
+        desc.push_str("...");
+    }
+    desc.push(' ');
+    desc.push_str(OPENING);
+    desc.push_str(instance);
+    desc.push_str(":]");
+    desc
+}
+
+/// Puts the letters into a value whose `desc` came from [`unsealed_desc`].
+///
+/// `instance` must be one that JSON does not escape; the settings see to it.
+pub(super) fn complete(key: &str, mut value: String, instance: &str) -> String {
+    let Some(at) = letters_place(&value, instance) else { return value };
+    let letters = hash_of(key, value.as_bytes().get(..at), value.as_bytes().get(at..));
+    value.insert_str(at, &letters);
+    value
+}
+
+/// The instance that wrote `value` at `key`, if its seal is whole.
+pub(super) fn verify(key: &str, value: &[u8]) -> Option<Arc<str>> {
+    let text = std::str::from_utf8(value).ok()?;
+    let opening = text.rfind(OPENING)?;
+    let instance_at = opening + OPENING.len();
+    let instance = text.get(instance_at..)?.split(':').next()?;
+    let at = instance_at + instance.len() + 1;
+    let end = at + HASH_LETTERS;
+    let letters = text.get(at..end)?;
+    let whole = text.get(end..)?.starts_with(']') && hash_of(key, value.get(..at), value.get(end..)) == letters;
+    whole.then(|| instance.into())
+}
+
+fn letters_place(value: &str, instance: &str) -> Option<usize> {
+    let opening = format!("{OPENING}{instance}:");
+    value.rfind(&opening).map(|at| at + opening.len())
+}
+
+fn hash_of(key: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> String {
+    hash_letters(&[key.as_bytes(), before.unwrap_or_default(), after.unwrap_or_default()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealed(key: &str, provenance: &str) -> String {
+        let value = serde_json::json!({"desc": unsealed_desc(provenance, "blue"), "n": 1}).to_string();
+        complete(key, value, "blue")
+    }
+
+    #[test]
+    fn a_sealed_value_names_its_instance() {
+        let value = sealed("/apisix/upstreams/a", "TCPRoute default/app");
+        assert_eq!(verify("/apisix/upstreams/a", value.as_bytes()).as_deref(), Some("blue"));
+    }
+
+    #[test]
+    fn any_edit_breaks_the_seal() {
+        let value = sealed("/k", "TCPRoute default/app");
+        for at in 0..value.len() {
+            let mut edited = value.clone().into_bytes();
+            edited[at] ^= 1;
+            assert_eq!(verify("/k", &edited), None, "byte {at}");
+        }
+        assert_eq!(verify("/k", format!("{value} ").as_bytes()), None);
+        assert_eq!(verify("/other", value.as_bytes()), None);
+    }
+
+    #[test]
+    fn values_without_a_seal_have_none() {
+        for value in
+            ["", "{}", "init_dir", "[gateway-api:", "[gateway-api:x:", "[gateway-api:x:abc]", "\u{fffd}[gateway-api:é:"]
+        {
+            assert_eq!(verify("/k", value.as_bytes()), None, "{value}");
+        }
+        assert_eq!(verify("/k", &[0xff, 0xfe]), None);
+    }
+
+    #[test]
+    fn long_provenance_is_cut_at_a_character_and_desc_stays_within_apisix_limit() {
+        for length in [100, 200, 212, 213, 214, 400] {
+            let provenance = "é".repeat(length / 2) + &"x".repeat(length % 2);
+            let value: serde_json::Value = serde_json::from_str(&sealed("/k", &provenance)).unwrap();
+            let desc = value["desc"].as_str().unwrap();
+            assert!(desc.len() <= DESC_BYTES_MAX, "{length}: {}", desc.len());
+            assert_eq!(desc.starts_with(&provenance), length <= 210, "{length}");
+        }
+    }
+}

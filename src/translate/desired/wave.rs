@@ -1,0 +1,263 @@
+//! One wave through the tiers: what changed marks what it may affect, tier by tier, and equal outputs stop it.
+//!
+//! A full rebuild is the same wave over every object there is, from nothing.
+
+use super::{Affected, Desired, Route};
+use crate::{
+    apisix::ids,
+    model::{
+        facts::Observed,
+        names::{Created, Kind, ObjectName, ObjectRef},
+        places::Port,
+    },
+    translate::{
+        attachments::{self, Attachments},
+        known::{Known, gateway_name},
+        listeners, pools,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What is marked to be computed again, by tier.
+#[derive(Default)]
+pub(super) struct Wave {
+    gateways: BTreeSet<ObjectName>,
+    ports: BTreeSet<Port>,
+    /// Who held a port before this wave touched it.
+    port_holders: BTreeMap<Port, Option<ObjectName>>,
+    attachments: BTreeSet<ObjectName>,
+    slots: BTreeSet<Port>,
+    pools: BTreeSet<ObjectName>,
+    affected: Affected,
+}
+
+impl Wave {
+    /// Takes in what is now known of one object and marks what hangs on it.
+    pub(super) fn take_in(&mut self, desired: &mut Desired, kind: Kind, name: &ObjectName, observed: Option<Observed>) {
+        // A slice that moves from one Service to another touches both.
+        let mut slice_before = Wave::default();
+        if kind == Kind::EndpointSlice {
+            slice_before.mark_slice(&desired.known, name);
+        }
+        if desired.known.set(kind, name, observed) {
+            self.pools.append(&mut slice_before.pools);
+            self.mark(desired, kind, name);
+        }
+    }
+
+    /// Marks every pool.
+    pub(super) fn recompute_pools(&mut self, desired: &Desired) {
+        self.pools.extend(desired.known.routes.names().cloned());
+    }
+
+    /// Works through the tiers in their order.
+    pub(super) fn run(mut self, desired: &mut Desired) -> Affected {
+        for name in std::mem::take(&mut self.gateways) {
+            self.listeners_tier(desired, &name);
+        }
+        for port in std::mem::take(&mut self.ports) {
+            self.ports_tier(desired, port);
+        }
+        for name in std::mem::take(&mut self.attachments) {
+            self.attachments_tier(desired, &name);
+        }
+        for slot in std::mem::take(&mut self.slots) {
+            self.slots_tier(desired, slot);
+        }
+        for name in std::mem::take(&mut self.pools) {
+            self.pools_tier(desired, &name);
+        }
+        self.affected
+    }
+
+    fn mark(&mut self, desired: &Desired, kind: Kind, name: &ObjectName) {
+        let known = &desired.known;
+        match kind {
+            Kind::GatewayClass => {
+                self.verdict(kind, name);
+                self.gateways.extend(known.gateways_by_class.of(&name.name).cloned());
+            }
+            Kind::Gateway => {
+                self.gateways.insert(name.clone());
+                // Also when it becomes readable or unreadable without becoming ours.
+                self.attachments.extend(known.routes_by_gateway.of(name).cloned());
+            }
+            Kind::TcpRoute => {
+                self.attachments.insert(name.clone());
+                self.pools.insert(name.clone());
+                self.verdict(kind, name);
+                // Becoming gone or readable is felt by the pool even where nothing is attached.
+                self.affected.documents.insert(ids::pool(&desired.settings.instance, kind, name));
+            }
+            Kind::ReferenceGrant => {
+                self.pools.extend(known.routes_by_foreign_namespace.of(&name.namespace).cloned());
+            }
+            Kind::Namespace => self.mark_routes_selected_by_label(desired, &name.name),
+            Kind::Service => self.pools.extend(known.routes_by_service.of(name).cloned()),
+            Kind::EndpointSlice => self.mark_slice(known, name),
+        }
+    }
+
+    fn mark_slice(&mut self, known: &Known, name: &ObjectName) {
+        if let Some(service) = known.service_of(name) {
+            self.pools.extend(known.routes_by_service.of(&service).cloned());
+        }
+        // It may belong to any Service of its namespace.
+        if known.slices.is_unreadable(name) {
+            let services = known.services.in_namespace(&name.namespace).map(|(service, _)| service);
+            self.pools.extend(services.flat_map(|service| known.routes_by_service.of(service)).cloned());
+        }
+    }
+
+    fn mark_routes_selected_by_label(&mut self, desired: &Desired, namespace: &Arc<str>) {
+        for (name, presence) in desired.known.routes.in_namespace(namespace) {
+            let Some(facts) = presence.readable() else { continue };
+            let selected = facts
+                .parents
+                .iter()
+                .filter_map(|parent| gateway_name(parent, name))
+                .filter_map(|gateway| desired.gateways.get(&gateway))
+                .any(listeners::Gateway::selects_by_label);
+            if selected {
+                self.attachments.insert(name.clone());
+            }
+        }
+    }
+
+    fn listeners_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
+        let now = desired.known.gateways.get(name).and_then(|facts| {
+            let class = listeners::class_state(&desired.known, &facts.class, &desired.settings.controller_name);
+            listeners::gateway(facts, class)
+        });
+        self.verdict(Kind::Gateway, name);
+        if now.as_ref() == desired.gateways.get(name) {
+            return;
+        }
+        let before = match &now {
+            Some(gateway) => desired.gateways.insert(name.clone(), gateway.clone()),
+            None => desired.gateways.remove(name),
+        };
+        let ports_of = |gateway: &Option<listeners::Gateway>| -> BTreeSet<Port> {
+            gateway.iter().flat_map(|gateway| gateway.contended_ports().chain(gateway.frozen_ports())).collect()
+        };
+        for port in ports_of(&before).union(&ports_of(&now)) {
+            self.port_holders.entry(*port).or_insert_with(|| desired.ports.holder(*port).cloned());
+        }
+        self.ports.extend(desired.ports.replace(name, before.as_ref(), now.as_ref()));
+        self.attachments.extend(desired.known.routes_by_gateway.of(name).cloned());
+    }
+
+    fn ports_tier(&mut self, desired: &mut Desired, port: Port) {
+        // The slot may have become frozen, or stopped being so.
+        self.affected.documents.insert(ids::slot(port));
+        let before = self.port_holders.remove(&port).flatten();
+        let now = desired.ports.holder(port).cloned();
+        if before == now {
+            return;
+        }
+        for gateway in before.iter().chain(&now) {
+            self.attachments.extend(desired.known.routes_by_gateway.of(gateway).cloned());
+            self.verdict(Kind::Gateway, gateway);
+        }
+    }
+
+    fn attachments_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
+        let facts = desired.known.routes.get(name);
+        let exists = facts.is_some() || desired.known.routes.is_unreadable(name);
+        let created = facts.map_or(Created::UNKNOWN, |facts| facts.created);
+        let now = facts
+            .map(|facts| attachments::attach(name, facts, &desired.gateways, &desired.ports, &desired.known))
+            .unwrap_or_default();
+
+        let pool_id = ids::pool(&desired.settings.instance, Kind::TcpRoute, name);
+        let before = desired.routes.remove(name);
+        let (attachments_before, created_before, pool) = match before {
+            Some(route) => (route.attachments, route.created, route.pool),
+            None => (Attachments::default(), Created::UNKNOWN, None),
+        };
+        if exists {
+            let route = Route { pool_id: pool_id.clone(), created, attachments: now.clone(), pool };
+            desired.routes.insert(name.clone(), route);
+            desired.route_of_pool.insert(pool_id.clone(), name.clone());
+        } else {
+            desired.route_of_pool.remove(&pool_id);
+        }
+        if attachments_before == now && created_before == created {
+            return;
+        }
+        self.affected.documents.insert(pool_id);
+        self.verdict(Kind::TcpRoute, name);
+        if attachments_before.parents.is_empty() != now.parents.is_empty() {
+            self.pools.insert(name.clone());
+        }
+        self.count(desired, &attachments_before.counted(), &now.counted());
+        let claims = |attachments: &Attachments, created| attachments.claims().into_iter().map(move |p| (p, created));
+        let touched = desired.slots.replace(name, claims(&attachments_before, created_before), claims(&now, created));
+        self.slots.extend(touched);
+    }
+
+    /// Keeps the number of attached routes of each listener.
+    fn count(
+        &mut self,
+        desired: &mut Desired,
+        before: &BTreeSet<(ObjectName, Arc<str>)>,
+        now: &BTreeSet<(ObjectName, Arc<str>)>,
+    ) {
+        for (gateway, listener) in before.difference(now) {
+            if let Some(counts) = desired.attached.get_mut(gateway) {
+                let left = counts.get(listener).map_or(0, |count| count.saturating_sub(1));
+                if left == 0 {
+                    counts.remove(listener);
+                } else {
+                    counts.insert(Arc::clone(listener), left);
+                }
+                if counts.is_empty() {
+                    desired.attached.remove(gateway);
+                }
+            }
+            self.verdict(Kind::Gateway, gateway);
+        }
+        for (gateway, listener) in now.difference(before) {
+            *desired.attached.entry(gateway.clone()).or_default().entry(Arc::clone(listener)).or_default() += 1;
+            self.verdict(Kind::Gateway, gateway);
+        }
+    }
+
+    fn slots_tier(&mut self, desired: &mut Desired, slot: Port) {
+        let Some((before, now)) = desired.slots.settle(slot) else { return };
+        self.affected.documents.insert(ids::slot(slot));
+        for route in before.iter().chain(&now) {
+            self.affected.documents.insert(ids::pool(&desired.settings.instance, Kind::TcpRoute, route));
+            self.verdict(Kind::TcpRoute, route);
+        }
+        // Everyone else who claims it is told of the new holder.
+        for route in desired.slots.claimants(slot) {
+            self.affected.verdicts.insert(ObjectRef::new(Kind::TcpRoute, route.clone()));
+        }
+    }
+
+    fn pools_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
+        let splits = desired.splits();
+        let Some(route) = desired.routes.get_mut(name) else { return };
+        let facts = desired.known.routes.get(name).filter(|_| !route.attachments.parents.is_empty());
+        let now = facts.map(|facts| pools::pool(name, facts, &desired.known, splits));
+        if route.pool == now {
+            return;
+        }
+        let split_of = |pool: &Option<pools::Pool>| pool.as_ref().and_then(|pool| pool.split);
+        let split_changed = split_of(&route.pool) != split_of(&now);
+        route.pool = now;
+        self.affected.documents.insert(route.pool_id.clone());
+        self.affected.verdicts.insert(ObjectRef::new(Kind::TcpRoute, name.clone()));
+        if split_changed {
+            self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
+        }
+    }
+
+    fn verdict(&mut self, kind: Kind, name: &ObjectName) {
+        self.affected.verdicts.insert(ObjectRef::new(kind, name.clone()));
+    }
+}

@@ -1,0 +1,402 @@
+//! Random clusters and random histories: after every step the incremental translation equals a full rebuild, byte for byte,
+//! documents and verdicts; what differs was announced; and the order of events does not matter.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+
+use apisix_etcd_controller::{
+    model::{
+        facts::{
+            BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
+            GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
+            Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts,
+            SlicePortFacts, Transport,
+        },
+        names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
+        places::WorkId,
+        verdicts::Verdict,
+    },
+    translate::desired::{Affected, Desired, Settings, Wanted},
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+const OURS: &str = "apisix-etcd.io/gateway-controller";
+const NAMESPACES: [&str; 2] = ["blue", "green"];
+
+fn settings(version: &str) -> Settings {
+    Settings {
+        controller_name: OURS.into(),
+        instance: "default".into(),
+        prefix: "/apisix".into(),
+        version: version.parse().unwrap(),
+    }
+}
+
+fn text(choices: &'static [&'static str]) -> impl Strategy<Value = Arc<str>> {
+    select(choices).prop_map(Arc::from)
+}
+
+fn namespace() -> impl Strategy<Value = Arc<str>> {
+    text(&NAMESPACES)
+}
+
+fn created() -> impl Strategy<Value = Created> {
+    prop_oneof![(1_i64..4).prop_map(Created), Just(Created::UNKNOWN)]
+}
+
+fn port() -> impl Strategy<Value = i64> {
+    prop_oneof![12 => 9100_i64..9104, 1 => select(vec![0, 70_000, -1])]
+}
+
+fn class() -> impl Strategy<Value = Facts> {
+    (text(&[OURS, OURS, OURS, OURS, "example.com/other"]), option::weighted(0.1, Just(Arc::from("g/k n")))).prop_map(
+        |(controller_name, parameters)| {
+            Facts::GatewayClass(GatewayClassFacts { generation: 1, controller_name, parameters })
+        },
+    )
+}
+
+fn from_namespaces() -> impl Strategy<Value = FromNamespaces> {
+    let requirement = prop_oneof![
+        text(&["a", "b"]).prop_map(|value| LabelRequirement::In("team".into(), vec![value])),
+        Just(LabelRequirement::Exists("team".into())),
+        Just(LabelRequirement::DoesNotExist("team".into())),
+    ];
+    prop_oneof![
+        2 => Just(FromNamespaces::Same),
+        2 => Just(FromNamespaces::All),
+        2 => vec(requirement, 0..2).prop_map(|requirements| FromNamespaces::Selector(LabelSelector { requirements })),
+        1 => Just(FromNamespaces::Nobody),
+    ]
+}
+
+fn listener() -> impl Strategy<Value = ListenerFacts> {
+    let kinds = vec(
+        text(&["TCPRoute", "TCPRoute", "UDPRoute"]).prop_map(|kind| RouteKind { group: GATEWAY_GROUP.into(), kind }),
+        0..2,
+    );
+    (port(), text(&["TCP", "TCP", "TCP", "TCP", "TCP", "TCP", "UDP", "HTTP", "x"]), from_namespaces(), kinds).prop_map(
+        |(port, protocol, namespaces, kinds)| ListenerFacts {
+            name: "".into(),
+            port,
+            protocol,
+            hostname: None,
+            namespaces,
+            kinds,
+        },
+    )
+}
+
+fn gateway() -> impl Strategy<Value = Facts> {
+    (
+        created(),
+        text(&["apisix", "apisix", "other"]),
+        vec(listener(), 1..4),
+        option::weighted(0.1, Just(Arc::from("p"))),
+    )
+        .prop_map(|(created, class, mut listeners, parameters)| {
+            for (listener, name) in listeners.iter_mut().zip(["one", "two", "three"]) {
+                listener.name = name.into();
+            }
+            Facts::Gateway(GatewayFacts { generation: 1, created, class, parameters, addresses: vec![], listeners })
+        })
+}
+
+fn route() -> impl Strategy<Value = Facts> {
+    let parent = (
+        option::of(namespace()),
+        text(&["gw", "gw2"]),
+        option::weighted(0.3, text(&["one", "two", "none"])),
+        option::weighted(0.1, 9100_i64..9104),
+    )
+        .prop_map(|(namespace, name, section_name, port)| ParentRef {
+            group: GATEWAY_GROUP.into(),
+            kind: "Gateway".into(),
+            namespace,
+            name,
+            section_name,
+            port,
+        });
+    let backend = (
+        text(&["Service", "Service", "Service", "Service", "Other"]),
+        option::of(namespace()),
+        text(&["svc", "svc2"]),
+        option::weighted(0.9, select(vec![80_i64, 81])),
+        select(vec![0_i64, 1, 3, 1_000_000]),
+    )
+        .prop_map(|(kind, namespace, name, port, weight)| BackendRef {
+            group: "".into(),
+            kind,
+            namespace,
+            name,
+            port,
+            weight,
+        });
+    (created(), vec(parent, 0..3), vec(backend, 0..3), 1_usize..3).prop_map(|(created, parents, backends, rules)| {
+        Facts::TcpRoute(RouteFacts { generation: 1, created, parents, rules, backends })
+    })
+}
+
+fn grant() -> impl Strategy<Value = Facts> {
+    let from =
+        namespace().prop_map(|namespace| GrantFrom { group: GATEWAY_GROUP.into(), kind: "TCPRoute".into(), namespace });
+    let to = (text(&["Service", "Secret"]), option::of(text(&["svc", "svc2", ""]))).prop_map(|(kind, name)| GrantTo {
+        group: "".into(),
+        kind,
+        name,
+    });
+    (vec(from, 0..3), vec(to, 0..3)).prop_map(|(from, to)| Facts::ReferenceGrant(ReferenceGrantFacts { from, to }))
+}
+
+fn labels() -> impl Strategy<Value = Facts> {
+    option::of(text(&["a", "b"])).prop_map(|team| {
+        let labels = team.into_iter().map(|team| (Arc::from("team"), team)).collect();
+        Facts::Namespace(NamespaceFacts { labels })
+    })
+}
+
+fn service() -> impl Strategy<Value = Facts> {
+    let port =
+        (text(&["", "main"]), select(vec![80_i64, 81]), select(vec![Transport::Tcp, Transport::Tcp, Transport::Udp]))
+            .prop_map(|(name, port, transport)| ServicePortFacts { name, port, transport });
+    (prop::bool::weighted(0.1), option::of(select(vec![IpFamily::V4, IpFamily::V6])), vec(port, 0..3))
+        .prop_map(|(external_name, family, ports)| Facts::Service(ServiceFacts { external_name, family, ports }))
+}
+
+fn slice() -> impl Strategy<Value = Facts> {
+    let endpoint = (select(vec!["10.0.0.1", "10.0.0.2", "fd00::1"]), any::<[bool; 3]>()).prop_map(
+        |(address, [ready, serving, terminating])| EndpointFacts {
+            address: address.parse().unwrap(),
+            ready,
+            serving,
+            terminating,
+        },
+    );
+    let port = (text(&["", "main"]), option::weighted(0.9, select(vec![8080_i64, 8081, 0])))
+        .prop_map(|(name, port)| SlicePortFacts { name, port, transport: Transport::Tcp });
+    (
+        option::weighted(0.9, text(&["svc", "svc2"])),
+        option::weighted(0.9, select(vec![IpFamily::V4, IpFamily::V6])),
+        vec(port, 0..3),
+        vec(endpoint, 0..4),
+    )
+        .prop_map(|(service, family, ports, endpoints)| {
+            Facts::EndpointSlice(EndpointSliceFacts { service, family, ports, endpoints })
+        })
+}
+
+/// The objects there can be: few, so that they refer to each other often.
+fn universe() -> Vec<(Kind, Vec<&'static str>)> {
+    vec![
+        (Kind::GatewayClass, vec!["apisix", "other"]),
+        (Kind::Gateway, vec!["gw", "gw2"]),
+        (Kind::TcpRoute, vec!["route", "route2"]),
+        (Kind::ReferenceGrant, vec!["grant"]),
+        (Kind::Namespace, NAMESPACES.to_vec()),
+        (Kind::Service, vec!["svc", "svc2"]),
+        (Kind::EndpointSlice, vec!["slice", "slice2"]),
+    ]
+}
+
+fn names(kind: Kind) -> Vec<ObjectName> {
+    let own = universe().into_iter().filter(|(of, _)| *of == kind).flat_map(|(_, names)| names);
+    if kind.namespaced() {
+        own.flat_map(|name| NAMESPACES.map(|namespace| ObjectName::new(namespace, name))).collect()
+    } else {
+        own.map(ObjectName::cluster).collect()
+    }
+}
+
+fn facts(kind: Kind) -> BoxedStrategy<Facts> {
+    match kind {
+        Kind::GatewayClass => class().boxed(),
+        Kind::Gateway => gateway().boxed(),
+        Kind::TcpRoute => route().boxed(),
+        Kind::ReferenceGrant => grant().boxed(),
+        Kind::Namespace => labels().boxed(),
+        Kind::Service => service().boxed(),
+        Kind::EndpointSlice => slice().boxed(),
+    }
+}
+
+/// An object of any kind that appears, changes, becomes unreadable or goes.
+fn change() -> impl Strategy<Value = Change> {
+    select(Kind::ALL.to_vec()).prop_flat_map(|kind| {
+        let observed = prop_oneof![
+            8 => facts(kind).prop_map(|facts| Some(Observed::Facts(facts))),
+            2 => Just(None),
+            1 => Just(Some(Observed::Unreadable { error: "x".into() })),
+        ];
+        (select(names(kind)), observed).prop_map(move |(name, observed)| Change { kind, name, observed })
+    })
+}
+
+/// Nearly everything there can be, to start from.
+fn populated() -> impl Strategy<Value = Vec<Change>> {
+    let object = |kind: Kind, name: ObjectName| {
+        option::weighted(0.9, facts(kind)).prop_map(move |facts| Change {
+            kind,
+            name: name.clone(),
+            observed: facts.map(Observed::Facts),
+        })
+    };
+    let all = Kind::ALL.into_iter().flat_map(|kind| names(kind).into_iter().map(move |name| object(kind, name)));
+    all.collect::<Vec<_>>()
+}
+
+/// A populated cluster and what happens to it, in steps.
+fn history() -> impl Strategy<Value = Vec<Vec<Change>>> {
+    (populated(), vec(vec(change(), 1..3), 1..24)).prop_map(|(first, mut steps)| {
+        steps.insert(0, first);
+        steps
+    })
+}
+
+/// Everything translation says, to compare.
+#[derive(Debug, PartialEq)]
+struct Said {
+    documents: BTreeMap<WorkId, Wanted>,
+    verdicts: BTreeMap<ObjectRef, Verdict>,
+}
+
+impl Said {
+    fn by(desired: &Desired) -> Self {
+        let documents = desired.documents().into_iter().map(|id| (id.clone(), desired.wanted(&id))).collect();
+        let verdicts = desired
+            .verdicts()
+            .into_iter()
+            .filter_map(|object| Some((object.clone(), desired.verdict(&object)?)))
+            .collect();
+        Self { documents, verdicts }
+    }
+
+    /// What differs between two states.
+    fn difference(&self, other: &Self) -> Affected {
+        Affected {
+            documents: keys_that_differ(&self.documents, &other.documents),
+            verdicts: keys_that_differ(&self.verdicts, &other.verdicts),
+        }
+    }
+}
+
+fn keys_that_differ<K: Ord + Clone, V: PartialEq>(one: &BTreeMap<K, V>, other: &BTreeMap<K, V>) -> BTreeSet<K> {
+    one.keys().chain(other.keys()).filter(|key| one.get(*key) != other.get(*key)).cloned().collect()
+}
+
+/// The objects there are after a history. What cannot be read keeps its older facts.
+#[derive(Default)]
+struct Objects(BTreeMap<(Kind, ObjectName), Observed>);
+
+impl Objects {
+    fn take_in(&mut self, change: &Change) {
+        let key = (change.kind, change.name.clone());
+        match &change.observed {
+            None => drop(self.0.remove(&key)),
+            Some(Observed::Unreadable { .. }) if self.0.contains_key(&key) => {}
+            Some(observed) => drop(self.0.insert(key, observed.clone())),
+        }
+    }
+
+    fn changes(&self) -> Vec<Change> {
+        let change = |((kind, name), observed): (&(Kind, ObjectName), &Observed)| Change {
+            kind: *kind,
+            name: name.clone(),
+            observed: Some(observed.clone()),
+        };
+        self.0.iter().map(change).collect()
+    }
+}
+
+fn rebuilt(version: &str, changes: Vec<Change>) -> Said {
+    let mut desired = Desired::new(settings(version));
+    desired.apply(changes);
+    Said::by(&desired)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_step_equals_a_full_rebuild_and_is_announced(
+        history in history(),
+        version in select(vec!["3.13.0", "3.14.0"]),
+    ) {
+        let mut desired = Desired::new(settings(version));
+        let mut objects = Objects::default();
+        let mut before = Said::by(&desired);
+        for step in history {
+            step.iter().for_each(|change| objects.take_in(change));
+            let affected = desired.apply(step);
+            let now = Said::by(&desired);
+            prop_assert_eq!(&now, &rebuilt(version, objects.changes()));
+            let differs = before.difference(&now);
+            prop_assert!(affected.documents.is_superset(&differs.documents), "unannounced: {:?}", differs.documents.difference(&affected.documents));
+            prop_assert!(affected.verdicts.is_superset(&differs.verdicts), "unannounced: {:?}", differs.verdicts.difference(&affected.verdicts));
+            before = now;
+        }
+    }
+
+    #[test]
+    fn the_order_in_which_objects_appear_does_not_matter(
+        history in history(),
+        order in any::<u64>(),
+    ) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let in_order = rebuilt("3.14.0", objects.changes());
+
+        let mut shuffled = objects.changes();
+        let mut state = order | 1;
+        for at in (1..shuffled.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            shuffled.swap(at, usize::try_from(state >> 33).unwrap() % (at + 1));
+        }
+        let mut one_by_one = Desired::new(settings("3.14.0"));
+        for change in shuffled {
+            one_by_one.apply([change]);
+        }
+        prop_assert_eq!(in_order, Said::by(&one_by_one));
+    }
+
+    #[test]
+    fn a_complete_list_equals_the_changes_it_stands_for(
+        before in history(),
+        after in history(),
+    ) {
+        let mut desired = Desired::new(settings("3.14.0"));
+        desired.apply(before.into_iter().flatten());
+        // What could be read once stays in force when it cannot be read any more, so the list holds readable objects only.
+        let mut objects = Objects::default();
+        for change in after.iter().flatten().filter(|change| !matches!(change.observed, Some(Observed::Unreadable { .. }))) {
+            objects.take_in(change);
+        }
+        for kind in Kind::ALL {
+            let list = objects.0.iter().filter(|((of, _), _)| *of == kind);
+            desired.replace(kind, list.map(|((_, name), observed)| (name.clone(), observed.clone())).collect());
+        }
+        prop_assert_eq!(Said::by(&desired), rebuilt("3.14.0", objects.changes()));
+    }
+
+    #[test]
+    fn no_two_documents_can_match_one_connection_and_every_slot_has_its_pool(history in history()) {
+        let mut desired = Desired::new(settings("3.14.0"));
+        desired.apply(history.into_iter().flatten());
+        let mut ports = BTreeSet::new();
+        for (id, wanted) in Said::by(&desired).documents {
+            let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = wanted else { continue };
+            if id.is_placeholder() {
+                continue;
+            }
+            let value: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
+            if let Some(pool) = &document.pool {
+                prop_assert!(ports.insert(value["server_port"].as_u64().unwrap()), "two slots on one port");
+                prop_assert!(
+                    matches!(desired.wanted(pool), Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) }),
+                    "{id} names {pool}, which is not wanted"
+                );
+            }
+        }
+    }
+}
