@@ -2,6 +2,20 @@
 //!
 //! `kube`, `k8s_openapi` and `gateway_api` types stop in this room (and in [`crate::status`]'s writer).
 
+mod convert;
+mod decode;
+mod discovery;
+pub mod folder;
+mod frames;
+pub mod kinds;
+mod list;
+pub mod manifests;
+pub mod metrics;
+mod retry;
+pub mod watch;
+mod wire;
+mod yaml;
+
 use crate::{
     model::{
         facts::{Change, Observed},
@@ -13,7 +27,7 @@ use crate::{
 use std::time::Instant;
 
 /// One object of a complete list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedObject {
     /// Its name.
     pub name: ObjectName,

@@ -1,3 +1,14 @@
 //! Status out: verdicts become Kubernetes conditions, written back where they differ.
+//!
+//! [`conditions`] renders what we want to say of an object, [`print`] tells from a watch event whether the object says it
+//! already, [`merge`] puts it beside what others wrote there, [`queue`] holds the newest truth for each object, and
+//! [`writer`] carries it to the API server. Only [`writer`] talks to anyone; statuses never hold up documents.
 
+pub mod conditions;
+mod fields;
+pub mod merge;
+pub mod metrics;
 pub mod print;
+pub mod queue;
+pub mod reasons;
+pub mod writer;

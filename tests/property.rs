@@ -1,5 +1,6 @@
 //! Random clusters and random histories: after every step the incremental translation equals a full rebuild, byte for byte,
 //! documents and verdicts; what differs was announced; and the order of events does not matter.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 use apisix_etcd_controller::{
     model::{
@@ -22,7 +23,7 @@ use std::{
 };
 
 const OURS: &str = "apisix-etcd.io/gateway-controller";
-const NAMESPACES: [&str; 3] = ["blue", "green", "red"];
+const NAMESPACES: [&str; 2] = ["blue", "green"];
 
 fn settings(version: &str) -> Settings {
     Settings {
@@ -41,20 +42,16 @@ fn namespace() -> impl Strategy<Value = Arc<str>> {
     text(&NAMESPACES)
 }
 
-fn name(names: &'static [&'static str]) -> impl Strategy<Value = ObjectName> {
-    (namespace(), text(names)).prop_map(|(namespace, name)| ObjectName { namespace, name })
-}
-
 fn created() -> impl Strategy<Value = Created> {
     prop_oneof![(1_i64..4).prop_map(Created), Just(Created::UNKNOWN)]
 }
 
 fn port() -> impl Strategy<Value = i64> {
-    prop_oneof![8 => 9100_i64..9104, 1 => select(vec![0, 70_000, -1])]
+    prop_oneof![12 => 9100_i64..9104, 1 => select(vec![0, 70_000, -1])]
 }
 
 fn class() -> impl Strategy<Value = Facts> {
-    (text(&[OURS, OURS, "example.com/other"]), option::weighted(0.1, Just(Arc::from("g/k n")))).prop_map(
+    (text(&[OURS, OURS, OURS, OURS, "example.com/other"]), option::weighted(0.1, Just(Arc::from("g/k n")))).prop_map(
         |(controller_name, parameters)| {
             Facts::GatewayClass(GatewayClassFacts { generation: 1, controller_name, parameters })
         },
@@ -76,9 +73,11 @@ fn from_namespaces() -> impl Strategy<Value = FromNamespaces> {
 }
 
 fn listener() -> impl Strategy<Value = ListenerFacts> {
-    let kinds =
-        vec(text(&["TCPRoute", "UDPRoute"]).prop_map(|kind| RouteKind { group: GATEWAY_GROUP.into(), kind }), 0..2);
-    (port(), text(&["TCP", "TCP", "TCP", "UDP", "HTTP", "x"]), from_namespaces(), kinds).prop_map(
+    let kinds = vec(
+        text(&["TCPRoute", "TCPRoute", "UDPRoute"]).prop_map(|kind| RouteKind { group: GATEWAY_GROUP.into(), kind }),
+        0..2,
+    );
+    (port(), text(&["TCP", "TCP", "TCP", "TCP", "TCP", "TCP", "UDP", "HTTP", "x"]), from_namespaces(), kinds).prop_map(
         |(port, protocol, namespaces, kinds)| ListenerFacts {
             name: "".into(),
             port,
@@ -109,8 +108,8 @@ fn route() -> impl Strategy<Value = Facts> {
     let parent = (
         option::of(namespace()),
         text(&["gw", "gw2"]),
-        option::of(text(&["one", "two", "none"])),
-        option::weighted(0.2, 9100_i64..9104),
+        option::weighted(0.3, text(&["one", "two", "none"])),
+        option::weighted(0.1, 9100_i64..9104),
     )
         .prop_map(|(namespace, name, section_name, port)| ParentRef {
             group: GATEWAY_GROUP.into(),
@@ -188,27 +187,71 @@ fn slice() -> impl Strategy<Value = Facts> {
         })
 }
 
+/// The objects there can be: few, so that they refer to each other often.
+fn universe() -> Vec<(Kind, Vec<&'static str>)> {
+    vec![
+        (Kind::GatewayClass, vec!["apisix", "other"]),
+        (Kind::Gateway, vec!["gw", "gw2"]),
+        (Kind::TcpRoute, vec!["route", "route2"]),
+        (Kind::ReferenceGrant, vec!["grant"]),
+        (Kind::Namespace, NAMESPACES.to_vec()),
+        (Kind::Service, vec!["svc", "svc2"]),
+        (Kind::EndpointSlice, vec!["slice", "slice2"]),
+    ]
+}
+
+fn names(kind: Kind) -> Vec<ObjectName> {
+    let own = universe().into_iter().filter(|(of, _)| *of == kind).flat_map(|(_, names)| names);
+    if kind.namespaced() {
+        own.flat_map(|name| NAMESPACES.map(|namespace| ObjectName::new(namespace, name))).collect()
+    } else {
+        own.map(ObjectName::cluster).collect()
+    }
+}
+
+fn facts(kind: Kind) -> BoxedStrategy<Facts> {
+    match kind {
+        Kind::GatewayClass => class().boxed(),
+        Kind::Gateway => gateway().boxed(),
+        Kind::TcpRoute => route().boxed(),
+        Kind::ReferenceGrant => grant().boxed(),
+        Kind::Namespace => labels().boxed(),
+        Kind::Service => service().boxed(),
+        Kind::EndpointSlice => slice().boxed(),
+    }
+}
+
 /// An object of any kind that appears, changes, becomes unreadable or goes.
 fn change() -> impl Strategy<Value = Change> {
-    let of = |kind: Kind, name: BoxedStrategy<ObjectName>, facts: BoxedStrategy<Facts>| {
+    select(Kind::ALL.to_vec()).prop_flat_map(|kind| {
         let observed = prop_oneof![
-            8 => facts.prop_map(|facts| Some(Observed::Facts(facts))),
+            8 => facts(kind).prop_map(|facts| Some(Observed::Facts(facts))),
             2 => Just(None),
             1 => Just(Some(Observed::Unreadable { error: "x".into() })),
         ];
-        (name, observed).prop_map(move |(name, observed)| Change { kind, name, observed }).boxed()
+        (select(names(kind)), observed).prop_map(move |(name, observed)| Change { kind, name, observed })
+    })
+}
+
+/// Nearly everything there can be, to start from.
+fn populated() -> impl Strategy<Value = Vec<Change>> {
+    let object = |kind: Kind, name: ObjectName| {
+        option::weighted(0.9, facts(kind)).prop_map(move |facts| Change {
+            kind,
+            name: name.clone(),
+            observed: facts.map(Observed::Facts),
+        })
     };
-    let cluster_scoped =
-        |names: &'static [&'static str]| text(names).prop_map(|name| ObjectName::cluster(&name)).boxed();
-    prop_oneof![
-        1 => of(Kind::GatewayClass, cluster_scoped(&["apisix", "other"]), class().boxed()),
-        3 => of(Kind::Gateway, name(&["gw", "gw2"]).boxed(), gateway().boxed()),
-        4 => of(Kind::TcpRoute, name(&["route", "route2"]).boxed(), route().boxed()),
-        1 => of(Kind::ReferenceGrant, name(&["grant", "grant2"]).boxed(), grant().boxed()),
-        1 => of(Kind::Namespace, cluster_scoped(&NAMESPACES), labels().boxed()),
-        2 => of(Kind::Service, name(&["svc", "svc2"]).boxed(), service().boxed()),
-        3 => of(Kind::EndpointSlice, name(&["slice", "slice2", "slice3"]).boxed(), slice().boxed()),
-    ]
+    let all = Kind::ALL.into_iter().flat_map(|kind| names(kind).into_iter().map(move |name| object(kind, name)));
+    all.collect::<Vec<_>>()
+}
+
+/// A populated cluster and what happens to it, in steps.
+fn history() -> impl Strategy<Value = Vec<Vec<Change>>> {
+    (populated(), vec(vec(change(), 1..3), 1..24)).prop_map(|(first, mut steps)| {
+        steps.insert(0, first);
+        steps
+    })
 }
 
 /// Everything translation says, to compare.
@@ -273,11 +316,11 @@ fn rebuilt(version: &str, changes: Vec<Change>) -> Said {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn every_step_equals_a_full_rebuild_and_is_announced(
-        history in vec(vec(change(), 1..4), 1..24),
+        history in history(),
         version in select(vec!["3.13.0", "3.14.0"]),
     ) {
         let mut desired = Desired::new(settings(version));
@@ -297,11 +340,11 @@ proptest! {
 
     #[test]
     fn the_order_in_which_objects_appear_does_not_matter(
-        history in vec(change(), 1..40),
+        history in history(),
         order in any::<u64>(),
     ) {
         let mut objects = Objects::default();
-        history.iter().for_each(|change| objects.take_in(change));
+        history.iter().flatten().for_each(|change| objects.take_in(change));
         let in_order = rebuilt("3.14.0", objects.changes());
 
         let mut shuffled = objects.changes();
@@ -319,14 +362,14 @@ proptest! {
 
     #[test]
     fn a_complete_list_equals_the_changes_it_stands_for(
-        before in vec(change(), 0..30),
-        after in vec(change(), 0..30),
+        before in history(),
+        after in history(),
     ) {
         let mut desired = Desired::new(settings("3.14.0"));
-        desired.apply(before);
+        desired.apply(before.into_iter().flatten());
         // What could be read once stays in force when it cannot be read any more, so the list holds readable objects only.
         let mut objects = Objects::default();
-        for change in after.iter().filter(|change| !matches!(change.observed, Some(Observed::Unreadable { .. }))) {
+        for change in after.iter().flatten().filter(|change| !matches!(change.observed, Some(Observed::Unreadable { .. }))) {
             objects.take_in(change);
         }
         for kind in Kind::ALL {
@@ -337,9 +380,9 @@ proptest! {
     }
 
     #[test]
-    fn no_two_documents_can_match_one_connection_and_every_slot_has_its_pool(history in vec(change(), 1..40)) {
+    fn no_two_documents_can_match_one_connection_and_every_slot_has_its_pool(history in history()) {
         let mut desired = Desired::new(settings("3.14.0"));
-        desired.apply(history);
+        desired.apply(history.into_iter().flatten());
         let mut ports = BTreeSet::new();
         for (id, wanted) in Said::by(&desired).documents {
             let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = wanted else { continue };

@@ -27,12 +27,14 @@ pub enum Presence<F> {
 #[derive(Clone, Debug)]
 pub struct Shelf<F> {
     objects: BTreeMap<ObjectName, Presence<F>>,
+    /// Those that could never be read: asked for at every backend, and nearly always none.
+    unreadable: BTreeSet<ObjectName>,
 }
 
 // Not derived: that would ask for `F: Default`.
 impl<F> Default for Shelf<F> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new() }
+        Self { objects: BTreeMap::new(), unreadable: BTreeSet::new() }
     }
 }
 
@@ -49,13 +51,14 @@ impl<F: PartialEq> Shelf<F> {
     /// Whether the object exists but could never be read.
     #[must_use]
     pub fn is_unreadable(&self, name: &ObjectName) -> bool {
-        matches!(self.objects.get(name), Some(Presence::Unreadable))
+        self.unreadable.contains(name)
     }
 
     /// Whether any object in `namespace` exists but could never be read.
     #[must_use]
     pub fn any_unreadable_in(&self, namespace: &Arc<str>) -> bool {
-        self.in_namespace(namespace).any(|(_, presence)| matches!(presence, Presence::Unreadable))
+        let first = ObjectName { namespace: Arc::clone(namespace), name: "".into() };
+        self.unreadable.range(first..).next().is_some_and(|name| name.namespace == *namespace)
     }
 
     /// The readable objects of a namespace, by name.
@@ -93,12 +96,19 @@ impl<F: PartialEq> Shelf<F> {
     /// Says whether anything differs now. What cannot be read keeps the facts there are.
     fn set(&mut self, name: &ObjectName, presence: Option<Presence<F>>) -> bool {
         match presence {
-            None => self.objects.remove(name).is_some(),
+            None => {
+                self.unreadable.remove(name);
+                self.objects.remove(name).is_some()
+            }
             Some(Presence::Unreadable) if self.get(name).is_some() => false,
             Some(presence) => {
                 if self.objects.get(name) == Some(&presence) {
                     return false;
                 }
+                match &presence {
+                    Presence::Readable(_) => self.unreadable.remove(name),
+                    Presence::Unreadable => self.unreadable.insert(name.clone()),
+                };
                 self.objects.insert(name.clone(), presence);
                 true
             }

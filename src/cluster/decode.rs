@@ -1,0 +1,326 @@
+//! One object's JSON becomes its name, its facts and the print of its status.
+//!
+//! Text in, [`Decoded`] out. An object that does not decode is still named, and never takes its page or stream with it.
+//! The text itself is never kept.
+
+use super::{convert, wire};
+use crate::{
+    model::{
+        facts::{Facts, Observed},
+        names::{Kind, ObjectName},
+    },
+    status::print::StatusPrint,
+};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Value, value::RawValue};
+use wire::{Metadata, Named, Specified, Text};
+
+/// One object, decoded as far as it could be.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    /// Its name; without a namespace for cluster-scoped kinds, whatever the object says.
+    pub(super) name: ObjectName,
+    /// What it is.
+    pub(super) observed: Observed,
+    /// What its status says of us.
+    pub(super) status: StatusPrint,
+    /// `metadata.resourceVersion`; empty where absent.
+    pub(super) version: String,
+}
+
+/// Not even a name could be read.
+#[derive(Debug, thiserror::Error)]
+#[error("an object of kind {kind} has no readable metadata.name")]
+pub(super) struct Nameless {
+    kind: Kind,
+    #[source]
+    source: serde_json::Error,
+}
+
+/// Decodes one object of `kind`. `controller_name` says which parts of its status are ours.
+pub(super) fn object(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, Nameless> {
+    match whole(kind, json, controller_name) {
+        Ok(decoded) => Ok(decoded),
+        Err(error) => {
+            let named: Named<'_> = serde_json::from_str(json).map_err(|source| Nameless { kind, source })?;
+            Ok(Decoded {
+                name: name(kind, named.metadata.namespace, named.metadata.name),
+                observed: Observed::Unreadable { error: without_position(&error).into() },
+                status: print(kind, named.status, controller_name),
+                version: named.metadata.resource_version.unwrap_or_default(),
+            })
+        }
+    }
+}
+
+/// Decodes as much of an object of `kind` as names it: its name and its `metadata.resourceVersion`.
+pub(super) fn name_and_version(kind: Kind, json: &str) -> Result<(ObjectName, String), Nameless> {
+    let named: Named<'_> = serde_json::from_str(json).map_err(|source| Nameless { kind, source })?;
+    let version = named.metadata.resource_version.unwrap_or_default();
+    Ok((name(kind, named.metadata.namespace, named.metadata.name), version))
+}
+
+fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde_json::Error> {
+    match kind {
+        Kind::GatewayClass => specified(kind, json, controller_name, |metadata, spec| {
+            Facts::GatewayClass(convert::gateway_class(metadata, spec))
+        }),
+        Kind::Gateway => {
+            specified(kind, json, controller_name, |metadata, spec| Facts::Gateway(convert::gateway(metadata, spec)))
+        }
+        Kind::TcpRoute => {
+            specified(kind, json, controller_name, |metadata, spec| Facts::TcpRoute(convert::route(metadata, spec)))
+        }
+        Kind::ReferenceGrant => {
+            specified(kind, json, controller_name, |_, spec| Facts::ReferenceGrant(convert::reference_grant(&spec)))
+        }
+        Kind::Service => specified(kind, json, controller_name, |_, spec| Facts::Service(convert::service(spec))),
+        Kind::Namespace => {
+            let mut namespace: wire::Namespace = serde_json::from_str(json)?;
+            let identity = identity(kind, &mut namespace.metadata);
+            Ok(identity.of(Facts::Namespace(convert::namespace(namespace)), StatusPrint::default()))
+        }
+        Kind::EndpointSlice => {
+            let mut slice: wire::EndpointSlice = serde_json::from_str(json)?;
+            let identity = identity(kind, &mut slice.metadata);
+            Ok(identity.of(Facts::EndpointSlice(convert::endpoint_slice(slice)), StatusPrint::default()))
+        }
+    }
+}
+
+fn specified<'a, S: Deserialize<'a>>(
+    kind: Kind,
+    json: &'a str,
+    controller_name: &str,
+    facts: impl FnOnce(&Metadata<IgnoredAny>, S) -> Facts,
+) -> Result<Decoded, serde_json::Error> {
+    let mut object: Specified<'a, S> = serde_json::from_str(json)?;
+    let identity = identity(kind, &mut object.metadata);
+    Ok(identity.of(facts(&object.metadata, object.spec), print(kind, object.status, controller_name)))
+}
+
+/// What `metadata` says of which object this is, and of which age.
+struct Identity {
+    name: ObjectName,
+    version: String,
+}
+
+impl Identity {
+    fn of(self, facts: Facts, status: StatusPrint) -> Decoded {
+        Decoded { name: self.name, observed: Observed::Facts(facts), status, version: self.version }
+    }
+}
+
+fn identity<L>(kind: Kind, metadata: &mut Metadata<L>) -> Identity {
+    Identity {
+        name: name(kind, metadata.namespace.take(), metadata.name.clone()),
+        version: metadata.resource_version.take().unwrap_or_default(),
+    }
+}
+
+fn name(kind: Kind, namespace: Option<Text>, name: Text) -> ObjectName {
+    let namespace = namespace.filter(|_| kind.namespaced()).map_or_else(|| wire::shared(""), |namespace| namespace.0);
+    ObjectName { namespace, name: name.0 }
+}
+
+/// The print of the kinds whose status we write; the status itself is dropped at once.
+fn print(kind: Kind, status: Option<&RawValue>, controller_name: &str) -> StatusPrint {
+    let ours = match kind {
+        Kind::GatewayClass | Kind::Gateway | Kind::TcpRoute => status,
+        Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => None,
+    };
+    let value = ours.and_then(|status| serde_json::from_str::<Value>(status.get()).ok());
+    value.map_or_else(StatusPrint::default, |status| StatusPrint::of(kind, &status, controller_name))
+}
+
+/// What `error` says, less the place: objects come as one line of JSON, so that it would help nobody.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&position).unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_api::{
+        experimental::tcproutes::{TcpRoute, TcpRouteParentRefs, TcpRouteRules, TcpRouteRulesBackendRefs},
+        gateways::{Gateway, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces},
+        gateways::{GatewayListenersAllowedRoutesNamespacesFrom, GatewaySpec},
+    };
+    use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+    use serde::Serialize;
+    use serde_json::json;
+
+    #[track_caller]
+    fn decoded(kind: Kind, value: &impl Serialize) -> Decoded {
+        object(kind, &serde_json::to_string(value).unwrap(), "a/b").unwrap()
+    }
+
+    #[track_caller]
+    fn facts(kind: Kind, value: &impl Serialize) -> Facts {
+        match decoded(kind, value).observed {
+            Observed::Facts(facts) => facts,
+            Observed::Unreadable { error } => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn the_generated_types_of_gateway_api_are_read_whole() {
+        let mut route = TcpRoute::new(
+            "r",
+            gateway_api::experimental::tcproutes::TcpRouteSpec {
+                parent_refs: Some(vec![TcpRouteParentRefs {
+                    name: "g".into(),
+                    section_name: Some("l".into()),
+                    port: Some(1),
+                    ..Default::default()
+                }]),
+                rules: vec![TcpRouteRules {
+                    backend_refs: vec![TcpRouteRulesBackendRefs {
+                        name: "s".into(),
+                        port: Some(2),
+                        weight: Some(3),
+                        ..Default::default()
+                    }],
+                    name: None,
+                }],
+                use_default_gateways: None,
+            },
+        );
+        route.metadata.namespace = Some("ns".into());
+        route.metadata.generation = Some(4);
+        let Facts::TcpRoute(route) = facts(Kind::TcpRoute, &route) else { panic!() };
+        assert_eq!(
+            (route.generation, route.parents[0].section_name.as_deref(), route.parents[0].port),
+            (4, Some("l"), Some(1))
+        );
+        assert_eq!((route.backends[0].port, route.backends[0].weight), (Some(2), 3));
+
+        let from_all = GatewayListenersAllowedRoutesNamespaces {
+            from: Some(GatewayListenersAllowedRoutesNamespacesFrom::All),
+            selector: None,
+        };
+        let gateway = Gateway::new(
+            "g",
+            GatewaySpec {
+                gateway_class_name: "c".into(),
+                listeners: vec![GatewayListeners {
+                    name: "l".into(),
+                    port: 9100,
+                    protocol: "TCP".into(),
+                    hostname: Some("h".into()),
+                    allowed_routes: Some(GatewayListenersAllowedRoutes { kinds: None, namespaces: Some(from_all) }),
+                    tls: None,
+                }],
+                ..Default::default()
+            },
+        );
+        let Facts::Gateway(gateway) = facts(Kind::Gateway, &gateway) else { panic!() };
+        let listener = &gateway.listeners[0];
+        assert_eq!((listener.port, listener.hostname.as_deref()), (9100, Some("h")));
+        assert_eq!(listener.namespaces, crate::model::facts::FromNamespaces::All);
+    }
+
+    #[test]
+    fn the_generated_types_of_kubernetes_are_read_whole() {
+        let service = core::Service {
+            metadata: kube::core::ObjectMeta { name: Some("s".into()), ..Default::default() },
+            spec: Some(core::ServiceSpec {
+                ip_families: Some(vec!["IPv4".into()]),
+                ports: Some(vec![core::ServicePort { name: Some("p".into()), port: 80, ..Default::default() }]),
+                ..Default::default()
+            }),
+            status: None,
+        };
+        let Facts::Service(service) = facts(Kind::Service, &service) else { panic!() };
+        assert_eq!((service.ports[0].port, &*service.ports[0].name, service.family.is_some()), (80, "p", true));
+        let slice = discovery::EndpointSlice {
+            address_type: "IPv4".into(),
+            metadata: kube::core::ObjectMeta {
+                name: Some("s-1".into()),
+                labels: Some([("kubernetes.io/service-name".to_owned(), "s".to_owned())].into()),
+                ..Default::default()
+            },
+            endpoints: Some(vec![discovery::Endpoint {
+                addresses: vec!["10.0.0.1".into()],
+                conditions: Some(discovery::EndpointConditions { ready: Some(false), ..Default::default() }),
+                ..Default::default()
+            }]),
+            ports: Some(vec![discovery::EndpointPort { port: Some(8080), ..Default::default() }]),
+        };
+        let Facts::EndpointSlice(slice) = facts(Kind::EndpointSlice, &slice) else { panic!() };
+        assert_eq!(
+            (slice.service.as_deref(), slice.endpoints[0].ready, slice.ports[0].port),
+            (Some("s"), false, Some(8080))
+        );
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_still_named() {
+        let route = json!({
+            "metadata": {"name": "r", "namespace": "ns", "resourceVersion": "7", "labels": {"a": 1}},
+            "spec": {"rules": "many"},
+        });
+        let decoded = decoded(Kind::TcpRoute, &route);
+        assert_eq!((decoded.name.to_string().as_str(), decoded.version.as_str()), ("ns/r", "7"));
+        let Observed::Unreadable { error } = decoded.observed else { panic!() };
+        assert_eq!(&*error, r#"invalid type: string "many", expected a sequence"#);
+    }
+
+    #[test]
+    fn what_the_api_requires_and_is_missing_makes_an_object_unreadable() {
+        for (kind, body) in [
+            (Kind::GatewayClass, json!({"spec": {}})),
+            (Kind::Gateway, json!({"spec": {"gatewayClassName": "c"}})),
+            (
+                Kind::Gateway,
+                json!({"spec": {"gatewayClassName": "c", "listeners": [{"name": "l", "protocol": "TCP"}]}}),
+            ),
+            (Kind::TcpRoute, json!({"spec": {}})),
+            (Kind::TcpRoute, json!({})),
+            (Kind::ReferenceGrant, json!({"spec": {"from": []}})),
+            (Kind::Service, json!({"spec": {"ports": [{"name": "p"}]}})),
+            (Kind::EndpointSlice, json!({"endpoints": []})),
+        ] {
+            let mut object = body.clone();
+            object["metadata"] = json!({"name": "n", "namespace": "ns"});
+            let observed = decoded(kind, &object).observed;
+            assert!(
+                matches!(&observed, Observed::Unreadable { error } if error.contains("missing field")),
+                "{kind} {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_nonsensical_creation_time_is_named() {
+        let object = json!({"metadata": {"name": "n", "creationTimestamp": "yesterday"}, "spec": {"rules": []}});
+        let Observed::Unreadable { error } = decoded(Kind::TcpRoute, &object).observed else { panic!() };
+        assert!(error.starts_with(r#"creationTimestamp "yesterday""#), "{error}");
+    }
+
+    #[test]
+    fn an_object_without_a_name_is_refused() {
+        for json in [r#"{"spec": {}}"#, r#"{"metadata": {"name": 5}}"#, "5", "{"] {
+            assert!(object(Kind::Gateway, json, "a/b").is_err(), "{json}");
+            assert!(name_and_version(Kind::Gateway, json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn only_the_name_of_a_cluster_scoped_object_counts() {
+        let class = json!({"metadata": {"name": "c", "namespace": "x"}, "spec": {"controllerName": "a/b"}});
+        assert_eq!(decoded(Kind::GatewayClass, &class).name, ObjectName::cluster("c"));
+    }
+
+    #[test]
+    fn escaped_text_is_unescaped() {
+        let json = r#"{"metadata": {"name": "c"}, "spec": {"controllerName": "a/b"}}"#;
+        let Observed::Facts(Facts::GatewayClass(class)) = object(Kind::GatewayClass, json, "a/b").unwrap().observed
+        else {
+            panic!()
+        };
+        assert_eq!(&*class.controller_name, "a/b");
+    }
+}

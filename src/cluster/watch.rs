@@ -1,0 +1,287 @@
+//! An API server as source of objects: one task for each kind lists it, watches it, and lists anew when it must.
+//!
+//! [`ClusterEvent`]s out, in order for each object; between kinds there is no order. Whatever fails is tried again without
+//! end, and what was told stays true meanwhile. Objects are neither kept nor compared here.
+
+use super::{
+    ClusterEvent,
+    discovery::{Discovery, Versions},
+    frames::{Frame, Frames, ReadError},
+    list::Collection,
+    metrics::Metrics,
+    retry::{Failure, Retry},
+};
+use crate::{
+    clock,
+    model::{facts::Change, names::Kind},
+    status::print::StatusPrint,
+};
+use kube::Client;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+/// A watch that lasted this long before it ended was a good one, even if nothing happened in it: the next one begins at
+/// once. One that ends sooner and says nothing is followed by a growing delay.
+const GOOD_WATCH: Duration = Duration::from_secs(1);
+
+/// Tells `events` what an API server holds of every kind, until `stop` is cancelled or the receiver is gone.
+///
+/// First [`ClusterEvent::Served`] and one [`ClusterEvent::NotServed`] for each missing kind; then, for each served kind, one
+/// [`ClusterEvent::Listed`] followed by [`ClusterEvent::Changed`]s. A kind that cannot be read is logged, with the whole
+/// reason, and simply never listed. When `events` is full, reading waits: the API server may then close a watch, which is
+/// taken up where it was or, if that is too long ago, listed anew. `controller_name` says which parts of a status are ours.
+///
+/// May be dropped at any moment.
+///
+/// # Panics
+/// If a task of its own did: a kind that is silently no longer followed would be worse.
+pub async fn follow_cluster(
+    client: Client,
+    controller_name: Arc<str>,
+    events: mpsc::Sender<ClusterEvent>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    let (versions, found) = watch::channel(Versions::new());
+    let look_again = Arc::new(Notify::new());
+    let mut tasks = JoinSet::new();
+    for kind in Kind::ALL {
+        let follower = Follower {
+            client: client.clone(),
+            kind,
+            controller_name: Arc::clone(&controller_name),
+            events: events.clone(),
+            metrics: metrics.clone(),
+            look_again: Arc::clone(&look_again),
+        };
+        tasks.spawn(follower.follow(found.clone()).instrument(info_span!("watch", %kind)));
+    }
+    drop(found);
+    let discovery = Discovery { client, events, versions, look_again, metrics };
+    tasks.spawn(discovery.follow().instrument(info_span!("discovery")));
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    };
+    stop.run_until_cancelled(all).await;
+    tasks.shutdown().await;
+}
+
+/// The task of one kind.
+struct Follower {
+    client: Client,
+    kind: Kind,
+    controller_name: Arc<str>,
+    events: mpsc::Sender<ClusterEvent>,
+    metrics: Metrics,
+    look_again: Arc<Notify>,
+}
+
+/// Why reading stopped.
+enum Stop {
+    /// Nobody receives events any more.
+    Unheard,
+    /// It went wrong.
+    Read(ReadError),
+}
+
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+
+impl<T> From<mpsc::error::SendError<T>> for Stop {
+    fn from(_: mpsc::error::SendError<T>) -> Self {
+        Self::Unheard
+    }
+}
+
+/// Where the reading of a kind stands.
+struct Reading {
+    /// The version up to which everything was told; `None` before the first list and when it is too old.
+    version: Option<String>,
+    /// How the next list is made.
+    way: Way,
+    /// Whether the server never does streaming lists.
+    pages_only: bool,
+    retry: Retry,
+    failure: Failure,
+}
+
+/// How to list.
+#[derive(Clone, Copy)]
+enum Way {
+    Stream,
+    Pages,
+}
+
+impl Reading {
+    fn new() -> Self {
+        Self { version: None, way: Way::Stream, pages_only: false, retry: Retry::new(), failure: Failure::default() }
+    }
+
+    /// Everything up to `version` was told. Without a version there is nothing to go on from: the older one stays.
+    fn reached(&mut self, version: String) {
+        if !version.is_empty() {
+            self.version = Some(version);
+        }
+    }
+
+    /// Objects come in again.
+    fn works(&mut self) {
+        if self.failure.over() {
+            info!("read again");
+        }
+    }
+}
+
+impl Follower {
+    /// Follows the kind wherever discovery finds it.
+    async fn follow(self, mut versions: watch::Receiver<Versions>) {
+        let kind = self.kind;
+        loop {
+            let version = match versions.wait_for(|versions| versions.contains_key(&kind)).await {
+                Ok(versions) => versions.get(&kind).copied(),
+                Err(_discovery_ended) => return,
+            };
+            let Some(version) = version else { continue };
+            tokio::select! {
+                moved = versions.wait_for(|versions| versions.get(&kind) != Some(&version)) => {
+                    if moved.is_err() {
+                        return;
+                    }
+                }
+                () = self.follow_version(version) => return,
+            }
+        }
+    }
+
+    /// Follows the kind at one version; returns when nobody receives events any more.
+    async fn follow_version(&self, version: &str) {
+        let metrics = self.metrics.clone();
+        let controller_name = Arc::clone(&self.controller_name);
+        let collection = Collection::new(self.client.clone(), self.kind, version, controller_name, metrics);
+        let mut reading = Reading::new();
+        loop {
+            let begun = clock::now();
+            let wait = match self.read_on(&collection, &mut reading).await {
+                Err(Stop::Unheard) => return,
+                Ok(()) if begun.elapsed() >= GOOD_WATCH => {
+                    reading.works();
+                    reading.retry.reset();
+                    Duration::ZERO
+                }
+                Ok(()) => reading.retry.next_delay(),
+                Err(Stop::Read(error)) => self.wait_after(&error, &mut reading),
+            };
+            sleep(wait).await;
+        }
+    }
+
+    /// What to do about a failure, and how long to wait first.
+    fn wait_after(&self, error: &ReadError, reading: &mut Reading) -> Duration {
+        let delay = reading.retry.next_delay();
+        match error {
+            ReadError::Expired => {
+                debug!("what happened since the last event is no longer known, listing anew");
+                reading.version = None;
+                return delay;
+            }
+            ReadError::StreamingRefused(_) => {
+                info!("the API server has no streaming lists, listing by pages");
+                reading.pages_only = true;
+                return Duration::ZERO;
+            }
+            ReadError::NotServed => self.look_again.notify_one(),
+            ReadError::Failed { .. } => {}
+        }
+        // A streaming list has to be whole within one watch; by pages it gets through however slow it is.
+        reading.way = match (reading.version.is_none(), reading.way) {
+            (true, Way::Stream) => Way::Pages,
+            (true, Way::Pages) | (false, _) => Way::Stream,
+        };
+        self.metrics.read_failed(self.kind);
+        if let Some(error) = reading.failure.news(error) {
+            warn!(error, "kind cannot be read, trying again; what is known of it stays in force");
+        }
+        if let ReadError::Failed { after, source: _ } = error { delay.max(*after) } else { delay }
+    }
+
+    /// Lists if there is nothing to go on from, then tells every change until the watch ends.
+    async fn read_on(&self, collection: &Collection, reading: &mut Reading) -> Result<(), Stop> {
+        let mut frames = match (&reading.version, reading.way, reading.pages_only) {
+            (Some(version), _, _) => collection.watch(version).await?,
+            (None, Way::Stream, false) => {
+                let (list, frames) = collection.stream().await?;
+                self.listed(list, reading).await?;
+                frames
+            }
+            (None, Way::Pages, _) | (None, Way::Stream, true) => {
+                let list = collection.pages().await?;
+                let version = list.version.clone();
+                self.listed(list, reading).await?;
+                collection.watch(&version).await?
+            }
+        };
+        self.tell(collection, &mut frames, reading).await
+    }
+
+    async fn listed(&self, list: super::list::List, reading: &mut Reading) -> Result<(), Stop> {
+        reading.works();
+        self.metrics.listed(self.kind);
+        info!(objects = list.objects.len(), version = list.version, "listed");
+        let event = ClusterEvent::Listed { kind: self.kind, objects: list.objects, at: clock::now() };
+        self.events.send(event).await?;
+        reading.version = Some(list.version);
+        reading.way = Way::Stream;
+        Ok(())
+    }
+
+    async fn tell(&self, collection: &Collection, frames: &mut Frames, reading: &mut Reading) -> Result<(), Stop> {
+        while let Some(frame) = frames.next().await? {
+            let at = clock::now();
+            reading.works();
+            reading.retry.reset();
+            let (change, status, version) = match frame {
+                Frame::Exists(json) => match collection.read(json) {
+                    Ok((object, version)) => {
+                        let observed = Some(object.observed);
+                        (Change { kind: self.kind, name: object.name, observed }, object.status, version)
+                    }
+                    Err(nameless) => {
+                        collection.skip(&nameless);
+                        continue;
+                    }
+                },
+                Frame::Gone(json) => match collection.read_name(json) {
+                    Ok((name, version)) => {
+                        (Change { kind: self.kind, name, observed: None }, StatusPrint::default(), version)
+                    }
+                    Err(nameless) => {
+                        collection.skip(&nameless);
+                        continue;
+                    }
+                },
+                Frame::Bookmark { version, list_complete: _ } => {
+                    reading.reached(version);
+                    continue;
+                }
+            };
+            self.events.send(ClusterEvent::Changed { change, status, at }).await?;
+            reading.reached(version);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! A Gateway's verdict as its conditions and those of its listeners.
+
+use super::{Condition, listeners_named, render_all};
+use crate::{
+    model::{
+        facts::RouteKind,
+        verdicts::{AddressProblem, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict},
+    },
+    status::reasons::{ConditionType, Reason},
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+pub(super) fn render(verdict: &GatewayVerdict) -> Value {
+    let GatewayVerdict { generation, refusal: _, address: _, listeners } = verdict;
+    let accepted = accepted(verdict);
+    let programmed = programmed(verdict, &accepted);
+    let gateway_refused = verdict.refusal.is_some();
+    json!({
+        "conditions": render_all([accepted, programmed], *generation),
+        "listeners": listeners
+            .iter()
+            .map(|listener| render_listener(listener, gateway_refused, *generation))
+            .collect::<Vec<_>>(),
+    })
+}
+
+fn accepted(verdict: &GatewayVerdict) -> Condition {
+    match &verdict.refusal {
+        Some(GatewayRefusal::Parameters(parameters)) => {
+            return Condition::fails(
+                ConditionType::Accepted,
+                Reason::InvalidParameters,
+                format!("This controller takes no parameters: remove infrastructure.parametersRef {parameters}."),
+            );
+        }
+        Some(GatewayRefusal::AddressType(r#type)) => {
+            return Condition::fails(
+                ConditionType::Accepted,
+                Reason::UnsupportedAddress,
+                format!("An address of type {type} cannot be asked for: remove it from spec.addresses."),
+            );
+        }
+        None => {}
+    }
+    let refused: Vec<&Arc<str>> = verdict.listeners.iter().filter(|l| l.refusal.is_some()).map(|l| &l.name).collect();
+    if verdict.listeners.is_empty() {
+        Condition::fails(ConditionType::Accepted, Reason::ListenersNotValid, "The Gateway has no listeners: add one.")
+    } else if refused.is_empty() {
+        Condition::holds(
+            ConditionType::Accepted,
+            Reason::Accepted,
+            "The Gateway and all of its listeners are accepted.",
+        )
+    } else {
+        let message = format!("Not accepted: {}. The listener's own conditions say why.", listeners_named(&refused));
+        if refused.len() < verdict.listeners.len() {
+            Condition::holds(ConditionType::Accepted, Reason::ListenersNotValid, message)
+        } else {
+            Condition::fails(ConditionType::Accepted, Reason::ListenersNotValid, message)
+        }
+    }
+}
+
+/// A Gateway does not wait for routes: it is programmed when it is accepted (then at least one listener is, and a
+/// listener is programmed when accepted) and has every address it asked for.
+fn programmed(verdict: &GatewayVerdict, accepted: &Condition) -> Condition {
+    if !accepted.is_true() {
+        return Condition::fails(ConditionType::Programmed, Reason::Invalid, "The Gateway is not accepted.");
+    }
+    match &verdict.address {
+        Some(AddressProblem::NotUsable(address)) => Condition::fails(
+            ConditionType::Programmed,
+            Reason::AddressNotUsable,
+            format!(
+                "Address {address} cannot be had: this controller gives no addresses. Remove it from spec.addresses."
+            ),
+        ),
+        Some(AddressProblem::NotAssigned) => Condition::fails(
+            ConditionType::Programmed,
+            Reason::AddressNotAssigned,
+            "An address is asked for, but this controller gives no addresses. Remove it from spec.addresses.",
+        ),
+        None => Condition::holds(ConditionType::Programmed, Reason::Programmed, "The Gateway is ready to take routes."),
+    }
+}
+
+fn render_listener(verdict: &ListenerVerdict, gateway_refused: bool, generation: i64) -> Value {
+    let ListenerVerdict { name, refusal, supported_kinds, invalid_kinds, attached_routes } = verdict;
+    let mut conditions = match refusal {
+        Some(refusal) => refused(refusal),
+        None => vec![
+            Condition::holds(ConditionType::Accepted, Reason::Accepted, "The listener is accepted."),
+            if gateway_refused {
+                Condition::fails(ConditionType::Programmed, Reason::Invalid, "The Gateway is not accepted.")
+            } else {
+                Condition::holds(ConditionType::Programmed, Reason::Programmed, "The listener is ready to take routes.")
+            },
+        ],
+    };
+    conditions.push(resolved_refs(invalid_kinds));
+    json!({
+        "name": name.as_ref(),
+        "supportedKinds": supported_kinds.iter().map(render_kind).collect::<Vec<_>>(),
+        "attachedRoutes": attached_routes,
+        "conditions": render_all(conditions, generation),
+    })
+}
+
+/// `Accepted` and `Programmed` of a listener that is not accepted, and `Conflicted` where that is why.
+fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
+    let (reason, message, conflict) = match refusal {
+        ListenerRefusal::UnsupportedProtocol(protocol) => {
+            (Reason::UnsupportedProtocol, format!("Protocol {protocol} is not served: use TCP."), false)
+        }
+        ListenerRefusal::PortOutOfRange(port) => {
+            (Reason::PortUnavailable, format!("Port {port} does not exist: use one from 1 to 65535."), false)
+        }
+        ListenerRefusal::PortTaken(port) => (
+            Reason::PortUnavailable,
+            format!("Port {port} is held by an older Gateway on the same data plane: use another port."),
+            false,
+        ),
+        ListenerRefusal::ProtocolConflict => (
+            Reason::ProtocolConflict,
+            "Another listener of this Gateway has the same port, and connections cannot be told apart by protocol: give \
+             each its own port."
+                .to_owned(),
+            true,
+        ),
+        ListenerRefusal::HostnameConflict => (
+            Reason::HostnameConflict,
+            "Another listener of this Gateway has the same port, protocol and hostname: change one of them.".to_owned(),
+            true,
+        ),
+    };
+    // The conformance suite wants the conflict itself as the reason of Programmed.
+    let programmed_reason = if conflict { reason } else { Reason::Invalid };
+    let mut conditions = vec![
+        Condition::fails(ConditionType::Accepted, reason, message.clone()),
+        Condition::fails(ConditionType::Programmed, programmed_reason, "The listener is not accepted."),
+    ];
+    if conflict {
+        conditions.push(Condition::holds(ConditionType::Conflicted, reason, message));
+    }
+    conditions
+}
+
+fn resolved_refs(invalid_kinds: &[RouteKind]) -> Condition {
+    if invalid_kinds.is_empty() {
+        return Condition::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, "All references are resolved.");
+    }
+    let kinds: Vec<String> = invalid_kinds.iter().map(|RouteKind { group, kind }| format!("{group}/{kind}")).collect();
+    Condition::fails(
+        ConditionType::ResolvedRefs,
+        Reason::InvalidRouteKinds,
+        format!(
+            "The listener cannot take routes of kind {}: remove them from allowedRoutes.kinds.",
+            super::enumerate(&kinds)
+        ),
+    )
+}
+
+fn render_kind(kind: &RouteKind) -> Value {
+    let RouteKind { group, kind } = kind;
+    json!({ "group": group.as_ref(), "kind": kind.as_ref() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::names::GATEWAY_GROUP;
+
+    fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
+        ListenerVerdict {
+            name: name.into(),
+            refusal,
+            supported_kinds: vec![RouteKind { group: GATEWAY_GROUP.into(), kind: "TCPRoute".into() }],
+            invalid_kinds: Vec::new(),
+            attached_routes: 2,
+        }
+    }
+
+    fn gateway(listeners: Vec<ListenerVerdict>) -> GatewayVerdict {
+        GatewayVerdict { generation: 7, refusal: None, address: None, listeners }
+    }
+
+    /// `Type=Status/Reason` of each condition, in order.
+    fn summary(conditions: &Value) -> String {
+        let text = |condition: &Value, field: &str| condition[field].as_str().unwrap().to_owned();
+        let all: Vec<String> = conditions
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| {
+                assert_eq!(c["observedGeneration"], 7);
+                format!("{}={}/{}", text(c, "type"), text(c, "status"), text(c, "reason"))
+            })
+            .collect();
+        all.join(" ")
+    }
+
+    #[track_caller]
+    fn check(verdict: &GatewayVerdict, want: &str) {
+        assert_eq!(summary(&render(verdict)["conditions"]), want);
+    }
+
+    #[track_caller]
+    fn check_listener(verdict: ListenerVerdict, want: &str, message_part: &str) {
+        let status = render(&gateway(vec![verdict]));
+        let conditions = &status["listeners"][0]["conditions"];
+        assert_eq!(summary(conditions), want);
+        assert!(conditions.to_string().contains(message_part), "{conditions}");
+    }
+
+    #[test]
+    fn a_gateway_with_good_listeners_is_accepted_and_programmed_without_waiting_for_routes() {
+        let verdict = gateway(vec![listener("a", None), listener("b", None)]);
+        check(&verdict, "Accepted=True/Accepted Programmed=True/Programmed");
+        check_listener(
+            listener("a", None),
+            "Accepted=True/Accepted Programmed=True/Programmed ResolvedRefs=True/ResolvedRefs",
+            "",
+        );
+    }
+
+    #[test]
+    fn one_bad_listener_among_good_ones_is_named_and_the_gateway_stays_programmed() {
+        let bad = listener("bad", Some(ListenerRefusal::PortOutOfRange(0)));
+        let verdict = gateway(vec![listener("good", None), bad]);
+        check(&verdict, "Accepted=True/ListenersNotValid Programmed=True/Programmed");
+        assert!(render(&verdict)["conditions"][0]["message"].as_str().unwrap().contains("listener bad."));
+    }
+
+    #[test]
+    fn only_bad_listeners_or_none_leave_a_gateway_unaccepted() {
+        let bad = |name| listener(name, Some(ListenerRefusal::ProtocolConflict));
+        for listeners in [vec![bad("a"), bad("b")], vec![]] {
+            check(&gateway(listeners), "Accepted=False/ListenersNotValid Programmed=False/Invalid");
+        }
+    }
+
+    #[test]
+    fn a_refused_gateway_says_why_and_none_of_its_listeners_is_programmed() {
+        let mut verdict = gateway(vec![listener("a", None)]);
+        verdict.refusal = Some(GatewayRefusal::Parameters("example.com/Tuning fast".into()));
+        check(&verdict, "Accepted=False/InvalidParameters Programmed=False/Invalid");
+        assert_eq!(
+            summary(&render(&verdict)["listeners"][0]["conditions"]),
+            "Accepted=True/Accepted Programmed=False/Invalid ResolvedRefs=True/ResolvedRefs"
+        );
+        verdict.refusal = Some(GatewayRefusal::AddressType("test/fake".into()));
+        check(&verdict, "Accepted=False/UnsupportedAddress Programmed=False/Invalid");
+    }
+
+    #[test]
+    fn a_missing_address_leaves_an_accepted_gateway_unprogrammed() {
+        let mut verdict = gateway(vec![listener("a", None)]);
+        verdict.address = Some(AddressProblem::NotUsable("192.0.2.1".into()));
+        check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotUsable");
+        verdict.address = Some(AddressProblem::NotAssigned);
+        check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotAssigned");
+    }
+
+    #[test]
+    fn each_refusal_of_a_listener_has_its_reason() {
+        let resolved = "ResolvedRefs=True/ResolvedRefs";
+        for (refusal, reason, message_part) in [
+            (ListenerRefusal::UnsupportedProtocol("HTTP".into()), "UnsupportedProtocol", "Protocol HTTP is not served"),
+            (ListenerRefusal::PortOutOfRange(70_000), "PortUnavailable", "Port 70000 does not exist"),
+            (ListenerRefusal::PortTaken(9100.try_into().unwrap()), "PortUnavailable", "Port 9100 is held by an older"),
+        ] {
+            let want = format!("Accepted=False/{reason} Programmed=False/Invalid {resolved}");
+            check_listener(listener("a", Some(refusal)), &want, message_part);
+        }
+        for (refusal, reason) in [
+            (ListenerRefusal::ProtocolConflict, "ProtocolConflict"),
+            (ListenerRefusal::HostnameConflict, "HostnameConflict"),
+        ] {
+            let want = format!("Accepted=False/{reason} Programmed=False/{reason} Conflicted=True/{reason} {resolved}");
+            check_listener(listener("a", Some(refusal)), &want, "same port");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_cannot_be_taken_leaves_the_valid_ones_in_service() {
+        let mut verdict = listener("a", None);
+        verdict.invalid_kinds = vec![RouteKind { group: GATEWAY_GROUP.into(), kind: "UDPRoute".into() }];
+        check_listener(
+            verdict,
+            "Accepted=True/Accepted Programmed=True/Programmed ResolvedRefs=False/InvalidRouteKinds",
+            "kind gateway.networking.k8s.io/UDPRoute",
+        );
+    }
+
+    #[test]
+    fn a_listener_lists_its_kinds_and_counts_its_routes() {
+        let status = render(&gateway(vec![listener("a", None)]));
+        let mut entry = status["listeners"][0].clone();
+        entry.as_object_mut().unwrap().remove("conditions");
+        assert_eq!(
+            entry,
+            json!({"name": "a", "supportedKinds": [{"group": GATEWAY_GROUP, "kind": "TCPRoute"}], "attachedRoutes": 2})
+        );
+        let mut none = listener("a", None);
+        none.supported_kinds.clear();
+        assert_eq!(render(&gateway(vec![none]))["listeners"][0]["supportedKinds"], json!([]));
+    }
+}

@@ -1,0 +1,572 @@
+//! A route's verdict as one entry for each of its parents.
+
+use super::{Condition, NAMES_MAX, add_sentence, listeners_named, render_all};
+use crate::{
+    model::{
+        facts::ParentRef,
+        names::ObjectRef,
+        places::WorkId,
+        verdicts::{
+            AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
+            ParentVerdict, RefusedShare, RouteVerdict, Standing,
+        },
+    },
+    status::reasons::{ConditionType, Reason},
+};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+pub(super) fn render(
+    route: &ObjectRef,
+    verdict: &RouteVerdict,
+    controller_name: &str,
+    standing: &dyn Fn(&WorkId) -> Standing,
+) -> Value {
+    // Entries of frozen parents are not ours to write now; whoever writes the rest leaves them alone.
+    let RouteVerdict { generation, parents, frozen_parents: _, backends, rules_not_served } = verdict;
+    let entries: Vec<Value> = parents
+        .iter()
+        .map(|ParentVerdict { parent, attachment }| {
+            let conditions = [
+                accepted(route, parent, attachment, *rules_not_served),
+                resolved_refs(&backends.problems),
+                programmed(route, attachment, backends, standing),
+            ];
+            json!({
+                "parentRef": render_parent(parent),
+                "controllerName": controller_name,
+                "conditions": render_all(conditions, *generation),
+            })
+        })
+        .collect();
+    json!({ "parents": entries })
+}
+
+/// The parentRef as the spec has it, with group and kind, which the API server fills in there too.
+fn render_parent(parent: &ParentRef) -> Value {
+    let ParentRef { group, kind, namespace, name, section_name, port } = parent;
+    let mut entry = Map::new();
+    entry.insert("group".into(), group.as_ref().into());
+    entry.insert("kind".into(), kind.as_ref().into());
+    if let Some(namespace) = namespace {
+        entry.insert("namespace".into(), namespace.as_ref().into());
+    }
+    entry.insert("name".into(), name.as_ref().into());
+    if let Some(section_name) = section_name {
+        entry.insert("sectionName".into(), section_name.as_ref().into());
+    }
+    if let Some(port) = port {
+        entry.insert("port".into(), (*port).into());
+    }
+    Value::Object(entry)
+}
+
+fn accepted(
+    route: &ObjectRef,
+    parent: &ParentRef,
+    attachment: &Result<Vec<ClaimVerdict>, AttachmentRefusal>,
+    rules_not_served: usize,
+) -> Condition {
+    let namespace = parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+    let gateway = format!("{} {namespace}/{}", parent.kind, parent.name);
+    match attachment {
+        Ok(claims) => {
+            let names: Vec<&Arc<str>> = claims.iter().map(|claim| &claim.listener).collect();
+            let mut message = format!("Attached to {} of {gateway}.", listeners_named(&names));
+            if rules_not_served > 0 {
+                let rules = if rules_not_served == 1 { "rule is" } else { "rules are" };
+                add_sentence(
+                    &mut message,
+                    format_args!(
+                        "Only the first rule is served; {rules_not_served} further {rules} not: make each a route of its own."
+                    ),
+                );
+            }
+            Condition::holds(ConditionType::Accepted, Reason::Accepted, message)
+        }
+        Err(AttachmentRefusal::NoMatchingParent) => Condition::fails(
+            ConditionType::Accepted,
+            Reason::NoMatchingParent,
+            format!("{gateway} has no listener{}: correct the parentRef or add the listener.", asked_for(parent)),
+        ),
+        Err(AttachmentRefusal::NotAllowedByListeners) => Condition::fails(
+            ConditionType::Accepted,
+            Reason::NotAllowedByListeners,
+            format!(
+                "No listener{} of {gateway} admits a {} from namespace {}: see allowedRoutes there.",
+                asked_for(parent),
+                route.kind,
+                route.name.namespace
+            ),
+        ),
+    }
+}
+
+/// What a parentRef asks of a listener, as the end of a noun.
+fn asked_for(parent: &ParentRef) -> String {
+    match (&parent.section_name, parent.port) {
+        (None, None) => String::new(),
+        (Some(section), None) => format!(" named {section}"),
+        (None, Some(port)) => format!(" on port {port}"),
+        (Some(section), Some(port)) => format!(" named {section} on port {port}"),
+    }
+}
+
+/// The reason is that of the first problem in the spec, the message names all of them.
+fn resolved_refs(problems: &[BackendProblem]) -> Condition {
+    let Some(first) = problems.first() else {
+        return Condition::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, "All backends are resolved.");
+    };
+    let mut message = String::new();
+    for BackendProblem { index, fault } in problems {
+        add_sentence(&mut message, format_args!("backendRefs[{index}]: {}", describe(fault)));
+    }
+    Condition::fails(ConditionType::ResolvedRefs, reason(&first.fault), message)
+}
+
+fn reason(fault: &BackendFault) -> Reason {
+    match fault {
+        BackendFault::UnknownKind { .. } | BackendFault::ExternalName(_) => Reason::InvalidKind,
+        BackendFault::NotPermitted(_) => Reason::RefNotPermitted,
+        BackendFault::NotFound(_) | BackendFault::PortMissing(_) | BackendFault::PortNotFound { .. } => {
+            Reason::BackendNotFound
+        }
+        BackendFault::OtherTransport { .. } => Reason::UnsupportedProtocol,
+    }
+}
+
+fn describe(fault: &BackendFault) -> String {
+    match fault {
+        BackendFault::UnknownKind { group, kind } if group.is_empty() => {
+            format!("kind {kind} is not served: use a Service.")
+        }
+        BackendFault::UnknownKind { group, kind } => format!("kind {group}/{kind} is not served: use a Service."),
+        // Nothing may depend on whether the Service exists.
+        BackendFault::NotPermitted(service) => {
+            format!("Service {service} is in another namespace, and no ReferenceGrant there permits this reference.")
+        }
+        BackendFault::NotFound(service) => format!("Service {service} does not exist."),
+        BackendFault::PortMissing(service) => format!("a port of Service {service} must be named."),
+        BackendFault::PortNotFound { service, port } => format!("Service {service} has no port {port}."),
+        BackendFault::OtherTransport { service, port } => {
+            format!("port {port} of Service {service} is not a TCP port.")
+        }
+        BackendFault::ExternalName(service) => {
+            format!("Service {service} is of type ExternalName, which is not served.")
+        }
+    }
+}
+
+/// Why a claim does not serve, those first that need somebody to act on what the route itself holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Obstacle {
+    Refused,
+    Occupied,
+    Contended,
+    Pending,
+    Superseded,
+    ListenerNotProgrammed,
+}
+
+impl Obstacle {
+    fn reason(self) -> Reason {
+        match self {
+            Self::Refused => Reason::Refused,
+            Self::Occupied => Reason::Occupied,
+            Self::Contended => Reason::Contended,
+            Self::Pending => Reason::Pending,
+            Self::Superseded => Reason::Superseded,
+            Self::ListenerNotProgrammed => Reason::ListenerNotProgrammed,
+        }
+    }
+}
+
+/// `apisix-etcd.io/Programmed`: true while at least one of the route's slots on this parent is in etcd as we wrote it.
+fn programmed(
+    route: &ObjectRef,
+    attachment: &Result<Vec<ClaimVerdict>, AttachmentRefusal>,
+    backends: &BackendsVerdict,
+    standing: &dyn Fn(&WorkId) -> Standing,
+) -> Condition {
+    let Ok(claims) = attachment else {
+        return Condition::fails(
+            ConditionType::RouteProgrammed,
+            Reason::NotAccepted,
+            "Nothing is programmed, because the parent does not accept the route.",
+        );
+    };
+    let mut serving = Vec::new();
+    let mut obstructed = Vec::new();
+    for ClaimVerdict { listener, outcome } in claims {
+        match obstacle(route, outcome, standing) {
+            None => serving.push(listener),
+            Some((obstacle, why)) => obstructed.push((obstacle, listener, why)),
+        }
+    }
+    let mut message = String::new();
+    if !serving.is_empty() {
+        add_sentence(&mut message, format_args!("Served on {}.", listeners_named(&serving)));
+        describe_shares(backends, &mut message);
+    }
+    for (_, listener, why) in obstructed.iter().take(NAMES_MAX) {
+        add_sentence(&mut message, format_args!("Not on listener {listener}: {why}."));
+    }
+    if let Some(more @ 1..) = obstructed.len().checked_sub(NAMES_MAX) {
+        add_sentence(&mut message, format_args!("Nor on {more} more."));
+    }
+    if !serving.is_empty() {
+        return Condition::holds(ConditionType::RouteProgrammed, Reason::Programmed, message);
+    }
+    match obstructed.iter().map(|(obstacle, ..)| *obstacle).min() {
+        Some(obstacle) => Condition::fails(ConditionType::RouteProgrammed, obstacle.reason(), message),
+        None => Condition::fails(
+            ConditionType::RouteProgrammed,
+            Reason::ListenerNotProgrammed,
+            "No listener of the parent takes the route.",
+        ),
+    }
+}
+
+fn obstacle(
+    route: &ObjectRef,
+    outcome: &ClaimOutcome,
+    standing: &dyn Fn(&WorkId) -> Standing,
+) -> Option<(Obstacle, String)> {
+    match outcome {
+        // Both documents must be there; of two obstacles the one that needs somebody comes first.
+        ClaimOutcome::Holds { slot, pool } => [standing_obstacle(standing(slot)), standing_obstacle(standing(pool))]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(obstacle, _)| *obstacle),
+        ClaimOutcome::Superseded { kind, winner } => Some((
+            Obstacle::Superseded,
+            if winner.namespace == route.name.namespace {
+                format!("{kind} {winner} is older, or as old and first by name, and is served instead")
+            } else {
+                // Which one, and whose, is nobody else's business.
+                format!("a {kind} of another namespace is older, or as old and first by name, and is served instead")
+            },
+        )),
+        ClaimOutcome::ListenerNotAccepted => {
+            Some((Obstacle::ListenerNotProgrammed, "the listener itself is not accepted".to_owned()))
+        }
+    }
+}
+
+fn standing_obstacle(standing: Standing) -> Option<(Obstacle, String)> {
+    match standing {
+        Standing::Programmed => None,
+        Standing::Pending => Some((Obstacle::Pending, "not yet in etcd".to_owned())),
+        Standing::Refused(why) => {
+            Some((Obstacle::Refused, format!("APISIX would reject it ({})", why.trim_end_matches('.'))))
+        }
+        Standing::Occupied { instance } => Some((
+            Obstacle::Occupied,
+            format!("a document of controller instance {instance} is in its place in etcd, and is left there"),
+        )),
+        Standing::Contended => {
+            Some((Obstacle::Contended, "something else keeps rewriting its place in etcd; trying on".to_owned()))
+        }
+    }
+}
+
+/// What becomes of connections that reach a slot of the route.
+fn describe_shares(backends: &BackendsVerdict, message: &mut String) {
+    let BackendsVerdict { problems: _, refused, rounded } = backends;
+    match refused {
+        None => {}
+        Some(RefusedShare::Part { refused, total }) => add_sentence(
+            message,
+            format_args!(
+                "By weight, {refused} of {total} connections are refused: the backends they belong to are not resolved or \
+                 have no endpoints."
+            ),
+        ),
+        Some(RefusedShare::All) => add_sentence(
+            message,
+            format_args!("Every connection is refused: no backend is resolved and has endpoints and a weight above 0."),
+        ),
+    }
+    if *rounded {
+        add_sentence(
+            message,
+            format_args!("Weights are rounded: the share of a backend is off by more than one percentage point."),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        names::{GATEWAY_GROUP, Kind, ObjectName},
+        places::Directory,
+    };
+
+    const OURS: &str = "apisix-etcd.io/gateway-controller";
+
+    fn route() -> ObjectRef {
+        ObjectRef::new(Kind::TcpRoute, ObjectName::new("default", "tcp-app"))
+    }
+
+    fn parent(section_name: Option<&str>, port: Option<i64>) -> ParentRef {
+        ParentRef {
+            group: GATEWAY_GROUP.into(),
+            kind: "Gateway".into(),
+            namespace: None,
+            name: "gw".into(),
+            section_name: section_name.map(Into::into),
+            port,
+        }
+    }
+
+    fn slot(n: usize) -> WorkId {
+        WorkId::new(Directory::StreamRoutes, &format!("slot{n}"))
+    }
+
+    fn pool() -> WorkId {
+        WorkId::new(Directory::Upstreams, "pool")
+    }
+
+    fn holds(n: usize) -> ClaimVerdict {
+        ClaimVerdict { listener: format!("l{n}").into(), outcome: ClaimOutcome::Holds { slot: slot(n), pool: pool() } }
+    }
+
+    fn superseded(namespace: &str) -> ClaimVerdict {
+        let outcome = ClaimOutcome::Superseded { kind: Kind::TcpRoute, winner: ObjectName::new(namespace, "elder") };
+        ClaimVerdict { listener: "lost".into(), outcome }
+    }
+
+    fn unlistened() -> ClaimVerdict {
+        ClaimVerdict { listener: "bad".into(), outcome: ClaimOutcome::ListenerNotAccepted }
+    }
+
+    fn verdict(attachment: Result<Vec<ClaimVerdict>, AttachmentRefusal>) -> RouteVerdict {
+        RouteVerdict {
+            generation: 5,
+            parents: vec![ParentVerdict { parent: parent(Some("l0"), None), attachment }],
+            frozen_parents: Vec::new(),
+            backends: BackendsVerdict::default(),
+            rules_not_served: 0,
+        }
+    }
+
+    fn all_programmed(_: &WorkId) -> Standing {
+        Standing::Programmed
+    }
+
+    /// `Status/Reason` and the message of the first parent's condition of this type.
+    fn condition(
+        verdict: &RouteVerdict,
+        standing: &dyn Fn(&WorkId) -> Standing,
+        r#type: ConditionType,
+    ) -> (String, String) {
+        let status = render(&route(), verdict, OURS, standing);
+        let conditions = status["parents"][0]["conditions"].as_array().unwrap();
+        assert_eq!(conditions.len(), 3);
+        let found = conditions.iter().find(|c| c["type"] == r#type.as_str()).unwrap();
+        assert_eq!(found["observedGeneration"], 5);
+        let text = |field: &str| found[field].as_str().unwrap().to_owned();
+        (format!("{}/{}", text("status"), text("reason")), text("message"))
+    }
+
+    #[track_caller]
+    fn check(
+        verdict: &RouteVerdict,
+        standing: &dyn Fn(&WorkId) -> Standing,
+        r#type: ConditionType,
+        want: &str,
+        want_message: &str,
+    ) {
+        let (got, message) = condition(verdict, standing, r#type);
+        assert_eq!((got.as_str(), message.as_str()), (want, want_message));
+    }
+
+    #[test]
+    fn an_attached_route_is_accepted_resolved_and_programmed() {
+        let verdict = verdict(Ok(vec![holds(0)]));
+        let all = &all_programmed;
+        check(
+            &verdict,
+            all,
+            ConditionType::Accepted,
+            "True/Accepted",
+            "Attached to listener l0 of Gateway default/gw.",
+        );
+        check(&verdict, all, ConditionType::ResolvedRefs, "True/ResolvedRefs", "All backends are resolved.");
+        check(&verdict, all, ConditionType::RouteProgrammed, "True/Programmed", "Served on listener l0.");
+    }
+
+    #[test]
+    fn a_parent_ref_is_copied_with_only_what_the_spec_has() {
+        let mut verdict = verdict(Ok(vec![holds(0)]));
+        verdict.parents = vec![
+            ParentVerdict { parent: parent(None, None), attachment: Ok(vec![holds(0)]) },
+            ParentVerdict {
+                parent: ParentRef { namespace: Some("infra".into()), ..parent(Some("l0"), Some(9100)) },
+                attachment: Ok(vec![holds(0)]),
+            },
+        ];
+        let status = render(&route(), &verdict, OURS, &all_programmed);
+        assert_eq!(status["parents"][0]["parentRef"], json!({"group": GATEWAY_GROUP, "kind": "Gateway", "name": "gw"}));
+        assert_eq!(
+            status["parents"][1]["parentRef"],
+            json!({"group": GATEWAY_GROUP, "kind": "Gateway", "namespace": "infra", "name": "gw", "sectionName": "l0",
+                "port": 9100})
+        );
+        assert_eq!(status["parents"][1]["controllerName"], OURS);
+        let message = status["parents"][1]["conditions"][0]["message"].as_str().unwrap();
+        assert!(message.contains("Gateway infra/gw"), "{message}");
+    }
+
+    #[test]
+    fn a_route_without_parents_of_ours_wants_no_entry() {
+        let mut verdict = verdict(Ok(vec![]));
+        verdict.parents.clear();
+        verdict.frozen_parents.push(parent(None, None));
+        assert_eq!(render(&route(), &verdict, OURS, &all_programmed), json!({"parents": []}));
+    }
+
+    #[test]
+    fn a_parent_that_does_not_accept_the_route_says_why_and_programs_nothing() {
+        let mut refused = verdict(Err(AttachmentRefusal::NoMatchingParent));
+        refused.backends.problems =
+            vec![BackendProblem { index: 0, fault: BackendFault::NotFound(ObjectName::new("default", "s")) }];
+        for (parent, want) in [
+            (parent(None, None), "Gateway default/gw has no listener: "),
+            (parent(Some("x"), None), "Gateway default/gw has no listener named x: "),
+            (parent(None, Some(80)), "Gateway default/gw has no listener on port 80: "),
+            (parent(Some("x"), Some(80)), "Gateway default/gw has no listener named x on port 80: "),
+        ] {
+            refused.parents[0].parent = parent;
+            let (got, message) = condition(&refused, &all_programmed, ConditionType::Accepted);
+            assert_eq!(got, "False/NoMatchingParent");
+            assert!(message.starts_with(want), "{message}");
+        }
+        assert_eq!(condition(&refused, &all_programmed, ConditionType::ResolvedRefs).0, "False/BackendNotFound");
+        assert_eq!(condition(&refused, &all_programmed, ConditionType::RouteProgrammed).0, "False/NotAccepted");
+
+        let refused = verdict(Err(AttachmentRefusal::NotAllowedByListeners));
+        check(
+            &refused,
+            &all_programmed,
+            ConditionType::Accepted,
+            "False/NotAllowedByListeners",
+            "No listener named l0 of Gateway default/gw admits a TCPRoute from namespace default: see allowedRoutes there.",
+        );
+    }
+
+    #[test]
+    fn each_fault_of_a_backend_has_its_reason_and_the_first_one_in_the_spec_decides() {
+        let name = || ObjectName::new("other", "s");
+        let faults = [
+            (BackendFault::UnknownKind { group: "".into(), kind: "Pod".into() }, "InvalidKind", "kind Pod"),
+            (BackendFault::UnknownKind { group: "a.b".into(), kind: "C".into() }, "InvalidKind", "kind a.b/C"),
+            (BackendFault::ExternalName(name()), "InvalidKind", "ExternalName"),
+            (BackendFault::NotPermitted(name()), "RefNotPermitted", "no ReferenceGrant there permits"),
+            (BackendFault::NotFound(name()), "BackendNotFound", "Service other/s does not exist"),
+            (BackendFault::PortMissing(name()), "BackendNotFound", "must be named"),
+            (BackendFault::PortNotFound { service: name(), port: 1 }, "BackendNotFound", "has no port 1"),
+            (BackendFault::OtherTransport { service: name(), port: 53 }, "UnsupportedProtocol", "not a TCP port"),
+        ];
+        let last = BackendProblem { index: 9, fault: BackendFault::NotFound(ObjectName::new("default", "last")) };
+        for (fault, reason, part) in faults {
+            let mut verdict = verdict(Ok(vec![holds(0)]));
+            verdict.backends.problems = vec![BackendProblem { index: 2, fault }, last.clone()];
+            let (got, message) = condition(&verdict, &all_programmed, ConditionType::ResolvedRefs);
+            assert_eq!(got, format!("False/{reason}"));
+            assert!(message.starts_with("backendRefs[2]: ") && message.contains(part), "{message}");
+            assert!(message.ends_with(" backendRefs[9]: Service default/last does not exist."), "{message}");
+        }
+    }
+
+    #[test]
+    fn each_way_a_document_can_stand_has_its_reason() {
+        for (standing, want, part) in [
+            (Standing::Pending, "False/Pending", "not yet in etcd"),
+            (Standing::Refused("port 0.".into()), "False/Refused", "APISIX would reject it (port 0)."),
+            (Standing::Occupied { instance: "blue".into() }, "False/Occupied", "controller instance blue"),
+            (Standing::Contended, "False/Contended", "keeps rewriting"),
+        ] {
+            for place in [slot(0), pool()] {
+                let at = |id: &WorkId| if *id == place { standing.clone() } else { Standing::Programmed };
+                let (got, message) = condition(&verdict(Ok(vec![holds(0)])), &at, ConditionType::RouteProgrammed);
+                assert_eq!(got, want);
+                assert!(message.starts_with("Not on listener l0: ") && message.contains(part), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_needs_somebody_is_said_before_what_needs_only_time() {
+        let at = |id: &WorkId| if *id == slot(0) { Standing::Pending } else { Standing::Refused("too long".into()) };
+        assert_eq!(condition(&verdict(Ok(vec![holds(0)])), &at, ConditionType::RouteProgrammed).0, "False/Refused");
+        let at = |_: &WorkId| Standing::Pending;
+        let verdict = verdict(Ok(vec![unlistened(), superseded("default"), holds(0)]));
+        assert_eq!(condition(&verdict, &at, ConditionType::RouteProgrammed).0, "False/Pending");
+    }
+
+    #[test]
+    fn a_winner_is_named_only_within_the_routes_own_namespace() {
+        check(
+            &verdict(Ok(vec![superseded("default")])),
+            &all_programmed,
+            ConditionType::RouteProgrammed,
+            "False/Superseded",
+            "Not on listener lost: TCPRoute default/elder is older, or as old and first by name, and is served instead.",
+        );
+        check(
+            &verdict(Ok(vec![superseded("secret-tenant")])),
+            &all_programmed,
+            ConditionType::RouteProgrammed,
+            "False/Superseded",
+            "Not on listener lost: a TCPRoute of another namespace is older, or as old and first by name, and is served instead.",
+        );
+    }
+
+    #[test]
+    fn a_route_whose_listeners_are_not_accepted_is_not_programmed() {
+        for claims in [vec![unlistened()], vec![]] {
+            let (got, _) = condition(&verdict(Ok(claims)), &all_programmed, ConditionType::RouteProgrammed);
+            assert_eq!(got, "False/ListenerNotProgrammed");
+        }
+    }
+
+    #[test]
+    fn one_slot_in_etcd_is_enough_and_up_to_ten_that_are_not_are_named() {
+        let at = |id: &WorkId| if *id == slot(0) || *id == pool() { Standing::Programmed } else { Standing::Pending };
+        let (got, message) = condition(&verdict(Ok((0..11).map(holds).collect())), &at, ConditionType::RouteProgrammed);
+        assert_eq!(got, "True/Programmed");
+        assert!(message.starts_with("Served on listener l0. Not on listener l1: not yet in etcd."), "{message}");
+        assert!(message.ends_with("Not on listener l10: not yet in etcd."), "{message}");
+        let (_, message) = condition(&verdict(Ok((0..12).map(holds).collect())), &at, ConditionType::RouteProgrammed);
+        assert!(message.ends_with("Not on listener l10: not yet in etcd. Nor on 1 more."), "{message}");
+    }
+
+    #[test]
+    fn refused_shares_and_rounding_are_said_where_the_route_serves() {
+        let mut verdict = verdict(Ok(vec![holds(0)]));
+        verdict.backends.refused = Some(RefusedShare::Part { refused: 30, total: 100 });
+        verdict.backends.rounded = true;
+        let (_, message) = condition(&verdict, &all_programmed, ConditionType::RouteProgrammed);
+        assert!(message.contains("30 of 100 connections are refused"), "{message}");
+        assert!(message.contains("rounded"), "{message}");
+        verdict.backends.refused = Some(RefusedShare::All);
+        let (got, message) = condition(&verdict, &all_programmed, ConditionType::RouteProgrammed);
+        assert_eq!(got, "True/Programmed");
+        assert!(message.contains("Every connection is refused"), "{message}");
+        let (_, message) = condition(&verdict, &|_| Standing::Pending, ConditionType::RouteProgrammed);
+        assert!(!message.contains("refused"), "{message}");
+    }
+
+    #[test]
+    fn rules_that_are_not_served_are_counted() {
+        let mut verdict = verdict(Ok(vec![holds(0)]));
+        for (n, want) in [(1, "1 further rule is not"), (15, "15 further rules are not")] {
+            verdict.rules_not_served = n;
+            let (got, message) = condition(&verdict, &all_programmed, ConditionType::Accepted);
+            assert_eq!(got, "True/Accepted");
+            assert!(message.contains(want), "{message}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+#!/usr/bin/env bash
+# Makes what this project's commands need and the machine lacks. Safe to run again: what is there is left alone.
+#
+#   tools/install.sh [run]   protoc (to build) and etcd with etcdctl (to run): Debian's packages
+#   tools/install.sh test    also etcd 3.6 and kube-apiserver, built once from their Go modules, and the Gateway API CRDs
+#   tools/install.sh paths   installs nothing; prints where they are, as lines for a shell: eval "$(tools/install.sh paths)"
+#   tools/install.sh cache   installs nothing; prints the folder where built things are kept
+#
+# Taken before building, in this order: APISIX_TEST_ETCD, APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER, APISIX_TEST_CRDS;
+# the folder KUBEBUILDER_ASSETS; PATH. Built things are kept outside the checkout, under APISIX_ETCD_CONTROLLER_CACHE, else
+# XDG_CACHE_HOME or ~/.cache; their names carry a hash of what they are built from, so a new version is built anew.
+# Progress goes to stderr. Exit status: 0 all there, 1 something is missing (and it says what to do), 2 wrong arguments.
+set -euo pipefail
+
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+checkout=$(dirname "$tools")
+cache=${APISIX_ETCD_CONTROLLER_CACHE:-${XDG_CACHE_HOME:-${HOME:-$checkout}/.cache}/apisix-etcd-controller}
+case $cache in /*) ;; *) cache=$PWD/$cache ;; esac
+
+say() { printf 'install: %s\n' "$*" >&2; }
+fail() {
+    say "$@"
+    exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# The version behind the first "v" or "Version:" of `$1 --version`, as major * 1000 + minor; 0 when it does not say.
+version_of() {
+    local line
+    line=$("$1" --version 2>/dev/null | head -n 1) || true
+    if [[ $line =~ ([0-9]+)\.([0-9]+)\. ]]; then
+        echo $((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2]))
+    else
+        echo 0
+    fi
+}
+
+# $1 as found in KUBEBUILDER_ASSETS or on PATH, if it is at least version $2; else nothing, and status 1.
+found() {
+    local candidate
+    for candidate in "${KUBEBUILDER_ASSETS:+$KUBEBUILDER_ASSETS/$1}" "$(command -v "$1" || true)"; do
+        if [[ -n $candidate && -x $candidate && $(version_of "$candidate") -ge $2 ]]; then
+            printf '%s\n' "$candidate"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# The name that module folder $1 has in the cache: whatever it is made from, and the machine, are part of it.
+cached() {
+    local files=("$tools/$1/go.mod" "$tools/$1/go.sum")
+    [[ -e $tools/$1/main.go ]] && files+=("$tools/$1/main.go")
+    printf '%s/%s-%s\n' "$cache" "$1" "$({ uname -sm && cat "${files[@]}"; } | sha256sum | cut -c 1-16)"
+}
+
+# Where each thing is: what the environment says, else what is found, else where it is built. The last may not exist yet.
+path_of() {
+    case $1 in
+    etcd) printf '%s\n' "${APISIX_TEST_ETCD:-$(command -v etcd || true)}" ;;
+    etcd36) printf '%s\n' "${APISIX_TEST_ETCD36:-$(found etcd 3006 || cached etcd)}" ;;
+    # Before 1.31 it cannot serve what the CRDs of Gateway API 1.6 ask for.
+    kube-apiserver) printf '%s\n' "${APISIX_TEST_KUBE_APISERVER:-$(found kube-apiserver 1031 || cached kube-apiserver)}" ;;
+    crds) printf '%s\n' "${APISIX_TEST_CRDS:-$(cached gateway-api)}" ;;
+    esac
+}
+
+print_paths() {
+    local path
+    for name in ETCD ETCD36 KUBE_APISERVER CRDS; do
+        path=$(path_of "$(tr '[:upper:]_' '[:lower:]-' <<<"$name")")
+        [[ -n $path && -e $path ]] && printf 'export APISIX_TEST_%s=%q\n' "$name" "$path"
+    done
+    return 0
+}
+
+# --- Debian packages ---------------------------------------------------------------------------------------------------
+
+# Runs a command with the right to install, or says (status 1) that there is none.
+with_rights() {
+    if [[ $(id -u) -eq 0 ]]; then
+        "$@"
+    elif have sudo && sudo -n true 2>/dev/null; then
+        sudo -n "$@"
+    else
+        return 1
+    fi
+}
+
+apt_install() {
+    with_rights env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >&2 </dev/null
+}
+
+install_packages() {
+    local missing=() policy=/usr/sbin/policy-rc.d guarded=no
+    [[ -n ${PROTOC:-} ]] || have protoc || missing+=(protobuf-compiler)
+    [[ -n $(path_of etcd) ]] || missing+=(etcd-server)
+    have etcdctl || missing+=(etcd-client)
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+
+    if ! have apt-get || ! with_rights true; then
+        say "missing: ${missing[*]} (Debian's names), and there is no right to install them here"
+        say "as root, run: apt-get install --no-install-recommends ${missing[*]}"
+        fail "or put protoc, etcd and etcdctl on PATH by other means; then run this again"
+    fi
+    say "installing ${missing[*]}"
+    # Debian starts a packaged server as it is installed; ours are started by the commands that need them.
+    if [[ ! -e $policy ]]; then
+        with_rights install -m 755 /dev/stdin "$policy" <<<$'#!/bin/sh\nexit 101'
+        guarded=yes
+    fi
+    apt_install "${missing[@]}" || {
+        say "asking for newer package lists"
+        with_rights apt-get -qq update >&2 </dev/null && apt_install "${missing[@]}"
+    } || missing+=(failed)
+    [[ $guarded = no ]] || with_rights rm -f "$policy"
+    [[ ${missing[-1]} != failed ]] || fail "apt-get could not install them; its own words stand above"
+    if [[ -d /run/systemd/system && " ${missing[*]} " == *" etcd-server "* ]]; then
+        with_rights systemctl --quiet disable etcd.service >&2 || true
+    fi
+}
+
+# --- Go modules ----------------------------------------------------------------------------------------------------------
+
+# Stops, with what to do, when $1 cannot be made because Go is missing or too old to fetch a newer one by itself.
+require_go() {
+    local wanted line
+    wanted=$(sed -n 's/^go //p' "$tools/etcd/go.mod")
+    line=$(go version 2>/dev/null) || line=
+    if [[ ! $line =~ go([0-9]+)\.([0-9]+) ]] || ((BASH_REMATCH[1] * 1000 + BASH_REMATCH[2] < 1021)); then
+        [[ -n $line ]] && line="too old ($line)"
+        say "$1 must be made, and Go is ${line:-not on PATH}"
+        say "unpack Go $wanted or later from https://go.dev/dl/ and put its bin folder on PATH, then run this again"
+        fail "or name what you have: APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER (or KUBEBUILDER_ASSETS), APISIX_TEST_CRDS"
+    fi
+    # From 1.21 on Go fetches the version that a go.mod asks for, unless the environment forbids it.
+    export GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
+    # Without HOME, Go does not know where to keep things.
+    if [[ -z ${HOME:-} ]]; then
+        export GOPATH=${GOPATH:-$cache/go} GOCACHE=${GOCACHE:-$cache/go-build} GOFLAGS=-modcacherw
+    fi
+}
+
+# Builds module folder $1 into file $2, with linker flags $3. Atomic: the file is whole or not there.
+build() {
+    local started=$SECONDS partial=$2.$$
+    say "building $1 from its Go modules, once (etcd takes 1 to 2 minutes on 2 cores, kube-apiserver 4 to 6)"
+    if ! (cd "$tools/$1" && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $3" -o "$partial" . </dev/null >&2); then
+        rm -f "$partial"
+        fail "$1 could not be built; Go's own words stand above"
+    fi
+    mv -f "$partial" "$2"
+    say "built $1 in $((SECONDS - started)) s: $2"
+}
+
+build_kube_apiserver() {
+    local version v=k8s.io/component-base/version
+    version=$(sed -n 's/^[[:space:]]*k8s\.io\/kubernetes v//p' "$tools/kube-apiserver/go.mod" | head -n 1)
+    IFS=. read -r major minor _ <<<"$version"
+    build kube-apiserver "$1" "-X $v.gitVersion=v$version -X $v.gitMajor=$major -X $v.gitMinor=$minor"
+}
+
+# The CRDs of every Gateway API release in go.sum, as $1/VERSION/{standard,experimental}/*.yaml. Go checks what it downloads
+# against go.sum.
+fetch_crds() {
+    local version folder channel partial=$1.$$
+    while read -r version; do
+        say "fetching the CRDs of Gateway API $version"
+        folder=$(cd "$tools/gateway-api" && go mod download -json "sigs.k8s.io/gateway-api@$version" </dev/null | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') ||
+            fail "Gateway API $version could not be fetched; Go's own words stand above"
+        for channel in standard experimental; do
+            mkdir -p "$partial/$version/$channel"
+            # Named one by one, so that a kustomization.yaml stays behind.
+            cp "$folder/config/crd/$channel"/gateway.networking.* "$partial/$version/$channel/"
+        done
+    done < <(sed -n 's/^sigs\.k8s\.io\/gateway-api \(v[0-9.]*\) h1:.*/\1/p' "$tools/gateway-api/go.sum")
+    chmod -R u+w "$partial"
+    mv -T "$partial" "$1" 2>/dev/null || { [[ -d $1 ]] && rm -rf "$partial"; } || fail "cannot keep $1"
+}
+
+install_for_tests() {
+    local name etcd36 kube_apiserver crds
+    for name in APISIX_TEST_ETCD APISIX_TEST_ETCD36 APISIX_TEST_KUBE_APISERVER APISIX_TEST_CRDS; do
+        [[ -z ${!name:-} || -e ${!name} ]] || fail "$name is set to ${!name}, and there is no such thing"
+    done
+    etcd36=$(path_of etcd36) kube_apiserver=$(path_of kube-apiserver) crds=$(path_of crds)
+    [[ -x $etcd36 && -x $kube_apiserver && -d $crds ]] && return 0
+
+    mkdir -p "$cache" || fail "cannot make the folder $cache; set APISIX_ETCD_CONTROLLER_CACHE to one that can be made"
+    # Inside the checkout (no HOME), git need not see it.
+    [[ $cache != "$checkout"/* ]] || printf '*\n' >"$cache/.gitignore"
+    # One at a time, so that two runs do not build the same thing beside each other.
+    if have flock; then
+        exec 9>"$cache/lock"
+        flock -n 9 || { say "waiting for another run of this script" && flock 9; }
+    fi
+    if [[ ! -x $etcd36 ]]; then
+        require_go etcd
+        build etcd "$etcd36" ""
+    fi
+    if [[ ! -x $kube_apiserver ]]; then
+        require_go kube-apiserver
+        build_kube_apiserver "$kube_apiserver"
+    fi
+    if [[ ! -d $crds ]]; then
+        require_go "a folder with the Gateway API CRDs"
+        fetch_crds "$crds"
+    fi
+}
+
+case ${1:-run} in
+run) install_packages ;;
+test)
+    install_packages
+    install_for_tests
+    ;;
+paths) print_paths ;;
+cache) printf '%s\n' "$cache" ;;
+*)
+    sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
+    exit 2
+    ;;
+esac
