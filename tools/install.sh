@@ -114,6 +114,7 @@ install_packages() {
         with_rights apt-get -qq update >&2 </dev/null && apt_install "${missing[@]}"
     } || missing+=(failed)
     [[ $guarded = no ]] || with_rights rm -f "$policy"
+    { have protoc || [[ -n ${PROTOC:-} ]]; } && [[ -n $(path_of etcd) ]] && have etcdctl || missing+=(failed)
     [[ ${missing[-1]} != failed ]] || fail "apt-get could not install them; its own words stand above"
     if [[ -d /run/systemd/system && " ${missing[*]} " == *" etcd-server "* ]]; then
         with_rights systemctl --quiet disable etcd.service >&2 || true

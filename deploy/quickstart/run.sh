@@ -151,6 +151,8 @@ TEXT
 
 tools/install.sh run
 eval "$(tools/install.sh paths)"
+# The controller takes every flag from the environment too; here it is to have those below alone.
+unset "${!APISIX_ETCD_CONTROLLER_@}"
 folder=$(mktemp -d "${TMPDIR:-/tmp}/apisix-etcd-controller-run.XXXXXX")
 build_controller
 start_etcd

@@ -508,8 +508,8 @@ mod tests {
     fn a_slices_conditions_default_from_one_another() {
         let endpoint = |conditions: Value| json!({"addresses": ["10.0.0.1"], "conditions": conditions});
         let slice = slice_facts(
-            json!({"kubernetes.io/service-name": "s"}),
-            json!({
+            &json!({"kubernetes.io/service-name": "s"}),
+            &json!({
                 "addressType": "IPv4",
                 "ports": [{"port": 80}, {"name": "", "port": null}, {"name": "x", "port": 1, "protocol": "UDP"}],
                 "endpoints": [

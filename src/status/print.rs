@@ -30,10 +30,6 @@ impl StatusPrint {
     /// Kinds that carry no status of ours have an empty print.
     #[must_use]
     pub fn of(kind: Kind, status: &Value, controller_name: &str) -> Self {
-<<<<<<< HEAD
-        let _ = (kind, status, controller_name);
-        Self::default()
-=======
         let mut parts = match kind {
             Kind::GatewayClass => class_parts(status),
             Kind::Gateway => gateway_parts(status),
@@ -189,6 +185,5 @@ impl Digest {
         let mut bytes = [0; 8];
         self.0.finalize_xof().fill(&mut bytes);
         u64::from_le_bytes(bytes)
->>>>>>> status
     }
 }

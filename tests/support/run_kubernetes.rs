@@ -84,7 +84,7 @@ A kube-apiserver with Gateway API 1.6.1, an etcd and the controller run on this 
 
   # the route goes, and its documents with it; then all comes back as it was
   kubectl delete tcproute tcp-app
-  kubectl apply -f {MANIFESTS}/
+  kubectl apply --server-side --force-conflicts -f {MANIFESTS}/
 
   # the controller's log
   tail -f {log}
