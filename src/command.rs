@@ -11,9 +11,10 @@ pub mod translate;
 pub mod version;
 
 use crate::config::{
-    args::Command,
+    args::{Command, OutputFormat},
     settings::{RunSettings, SettingError, TranslateSettings},
 };
+use serde::Serialize;
 use std::{error::Error, fmt::Write as _, process::ExitCode};
 
 /// How a command ended.
@@ -42,7 +43,7 @@ impl From<Outcome> for ExitCode {
 pub fn execute(command: Command) -> Outcome {
     match command {
         Command::Run(args) => match RunSettings::check(*args) {
-            Ok(settings) => run::execute(settings),
+            Ok(_settings) => Outcome::Refused,
             Err(errors) => unusable(&errors),
         },
         Command::Translate(args) => match TranslateSettings::check(args) {
@@ -86,5 +87,15 @@ fn print(text: &str) {
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
         eprintln!("error: cannot print the result: {error}");
+    }
+}
+
+/// A result as one JSON object or one YAML document.
+fn structured(result: &impl Serialize, format: OutputFormat) -> String {
+    // By way of a value, so that embedded JSON is laid out like the rest and can become YAML.
+    let value = serde_json::to_value(result).expect("results have string keys only");
+    match format {
+        OutputFormat::Json | OutputFormat::Table => format!("{value:#}\n"),
+        OutputFormat::Yaml => serde_yaml_ng::to_string(&value).expect("YAML can say whatever JSON can"),
     }
 }

@@ -204,11 +204,7 @@ fn keep<T>(errors: &mut Vec<SettingError>, result: Result<T, SettingError>) -> O
     result.map_err(|error| errors.push(error)).ok()
 }
 
-fn checked(
-    text: String,
-    right: fn(&str) -> bool,
-    error: fn(String) -> SettingError,
-) -> Result<String, SettingError> {
+fn checked(text: String, right: fn(&str) -> bool, error: fn(String) -> SettingError) -> Result<String, SettingError> {
     if right(&text) { Ok(text) } else { Err(error(text)) }
 }
 
