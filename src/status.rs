@@ -11,4 +11,6 @@ pub mod metrics;
 pub mod print;
 pub mod queue;
 pub mod reasons;
+#[cfg(test)]
+mod samples;
 pub mod writer;

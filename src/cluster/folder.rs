@@ -302,7 +302,7 @@ mod tests {
 
     const CONTROLLER: &str = "apisix-etcd.io/gateway-controller";
     /// Far longer than anything here takes.
-    const DEADLINE: Duration = Duration::from_secs(60);
+    const DEADLINE: Duration = Duration::from_mins(1);
 
     fn service(name: &str, port: u16) -> String {
         format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: {port}}}]}}\n")
@@ -373,19 +373,15 @@ mod tests {
         }
 
         async fn served(&mut self) -> Served {
-            match self.next().await {
-                ClusterEvent::Served(served) => served,
-                other => panic!("{other:?}"),
-            }
+            let event = self.next().await;
+            let ClusterEvent::Served(served) = event else { panic!("{event:?}") };
+            served
         }
 
         async fn listed(&mut self) -> (Kind, Vec<ObjectName>) {
-            match self.next().await {
-                ClusterEvent::Listed { kind, objects, at: _ } => {
-                    (kind, objects.into_iter().map(|object| object.name).collect())
-                }
-                other => panic!("{other:?}"),
-            }
+            let event = self.next().await;
+            let ClusterEvent::Listed { kind, objects, at: _ } = event else { panic!("{event:?}") };
+            (kind, objects.into_iter().map(|object| object.name).collect())
         }
 
         async fn first_lists(&mut self) {

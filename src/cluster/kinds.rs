@@ -1,6 +1,6 @@
 //! Where the kinds live in the Kubernetes API: the versions this controller reads, in order of preference, and their paths.
 //!
-//! Constants in, strings out; it asks no server (what a server serves is found by [`super::discovery`]).
+//! Constants in, strings out; it asks no server (what a server serves is found by `discovery.rs`).
 
 use crate::model::names::Kind;
 

@@ -331,9 +331,9 @@ mod tests {
         ));
         let labels: Vec<_> = manifests.objects[&Kind::Namespace]
             .iter()
-            .map(|object| match &object.observed {
-                Observed::Facts(Facts::Namespace(facts)) => format!("{:?}", facts.labels),
-                other => panic!("{other:?}"),
+            .map(|object| {
+                let Observed::Facts(Facts::Namespace(facts)) = &object.observed else { panic!("{object:?}") };
+                format!("{:?}", facts.labels)
             })
             .collect();
         assert_eq!(

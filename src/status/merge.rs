@@ -228,3 +228,259 @@ fn overlay(before: &Value, wanted: &Value, conditions: Vec<Value>) -> Value {
     merged.insert("conditions".to_owned(), Value::Array(conditions));
     Value::Object(merged)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::samples::{self, GENERATION, OURS, parent};
+    use serde_json::json;
+
+    const BEFORE: &str = "2026-01-01T00:00:00Z";
+    const NOW: &str = "2026-11-21T09:00:00Z";
+
+    fn merging<'a>(kind: Kind, current: &'a Value, wanted: &'a Value) -> Merging<'a> {
+        let generation = Some(GENERATION);
+        Merging { kind, generation, current, wanted, controller_name: OURS, frozen_parents: &[], now: NOW }
+    }
+
+    /// What the status is after the write, as a JSON merge patch makes it.
+    #[track_caller]
+    fn applied(merging: &Merging<'_>) -> Value {
+        let Merge { write: Write::Patch(Value::Object(patch)), unplaced: 0 } = merge(merging) else {
+            panic!("{:?}", merge(merging))
+        };
+        let mut status = merging.current.as_object().cloned().unwrap_or_default();
+        status.extend(patch);
+        Value::Object(status)
+    }
+
+    fn their_entry() -> Value {
+        json!({
+            "conditions": [{"type": "Accepted", "status": "True", "odd": [1, null]}],
+            "controllerName": "example.com/other",
+            "parentRef": {"name": "gw"},
+        })
+    }
+
+    /// A status that holds what others may have written, and stale words of ours.
+    fn lived_in() -> Value {
+        let foreign = json!({"type": "example.com/Scanned", "status": "True", "lastTransitionTime": BEFORE});
+        let stale = json!({"type": "Accepted", "status": "Unknown", "reason": "Pending", "lastTransitionTime": BEFORE});
+        json!({
+            "addresses": [{"value": "192.0.2.1"}],
+            "conditions": [stale, foreign, {"type": "ResolvedRefs", "status": "False"}],
+            "listeners": [{"name": "gone"}, {"name": "a", "conditions": [foreign, stale]}],
+            "parents": [
+                their_entry(),
+                {"controllerName": OURS, "parentRef": {"name": "gone"}, "conditions": [stale]},
+                {"controllerName": OURS, "parentRef": {"name": "gw1"}, "conditions": [stale]},
+            ],
+        })
+    }
+
+    #[test]
+    fn what_was_merged_prints_as_what_was_wanted_and_needs_no_second_write() {
+        for (kind, wanted) in samples::all() {
+            for current in [json!(null), lived_in()] {
+                let merging = merging(kind, &current, &wanted);
+                let status = match merge(&merging).write {
+                    Write::Patch(_) => applied(&merging),
+                    Write::Unchanged => current.clone(),
+                    Write::Stale => panic!("stale: {wanted}"),
+                };
+                let print = |status| StatusPrint::of(kind, status, OURS);
+                assert_eq!(print(&wanted), print(&status), "{status}");
+                let again = Merging { current: &status, ..merging };
+                assert_eq!(merge(&again), Merge { write: Write::Unchanged, unplaced: 0 });
+            }
+        }
+    }
+
+    #[test]
+    fn a_status_that_differs_only_in_times_and_order_is_left_alone() {
+        let wanted = samples::gateway(&["a", "b"]);
+        let mut current = applied(&merging(Kind::Gateway, &json!(null), &wanted));
+        current["conditions"].as_array_mut().unwrap().reverse();
+        current["listeners"].as_array_mut().unwrap().reverse();
+        current["conditions"][0]["lastTransitionTime"] = json!(BEFORE);
+        assert_eq!(merge(&merging(Kind::Gateway, &current, &wanted)).write, Write::Unchanged);
+    }
+
+    #[test]
+    fn a_time_moves_only_when_the_status_of_its_condition_does() {
+        let wanted = samples::gateway(&["a"]);
+        let current = json!({"conditions": [
+            {"type": "Accepted", "status": "True", "reason": "ListenersNotValid", "lastTransitionTime": BEFORE},
+            {"type": "Programmed", "status": "Unknown", "reason": "Pending", "lastTransitionTime": BEFORE},
+        ]});
+        let status = applied(&merging(Kind::Gateway, &current, &wanted));
+        assert_eq!(status["conditions"][0]["lastTransitionTime"], BEFORE);
+        assert_eq!(status["conditions"][0]["reason"], "Accepted");
+        assert_eq!(status["conditions"][1]["lastTransitionTime"], NOW);
+        assert_eq!(status["listeners"][0]["conditions"][0]["lastTransitionTime"], NOW);
+    }
+
+    #[test]
+    fn condition_types_of_others_stay_where_they_are_and_ours_that_are_not_wanted_go() {
+        let (current, wanted) = (lived_in(), samples::gateway(&["a", "b"]));
+        let status = applied(&merging(Kind::Gateway, &current, &wanted));
+        let types = |of: &Value| -> Vec<String> {
+            of["conditions"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(types(&status), ["Accepted", "example.com/Scanned", "Programmed"]);
+        assert_eq!(status["conditions"][1], current["conditions"][1]);
+        assert_eq!(types(&status["listeners"][0]), ["example.com/Scanned", "Accepted", "Programmed", "ResolvedRefs"]);
+        let names: Vec<&Value> = status["listeners"].as_array().unwrap().iter().map(|l| &l["name"]).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn fields_that_are_not_ours_are_not_in_the_patch() {
+        let (current, wanted) = (lived_in(), samples::gateway(&["a"]));
+        let Write::Patch(patch) = merge(&merging(Kind::Gateway, &current, &wanted)).write else { panic!() };
+        assert_eq!(patch.as_object().unwrap().keys().collect::<Vec<_>>(), ["conditions", "listeners"]);
+        let mut current = applied(&merging(Kind::Gateway, &current, &wanted));
+        current["listeners"][0]["attachedRoutes"] = json!(99);
+        let Write::Patch(patch) = merge(&merging(Kind::Gateway, &current, &wanted)).write else { panic!() };
+        assert_eq!(patch.as_object().unwrap().keys().collect::<Vec<_>>(), ["listeners"]);
+    }
+
+    #[test]
+    fn entries_of_others_stay_byte_for_byte_and_in_order() {
+        let mut current = lived_in();
+        let last = json!({"controllerName": "example.com/last", "parentRef": {"name": "z"}});
+        current["parents"].as_array_mut().unwrap().push(last.clone());
+        let wanted = samples::route(&[parent("new"), parent("gw1")]);
+        let status = applied(&merging(Kind::TcpRoute, &current, &wanted));
+        let parents = status["parents"].as_array().unwrap();
+        assert_eq!(parents[0].to_string(), their_entry().to_string());
+        assert_eq!(parents[1]["parentRef"]["name"], "gw1");
+        assert_eq!(parents[2].to_string(), last.to_string());
+        assert_eq!(parents[3]["parentRef"]["name"], "new");
+        assert_eq!(parents.len(), 4);
+    }
+
+    #[test]
+    fn our_entries_go_when_no_parent_is_ours_any_more_and_theirs_stay() {
+        let (current, wanted) = (lived_in(), samples::route(&[]));
+        assert_eq!(applied(&merging(Kind::TcpRoute, &current, &wanted))["parents"], json!([their_entry()]));
+        let theirs = json!({"parents": [their_entry()]});
+        assert_eq!(merge(&merging(Kind::TcpRoute, &theirs, &wanted)).write, Write::Unchanged);
+        assert_eq!(merge(&merging(Kind::TcpRoute, &json!(null), &wanted)).write, Write::Unchanged);
+    }
+
+    #[test]
+    fn entries_of_frozen_parents_stay_and_a_second_entry_for_one_parent_goes() {
+        let mut current = lived_in();
+        let twin = current["parents"][2].clone();
+        current["parents"].as_array_mut().unwrap().push(twin);
+        let (wanted, frozen) = (samples::route(&[parent("gw1")]), [parent("gone")]);
+        let merging = Merging { frozen_parents: &frozen, ..merging(Kind::TcpRoute, &current, &wanted) };
+        let status = applied(&merging);
+        assert_eq!(status["parents"][1], current["parents"][1]);
+        assert_eq!(status["parents"].as_array().unwrap().len(), 3);
+        assert_eq!(merge(&Merging { current: &status, ..merging }).write, Write::Unchanged);
+    }
+
+    fn crowded(n_theirs: usize) -> Value {
+        let theirs = (0..n_theirs).map(|n| json!({"controllerName": "example.com/other", "parentRef": {"name": n}}));
+        json!({"parents": theirs.collect::<Vec<_>>()})
+    }
+
+    #[test]
+    fn entries_of_others_are_never_dropped_to_make_room() {
+        let wanted = samples::route(&[parent("a"), parent("b")]);
+        for (n_theirs, n_placed) in [(30, 2), (31, 1), (32, 0)] {
+            let current = crowded(n_theirs);
+            let Merge { write, unplaced } = merge(&merging(Kind::TcpRoute, &current, &wanted));
+            assert_eq!(unplaced, 2 - n_placed);
+            match write {
+                Write::Patch(patch) => {
+                    let parents = patch["parents"].as_array().unwrap();
+                    assert_eq!(parents.len(), n_theirs + n_placed);
+                    assert_eq!(parents[..n_theirs], *current["parents"].as_array().unwrap());
+                }
+                Write::Unchanged => assert_eq!(n_placed, 0),
+                Write::Stale => panic!("nothing is stale here"),
+            }
+        }
+    }
+
+    #[test]
+    fn condition_types_of_others_are_never_dropped_to_make_room() {
+        let wanted = samples::gateway(&[]);
+        for (n_theirs, n_unplaced) in [(6, 0), (7, 1), (8, 2)] {
+            let theirs = (0..n_theirs).map(|n| json!({"type": format!("example.com/{n}")}));
+            let current = json!({"conditions": theirs.collect::<Vec<_>>()});
+            let Merge { write, unplaced } = merge(&merging(Kind::Gateway, &current, &wanted));
+            assert_eq!(unplaced, n_unplaced);
+            if let Write::Patch(patch) = write {
+                assert_eq!(patch["conditions"].as_array().unwrap().len(), 8);
+            } else {
+                assert_eq!((write, n_theirs), (Write::Unchanged, 8));
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_generations(object: i64, observed: i64, want_stale: bool) {
+        let condition = json!({"type": "Accepted", "status": "True", "observedGeneration": observed});
+        for (kind, current, wanted) in [
+            (Kind::GatewayClass, json!({"conditions": [condition]}), samples::all().swap_remove(0).1),
+            (Kind::Gateway, json!({"conditions": [condition]}), samples::gateway(&["a"])),
+            (Kind::Gateway, json!({"listeners": [{"name": "a", "conditions": [condition]}]}), samples::gateway(&["a"])),
+            (
+                Kind::TcpRoute,
+                json!({"parents": [{"controllerName": OURS, "parentRef": {"name": "x"}, "conditions": [condition]}]}),
+                samples::route(&[parent("gw")]),
+            ),
+        ] {
+            let merging = Merging { generation: Some(object), ..merging(kind, &current, &wanted) };
+            assert_eq!(merge(&merging).write == Write::Stale, want_stale, "{kind} {object} {observed}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_over_a_status_of_a_newer_generation() {
+        check_generations(GENERATION + 1, GENERATION + 1, true);
+        check_generations(GENERATION + 1, GENERATION, false);
+        check_generations(GENERATION, GENERATION - 1, false);
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_namesake_that_came_after_the_object() {
+        check_generations(GENERATION - 1, 0, true);
+    }
+
+    #[test]
+    fn a_generation_the_object_never_had_does_not_keep_us_out() {
+        check_generations(GENERATION, GENERATION + 1, false);
+    }
+
+    #[test]
+    fn generations_in_entries_of_others_and_of_frozen_parents_are_nobodys_truth() {
+        let condition = json!({"type": "Accepted", "status": "True", "observedGeneration": GENERATION + 1});
+        let current = json!({"parents": [
+            {"controllerName": "example.com/other", "parentRef": {"name": "gw"}, "conditions": [condition]},
+            {"controllerName": OURS, "parentRef": {"name": "frozen"}, "conditions": [condition]},
+        ]});
+        let (wanted, frozen) = (samples::route(&[parent("gw")]), [parent("frozen")]);
+        let merging = Merging {
+            generation: Some(GENERATION + 1),
+            frozen_parents: &frozen,
+            ..merging(Kind::TcpRoute, &current, &wanted)
+        };
+        assert_eq!(applied(&merging)["parents"].as_array().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn shapes_that_no_schema_allows_are_overwritten_where_ours_and_never_fail() {
+        for odd in
+            [json!(1), json!("x"), json!([]), json!({"conditions": 1, "listeners": {}, "parents": [1, null, []]})]
+        {
+            for (kind, wanted) in samples::all() {
+                let _ = merge(&merging(kind, &odd, &wanted));
+            }
+        }
+    }
+}

@@ -187,3 +187,179 @@ impl Digest {
         u64::from_le_bytes(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::samples::{self, OURS, parent};
+    use serde_json::json;
+
+    #[track_caller]
+    fn check_differs(kind: Kind, status: &Value, spoil: impl FnOnce(&mut Value)) {
+        let mut spoiled = status.clone();
+        spoil(&mut spoiled);
+        let (wanted, seen) = (StatusPrint::of(kind, status, OURS), StatusPrint::of(kind, &spoiled, OURS));
+        assert!(wanted.differs_from(&seen, &[]), "{spoiled}");
+    }
+
+    #[test]
+    fn no_two_samples_print_alike() {
+        let samples = samples::all();
+        for (n, (kind, status)) in samples.iter().enumerate() {
+            let print = StatusPrint::of(*kind, status, OURS);
+            for (other_kind, other) in &samples[..n] {
+                assert_ne!(print, StatusPrint::of(*other_kind, other, OURS), "{status} {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_condition_shows_but_its_time() {
+        let status = samples::route(&[parent("gw")]);
+        for (field, value) in [
+            ("type", json!("x")),
+            ("status", json!("False")),
+            ("reason", json!("x")),
+            ("message", json!("x")),
+            ("observedGeneration", json!(4)),
+        ] {
+            check_differs(Kind::TcpRoute, &status, |s| s["parents"][0]["conditions"][0][field] = value);
+        }
+        let print = StatusPrint::of(Kind::TcpRoute, &status, OURS);
+        let mut timed = status;
+        timed["parents"][0]["conditions"][0]["lastTransitionTime"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(print, StatusPrint::of(Kind::TcpRoute, &timed, OURS));
+    }
+
+    #[test]
+    fn the_order_of_conditions_and_listeners_does_not_show() {
+        let mut status = samples::gateway(&["a", "b"]);
+        let print = StatusPrint::of(Kind::Gateway, &status, OURS);
+        status["conditions"].as_array_mut().unwrap().reverse();
+        status["listeners"].as_array_mut().unwrap().reverse();
+        status["listeners"][0]["conditions"].as_array_mut().unwrap().reverse();
+        assert_eq!(print, StatusPrint::of(Kind::Gateway, &status, OURS));
+    }
+
+    #[test]
+    fn every_field_of_a_listener_shows() {
+        let status = samples::gateway(&["a"]);
+        check_differs(Kind::Gateway, &status, |s| s["listeners"][0]["name"] = json!("b"));
+        check_differs(Kind::Gateway, &status, |s| s["listeners"][0]["attachedRoutes"] = json!(4));
+        check_differs(Kind::Gateway, &status, |s| s["listeners"][0]["supportedKinds"] = json!([]));
+        check_differs(Kind::Gateway, &status, |s| s["listeners"][0]["supportedKinds"][0]["kind"] = json!("UDPRoute"));
+        check_differs(Kind::Gateway, &status, |s| s["listeners"][0]["conditions"][0]["reason"] = json!("Invalid"));
+        check_differs(Kind::Gateway, &status, |s| s["listeners"] = json!([]));
+        check_differs(Kind::Gateway, &status, |s| {
+            let stray = s["listeners"][0].clone();
+            s["listeners"].as_array_mut().unwrap().push(stray);
+        });
+    }
+
+    #[test]
+    fn conditions_of_ours_that_are_no_longer_wanted_show() {
+        let stray = json!({"type": "ResolvedRefs", "status": "True"});
+        check_differs(Kind::Gateway, &samples::gateway(&["a"]), |s| {
+            s["conditions"].as_array_mut().unwrap().push(stray)
+        });
+        let stray = json!({"type": "Conflicted", "status": "False", "reason": "NoConflicts"});
+        check_differs(Kind::Gateway, &samples::gateway(&["a"]), |s| {
+            s["listeners"][0]["conditions"].as_array_mut().unwrap().push(stray);
+        });
+    }
+
+    #[test]
+    fn defaults_that_the_api_server_fills_in_differ_from_all_we_write() {
+        let (kind, status) = samples::all().into_iter().find(|(kind, _)| *kind == Kind::Gateway).unwrap();
+        let defaults = json!({"conditions": [
+            {"type": "Accepted", "status": "Unknown", "reason": "Pending", "message": "Waiting for controller",
+                "lastTransitionTime": "1970-01-01T00:00:00Z"},
+            {"type": "Programmed", "status": "Unknown", "reason": "Pending", "message": "Waiting for controller",
+                "lastTransitionTime": "1970-01-01T00:00:00Z"}]});
+        assert!(StatusPrint::of(kind, &status, OURS).differs_from(&StatusPrint::of(kind, &defaults, OURS), &[]));
+    }
+
+    #[test]
+    fn what_others_wrote_leaves_no_trace() {
+        let mut status = samples::route(&[parent("gw")]);
+        let print = StatusPrint::of(Kind::TcpRoute, &status, OURS);
+        let mut theirs = status["parents"][0].clone();
+        theirs["controllerName"] = json!("example.com/other");
+        status["parents"].as_array_mut().unwrap().insert(0, theirs);
+        assert_eq!(print, StatusPrint::of(Kind::TcpRoute, &status, OURS));
+
+        let mut status = samples::gateway(&["a"]);
+        let print = StatusPrint::of(Kind::Gateway, &status, OURS);
+        let foreign = json!({"type": "example.com/Scanned", "status": "True"});
+        status["conditions"].as_array_mut().unwrap().push(foreign.clone());
+        status["listeners"][0]["conditions"].as_array_mut().unwrap().insert(0, foreign);
+        status["addresses"] = json!([{"value": "192.0.2.1"}]);
+        assert_eq!(print, StatusPrint::of(Kind::Gateway, &status, OURS));
+    }
+
+    #[test]
+    fn a_parent_is_the_same_with_and_without_its_defaults() {
+        let mut status = samples::route(&[parent("gw")]);
+        let print = StatusPrint::of(Kind::TcpRoute, &status, OURS);
+        status["parents"][0]["parentRef"] = json!({"name": "gw"});
+        assert_eq!(print, StatusPrint::of(Kind::TcpRoute, &status, OURS));
+        for other in [
+            json!({"name": "gw", "namespace": "default"}),
+            json!({"name": "gw", "sectionName": "a"}),
+            json!({"name": "gw", "port": 1}),
+            json!({"name": "gw", "kind": "ListenerSet"}),
+            json!({"name": "gw", "group": ""}),
+        ] {
+            check_differs(Kind::TcpRoute, &status, |s| s["parents"][0]["parentRef"] = other);
+        }
+    }
+
+    #[test]
+    fn entries_of_frozen_parents_do_not_count_as_differences() {
+        let print = |parents: &[ParentRef]| StatusPrint::of(Kind::TcpRoute, &samples::route(parents), OURS);
+        let (wanted, seen) = (print(&[parent("live")]), print(&[parent("live"), parent("frozen")]));
+        assert!(wanted.differs_from(&seen, &[]));
+        assert!(!wanted.differs_from(&seen, &[parent("frozen")]));
+        assert!(wanted.differs_from(&print(&[parent("frozen")]), &[parent("frozen")]));
+        assert!(!wanted.differs_from(&wanted, &[parent("frozen")]));
+        assert!(!wanted.differs_from(&wanted, &[parent("live")]), "wanted after all");
+    }
+
+    #[test]
+    fn a_status_that_says_nothing_of_us_is_empty() {
+        for kind in Kind::ALL {
+            for status in [json!(null), json!({}), json!({"parents": [], "conditions": [], "listeners": []})] {
+                assert!(StatusPrint::of(kind, &status, OURS).is_empty(), "{kind} {status}");
+            }
+        }
+        assert!(!StatusPrint::of(Kind::TcpRoute, &samples::route(&[parent("gw")]), OURS).is_empty());
+    }
+
+    #[test]
+    fn shapes_that_no_schema_allows_are_taken() {
+        let odd = [
+            json!(null),
+            json!(1),
+            json!("x"),
+            json!(true),
+            json!([]),
+            json!([null, 1, [[]], {"name": {}}]),
+            json!({}),
+        ];
+        for kind in Kind::ALL {
+            for value in &odd {
+                for field in ["conditions", "listeners", "parents", "supportedFeatures"] {
+                    let _ = StatusPrint::of(kind, &json!({ field: value }), OURS);
+                }
+                let condition = json!([{"type": "Accepted", "status": value, "observedGeneration": value}]);
+                let status = json!({
+                    "conditions": condition,
+                    "listeners": [{"name": value, "supportedKinds": [value], "attachedRoutes": value, "conditions": value}],
+                    "parents": [{"controllerName": OURS, "parentRef": value, "conditions": condition}],
+                });
+                let _ = StatusPrint::of(kind, &status, OURS);
+                let _ = StatusPrint::of(kind, value, OURS);
+            }
+        }
+    }
+}

@@ -248,7 +248,7 @@ fn obstacle(
             },
         )),
         ClaimOutcome::ListenerNotAccepted => {
-            Some((Obstacle::ListenerNotProgrammed, "the listener itself is not accepted".to_owned()))
+            Some((Obstacle::ListenerNotProgrammed, "the listener or its Gateway is not accepted".to_owned()))
         }
     }
 }

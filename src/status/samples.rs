@@ -1,0 +1,192 @@
+//! Verdicts for tests: every reason of every condition appears in one of them.
+
+use super::conditions::render;
+use crate::model::{
+    facts::{ParentRef, RouteKind},
+    names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
+    places::{Directory, WorkId},
+    verdicts::{
+        AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
+        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, ParentVerdict, RefusedShare,
+        RouteVerdict, Served, Source, Standing, Verdict,
+    },
+};
+use serde_json::Value;
+
+/// Our controller name in all samples.
+pub(super) const OURS: &str = "apisix-etcd.io/gateway-controller";
+
+/// The generation all samples were computed from.
+pub(super) const GENERATION: i64 = 5;
+
+/// A reference to a Gateway in the route's own namespace.
+pub(super) fn parent(name: &str) -> ParentRef {
+    ParentRef {
+        group: GATEWAY_GROUP.into(),
+        kind: "Gateway".into(),
+        namespace: None,
+        name: name.into(),
+        section_name: None,
+        port: None,
+    }
+}
+
+/// What is wanted of each sample verdict.
+pub(super) fn all() -> Vec<(Kind, Value)> {
+    let classes = classes().into_iter().map(|verdict| (Kind::GatewayClass, Verdict::GatewayClass(verdict)));
+    let gateways = gateways().into_iter().map(|verdict| (Kind::Gateway, Verdict::Gateway(verdict)));
+    let routes = routes().into_iter().map(|verdict| (Kind::TcpRoute, Verdict::Route(verdict)));
+    classes.chain(gateways).chain(routes).map(|(kind, verdict)| (kind, wanted(kind, &verdict))).collect()
+}
+
+/// What is wanted of a route with these parents.
+pub(super) fn route(parents: &[ParentRef]) -> Value {
+    let attachment = || Ok(vec![claim("a", holds("programmed"))]);
+    let parents = parents.iter().map(|parent| ParentVerdict { parent: parent.clone(), attachment: attachment() });
+    wanted(Kind::TcpRoute, &Verdict::Route(route_of(parents.collect())))
+}
+
+/// What is wanted of a Gateway with these accepted listeners.
+pub(super) fn gateway(listeners: &[&str]) -> Value {
+    let listeners = listeners.iter().map(|name| listener(name, None)).collect();
+    let verdict = GatewayVerdict { generation: GENERATION, refusal: None, address: None, listeners };
+    wanted(Kind::Gateway, &Verdict::Gateway(verdict))
+}
+
+fn wanted(kind: Kind, verdict: &Verdict) -> Value {
+    render(&ObjectRef::new(kind, ObjectName::new("default", "sample")), verdict, OURS, &standing)
+}
+
+fn standing(id: &WorkId) -> Standing {
+    match id.id.as_ref() {
+        "pending" => Standing::Pending,
+        "refused" => Standing::Refused("a port of 0".into()),
+        "occupied" => Standing::Occupied { instance: "blue".into() },
+        "contended" => Standing::Contended,
+        _ => Standing::Programmed,
+    }
+}
+
+fn classes() -> Vec<ClassVerdict> {
+    let served = |source, bundles: Option<&[&str]>| Served {
+        source,
+        tcp_route: Some("v1".into()),
+        reference_grant: None,
+        bundles: bundles.map(|bundles| bundles.iter().map(|&bundle| bundle.into()).collect()),
+    };
+    let class = |served| ClassVerdict { generation: GENERATION, unusable_parameters: None, served };
+    let refused = ClassVerdict {
+        unusable_parameters: Some("example.com/Tuning fast".into()),
+        ..class(served(Source::Cluster, Some(&["v1.9.0"])))
+    };
+    vec![
+        class(served(Source::Folder, None)),
+        class(served(Source::Cluster, None)),
+        class(served(Source::Cluster, Some(&["v1.6.1"]))),
+        refused,
+    ]
+}
+
+fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
+    let kind = |kind: &str| RouteKind { group: GATEWAY_GROUP.into(), kind: kind.into() };
+    ListenerVerdict {
+        name: name.into(),
+        refusal,
+        supported_kinds: vec![kind("TCPRoute")],
+        invalid_kinds: if name == "kinds" { vec![kind("UDPRoute")] } else { Vec::new() },
+        attached_routes: 3,
+    }
+}
+
+fn gateways() -> Vec<GatewayVerdict> {
+    let refusals = [
+        ListenerRefusal::UnsupportedProtocol("HTTP".into()),
+        ListenerRefusal::PortOutOfRange(0),
+        ListenerRefusal::ProtocolConflict,
+        ListenerRefusal::HostnameConflict,
+        ListenerRefusal::PortTaken(9100.try_into().unwrap()),
+    ];
+    let bad: Vec<ListenerVerdict> =
+        refusals.into_iter().enumerate().map(|(n, refusal)| listener(&format!("bad{n}"), Some(refusal))).collect();
+    let good = vec![listener("a", None), listener("kinds", None)];
+    let mixed: Vec<ListenerVerdict> = good.iter().chain(&bad).cloned().collect();
+    let gateway = |refusal, address, listeners: &Vec<ListenerVerdict>| GatewayVerdict {
+        generation: GENERATION,
+        refusal,
+        address,
+        listeners: listeners.clone(),
+    };
+    vec![
+        gateway(None, None, &good),
+        gateway(None, None, &mixed),
+        gateway(None, None, &bad),
+        gateway(Some(GatewayRefusal::Parameters("example.com/Tuning fast".into())), None, &good),
+        gateway(Some(GatewayRefusal::AddressType("test/fake".into())), None, &good),
+        gateway(None, Some(AddressProblem::NotUsable("192.0.2.1".into())), &good),
+        gateway(None, Some(AddressProblem::NotAssigned), &good),
+    ]
+}
+
+fn claim(listener: &str, outcome: ClaimOutcome) -> ClaimVerdict {
+    ClaimVerdict { listener: listener.into(), outcome }
+}
+
+fn holds(slot: &str) -> ClaimOutcome {
+    ClaimOutcome::Holds {
+        slot: WorkId::new(Directory::StreamRoutes, slot),
+        pool: WorkId::new(Directory::Upstreams, "pool"),
+    }
+}
+
+fn route_of(parents: Vec<ParentVerdict>) -> RouteVerdict {
+    RouteVerdict {
+        generation: GENERATION,
+        parents,
+        frozen_parents: Vec::new(),
+        backends: BackendsVerdict::default(),
+        rules_not_served: 0,
+    }
+}
+
+fn routes() -> Vec<RouteVerdict> {
+    let service = || ObjectName::new("other", "service");
+    let superseded =
+        |namespace| ClaimOutcome::Superseded { kind: Kind::TcpRoute, winner: ObjectName::new(namespace, "elder") };
+    let mut attachments = vec![
+        Err(AttachmentRefusal::NoMatchingParent),
+        Err(AttachmentRefusal::NotAllowedByListeners),
+        Ok(vec![claim("a", holds("programmed")), claim("b", holds("pending"))]),
+    ];
+    for outcome in ["pending", "refused", "occupied", "contended"].map(holds) {
+        attachments.push(Ok(vec![claim("a", outcome)]));
+    }
+    for outcome in [superseded("default"), superseded("other"), ClaimOutcome::ListenerNotAccepted] {
+        attachments.push(Ok(vec![claim("a", outcome)]));
+    }
+    let full = ParentRef {
+        namespace: Some("infra".into()),
+        section_name: Some("a".into()),
+        port: Some(9100),
+        ..parent("full")
+    };
+    let parents = attachments.into_iter().enumerate().map(|(n, attachment)| ParentVerdict {
+        parent: if n == 0 { full.clone() } else { parent(&format!("gw{n}")) },
+        attachment,
+    });
+    let crowd = route_of(parents.collect());
+    let faults = [
+        BackendFault::UnknownKind { group: "".into(), kind: "Pod".into() },
+        BackendFault::NotPermitted(service()),
+        BackendFault::NotFound(service()),
+        BackendFault::OtherTransport { service: service(), port: 53 },
+    ];
+    let faulty = faults.into_iter().map(|fault| {
+        let mut route = crowd.clone();
+        route.backends.problems = vec![BackendProblem { index: 0, fault }];
+        route.backends.refused = Some(RefusedShare::Part { refused: 30, total: 100 });
+        route.backends.rounded = true;
+        route.rules_not_served = 2;
+        route
+    });
+    [route_of(Vec::new()), crowd.clone()].into_iter().chain(faulty).collect()
+}
