@@ -5,6 +5,7 @@
 pub mod check;
 pub mod documents;
 pub mod ids;
+pub mod plugins;
 pub mod seal;
 pub mod stored;
 pub mod version;

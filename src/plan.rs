@@ -1,1 +1,36 @@
-//! See ARCHITECTURE.md.
+//! Plans: what should be and what is go in, transactions come out. Pure.
+//!
+//! [`step`] decides for one document, [`order`] says what must travel together and what must wait, [`pack`] keeps
+//! transactions within the store's limits. Nothing here looks further ahead than the next transaction: what must wait is
+//! asked again when what it waits for has happened, so that no plan can be outrun by events.
+
+pub mod order;
+pub mod pack;
+pub mod step;
+
+use crate::{
+    model::places::WorkId,
+    store::txn::{Action, Revision},
+};
+
+/// One document to be written, and what must still be there when it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentWrite {
+    /// The document.
+    pub id: WorkId,
+    /// The revision it is expected at; [`Revision::ABSENT`] if it must not exist.
+    pub expected: Revision,
+    /// What to do.
+    pub action: Action,
+    /// For the put of a slot: the pool it names.
+    pub pool: Option<PoolUse>,
+}
+
+/// The pool a slot names when it is put.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolUse {
+    /// The pool.
+    pub id: WorkId,
+    /// The revision at which it is expected, unless the same transaction puts it.
+    pub expected: Option<Revision>,
+}

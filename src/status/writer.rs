@@ -5,6 +5,8 @@
 //! it already. Nothing here decides what a status should be, and nothing waits for it.
 
 mod attempt;
+#[cfg(test)]
+mod tests;
 
 use super::{
     metrics::{Metrics, Outcome},

@@ -1,0 +1,234 @@
+//! Packing: writes in, transactions within the store's limits out. Pure.
+
+use super::{DocumentWrite, PoolUse};
+use crate::{
+    model::places::WorkId,
+    store::txn::{Condition, Revision, Txn, Write, condition_bytes, write_bytes},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How large a transaction may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest of its lists of compares, writes and reads.
+    pub operations_max: usize,
+    /// Its bytes, as encoded.
+    pub bytes_max: usize,
+}
+
+impl Limits {
+    /// etcd's own limits are 128 operations and 1.5 MiB; its administrator may have set others. 1 MiB leaves room for
+    /// what etcd wraps a request in.
+    pub const DEFAULT: Self = Self { operations_max: 128, bytes_max: 1024 * 1024 };
+}
+
+/// A transaction being filled.
+#[derive(Debug)]
+pub struct Packer {
+    prefix: Arc<str>,
+    limits: Limits,
+    writes: Vec<DocumentWrite>,
+    conditions: BTreeMap<WorkId, Revision>,
+    n_bytes: usize,
+}
+
+/// What became of writes that were to travel together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packed {
+    /// These are in the transaction; the others have to come again.
+    In(Vec<WorkId>),
+    /// There is no room for all of them beside what is in already; none is in.
+    Full,
+    /// This one is too large for any transaction; none is in.
+    TooLarge(WorkId),
+}
+
+/// A filled transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packet {
+    /// The documents it writes, in order.
+    pub writes: Vec<DocumentWrite>,
+    /// The pools it relies on without writing them.
+    pub conditions: BTreeMap<WorkId, Revision>,
+}
+
+impl Packet {
+    /// The transaction itself, with keys under `prefix`.
+    #[must_use]
+    pub fn txn(&self, prefix: &str) -> Txn {
+        let conditions =
+            self.conditions.iter().map(|(id, &expected)| Condition { key: id.key(prefix).into(), expected });
+        let writes = self.writes.iter().map(|DocumentWrite { id, expected, action, pool: _ }| Write {
+            key: id.key(prefix).into(),
+            expected: *expected,
+            action: action.clone(),
+        });
+        Txn { conditions: conditions.collect(), writes: writes.collect() }
+    }
+}
+
+impl Packer {
+    /// An empty transaction with keys under `prefix`.
+    #[must_use]
+    pub fn new(prefix: Arc<str>, limits: Limits) -> Self {
+        Self { prefix, limits, writes: Vec::new(), conditions: BTreeMap::new(), n_bytes: 0 }
+    }
+
+    /// Whether nothing is in yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Puts `writes` in, all of them or none; into an empty transaction, as many from the front as fit.
+    pub fn add(&mut self, writes: Vec<DocumentWrite>) -> Packed {
+        let alone = self.is_empty();
+        let mark = (self.writes.len(), self.conditions.clone(), self.n_bytes);
+        let mut ids = Vec::with_capacity(writes.len());
+        for write in writes {
+            let id = write.id.clone();
+            if self.push(write) {
+                ids.push(id);
+                continue;
+            }
+            if alone && !ids.is_empty() {
+                break;
+            }
+            (_, self.conditions, self.n_bytes) = mark;
+            self.writes.truncate(mark.0);
+            return if alone { Packed::TooLarge(id) } else { Packed::Full };
+        }
+        Packed::In(ids)
+    }
+
+    /// The filled transaction; `None` if nothing is in.
+    #[must_use]
+    pub fn finish(self) -> Option<Packet> {
+        (!self.writes.is_empty()).then_some(Packet { writes: self.writes, conditions: self.conditions })
+    }
+
+    /// Puts one write in if it fits.
+    fn push(&mut self, write: DocumentWrite) -> bool {
+        let condition = match &write.pool {
+            Some(PoolUse { id, expected: Some(expected) }) if !self.conditions.contains_key(id) => {
+                Some((id.clone(), *expected))
+            }
+            Some(_) | None => None,
+        };
+        let n_compares = self.writes.len() + self.conditions.len() + 1 + usize::from(condition.is_some());
+        let n_bytes = self.n_bytes
+            + write_bytes(&write.id.key(&self.prefix), &write.action)
+            + condition.as_ref().map_or(0, |(id, _)| condition_bytes(&id.key(&self.prefix)));
+        // Every compare has a read in the other branch, and writes are fewer: compares are the longest list.
+        if n_compares > self.limits.operations_max || n_bytes > self.limits.bytes_max {
+            return false;
+        }
+        self.n_bytes = n_bytes;
+        self.conditions.extend(condition);
+        self.writes.push(write);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::places::Directory, store::txn::Action};
+
+    const SMALL: Limits = Limits { operations_max: 4, bytes_max: 100_000 };
+
+    fn pool(name: &str, n_bytes: usize) -> DocumentWrite {
+        let id = WorkId::new(Directory::Upstreams, name);
+        DocumentWrite { id, expected: Revision(3), action: Action::Put(vec![b'x'; n_bytes].into()), pool: None }
+    }
+
+    fn slot(name: &str, pool: &str, pool_at: Option<i64>) -> DocumentWrite {
+        let pool = PoolUse { id: WorkId::new(Directory::Upstreams, pool), expected: pool_at.map(Revision) };
+        let id = WorkId::new(Directory::StreamRoutes, name);
+        DocumentWrite { id, expected: Revision::ABSENT, action: Action::Put([b'y'; 10].into()), pool: Some(pool) }
+    }
+
+    fn packed(names: &[&DocumentWrite]) -> Packed {
+        Packed::In(names.iter().map(|write| write.id.clone()).collect())
+    }
+
+    fn packer(limits: Limits) -> Packer {
+        Packer::new("/apisix".into(), limits)
+    }
+
+    #[test]
+    fn an_empty_transaction_is_none() {
+        assert_eq!(packer(SMALL).finish(), None);
+    }
+
+    #[test]
+    fn operations_fit_up_to_the_limit_and_not_one_more() {
+        let mut packer = packer(SMALL);
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(packer.add(vec![pool(name, 1)]), packed(&[&pool(name, 1)]));
+        }
+        assert_eq!(packer.add(vec![pool("e", 1)]), Packed::Full);
+        assert_eq!(packer.finish().unwrap().txn("/apisix").n_operations(), 4);
+    }
+
+    #[test]
+    fn a_condition_costs_an_operation_once_per_pool() {
+        let mut packer = packer(SMALL);
+        for name in ["a", "b", "c"] {
+            assert_eq!(packer.add(vec![slot(name, "p", Some(7))]), packed(&[&slot(name, "p", Some(7))]));
+        }
+        assert_eq!(packer.add(vec![slot("d", "p", Some(7))]), Packed::Full);
+        let txn = packer.finish().unwrap().txn("/apisix");
+        assert_eq!(txn.n_operations(), 4);
+        assert_eq!(txn.conditions, [Condition { key: "/apisix/upstreams/p".into(), expected: Revision(7) }]);
+    }
+
+    #[test]
+    fn a_pool_put_along_with_its_slot_is_no_condition() {
+        let mut packer = packer(SMALL);
+        packer.add(vec![pool("p", 1), slot("s", "p", None)]);
+        let packet = packer.finish().unwrap();
+        assert!(packet.conditions.is_empty());
+        let keys: Vec<_> = packet.txn("/apisix").writes.into_iter().map(|write| write.key).collect();
+        assert_eq!(keys, ["/apisix/upstreams/p".into(), "/apisix/stream_routes/s".into()] as [Arc<str>; 2]);
+    }
+
+    #[test]
+    fn what_belongs_together_is_not_parted_to_fill_a_rest() {
+        let mut packer = packer(SMALL);
+        packer.add(vec![pool("a", 1), pool("b", 1), pool("c", 1)]);
+        assert_eq!(packer.add(vec![pool("p", 1), slot("s", "p", None)]), Packed::Full);
+        assert_eq!(packer.add(vec![pool("d", 1)]), packed(&[&pool("d", 1)]), "what was refused left no trace");
+    }
+
+    #[test]
+    fn what_is_too_much_for_one_transaction_goes_from_the_front() {
+        let slots: Vec<_> = ["s1", "s2", "s3", "s4"].iter().map(|name| slot(name, "p", None)).collect();
+        let mut together = vec![pool("p", 1)];
+        together.extend(slots.clone());
+        assert_eq!(packer(SMALL).add(together), packed(&[&pool("p", 1), &slots[0], &slots[1], &slots[2]]));
+    }
+
+    #[test]
+    fn bytes_fit_up_to_the_limit_and_not_one_more() {
+        let overhead = write_bytes("/apisix/upstreams/a", &Action::Delete);
+        let limits = Limits { operations_max: 128, bytes_max: 1_000 };
+        let fits = pool("a", 1_000 - overhead);
+        assert_eq!(packer(limits).add(vec![fits.clone()]), packed(&[&fits]));
+        let too_large = pool("a", 1_001 - overhead);
+        assert_eq!(packer(limits).add(vec![too_large.clone()]), Packed::TooLarge(too_large.id.clone()));
+        let mut begun = packer(limits);
+        begun.add(vec![pool("b", 1)]);
+        assert_eq!(begun.add(vec![fits]), Packed::Full);
+        assert_eq!(begun.finish().unwrap().writes.len(), 1);
+    }
+
+    #[test]
+    fn what_is_reckoned_is_what_the_transaction_says_of_itself() {
+        let mut packer = packer(Limits::DEFAULT);
+        packer.add(vec![pool("p", 700), slot("s", "p", None)]);
+        packer.add(vec![slot("t", "q", Some(9))]);
+        let n_bytes = packer.n_bytes;
+        assert_eq!(packer.finish().unwrap().txn("/apisix").n_bytes(), n_bytes);
+    }
+}

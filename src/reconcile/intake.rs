@@ -1,0 +1,190 @@
+//! What the cluster and the store tell: events in, ids that may need work out. Nothing is written here.
+
+use super::{State, metrics::Drift, work::Heard};
+use crate::{
+    apisix::{
+        ids::is_our_shape,
+        stored::{Inspected, Seal},
+    },
+    cluster::{ClusterEvent, ListedObject},
+    model::{
+        names::{Kind, ObjectName, ObjectRef},
+        places::{Directory, WorkId},
+    },
+    status::queue::StatusSink,
+    store::{
+        follow::{KeyEvent, Snapshot, StoreEvent},
+        mirror::{News, written_by},
+    },
+    translate::desired::{Affected, Wanted},
+};
+use std::time::Instant;
+
+impl<K: StatusSink> State<K> {
+    pub(super) fn cluster_event(&mut self, event: ClusterEvent) {
+        match event {
+            ClusterEvent::Served(served) => {
+                let affected = self.desired.set_served(served);
+                self.affected(affected, None);
+            }
+            ClusterEvent::NotServed(kind) => {
+                tracing::info!(%kind, "not served; it is not waited for");
+                self.waiting_for.remove(&kind);
+            }
+            ClusterEvent::Listed { kind, objects, at } => self.listed(kind, objects, at),
+            ClusterEvent::Changed { change, status, at } => {
+                let kind = change.kind;
+                let object = ObjectRef::new(kind, change.name.clone());
+                self.report.seen(object, change.observed.is_some().then_some(status));
+                let affected = self.desired.apply([change]);
+                self.affected(affected, Some(at));
+                self.metrics.objects_known(kind, self.desired.object_count(kind));
+            }
+        }
+    }
+
+    fn listed(&mut self, kind: Kind, objects: Vec<ListedObject>, at: Instant) {
+        // What was there before us is no change that took its time.
+        let at = self.ready().then_some(at);
+        self.waiting_for.remove(&kind);
+        self.report.forget(kind);
+        let mut listed: Vec<(ObjectName, _)> = Vec::with_capacity(objects.len());
+        for ListedObject { name, observed, status } in objects {
+            self.report.seen(ObjectRef::new(kind, name.clone()), Some(status));
+            listed.push((name, observed));
+        }
+        tracing::info!(%kind, n_objects = listed.len(), "listed");
+        let affected = self.desired.replace(kind, listed);
+        self.affected(affected, at);
+        self.metrics.objects_known(kind, self.desired.object_count(kind));
+    }
+
+    fn affected(&mut self, affected: Affected, at: Option<Instant>) {
+        let Affected { documents, verdicts } = affected;
+        for id in documents {
+            if let Some(at) = at {
+                self.changed_at.entry(id.clone()).or_insert(at);
+            }
+            self.add(id);
+        }
+        for object in verdicts {
+            self.report.touch(object);
+        }
+    }
+
+    /// `id` may need work, and with a pool the slots that name it: whether they can be put, or stay, hangs on it.
+    pub(super) fn add(&mut self, id: WorkId) {
+        match id.directory {
+            Directory::Upstreams => {
+                for slot in self.mirror.users(&id).filter(|slot| is_our_shape(&slot.id)) {
+                    self.work.add(slot.clone());
+                }
+            }
+            Directory::StreamRoutes => {}
+        }
+        self.work.add(id);
+    }
+
+    pub(super) fn store_event(&mut self, event: StoreEvent, now: Instant) {
+        match event {
+            StoreEvent::Snapshot(snapshot) => self.snapshot(snapshot, now),
+            StoreEvent::Changed { revision, events } => {
+                for event in events {
+                    match event {
+                        KeyEvent::Document { id, revision, stored } => {
+                            if let Some(heard) = self.work.hear(Heard { id, revision, stored }) {
+                                self.learn(heard, now);
+                            }
+                        }
+                        KeyEvent::TrafficSplit(listed) => self.traffic_split(listed),
+                    }
+                }
+                self.mirror.passed(revision);
+                self.count_documents();
+            }
+            StoreEvent::Disconnected => self.following = false,
+            StoreEvent::Reconnected => self.following = true,
+        }
+    }
+
+    fn snapshot(&mut self, snapshot: Snapshot, now: Instant) {
+        let first = !self.mirror.whole();
+        let (revision, n_documents) = (snapshot.revision, snapshot.documents.len());
+        let listed = snapshot.traffic_split;
+        let news = self.mirror.take_snapshot(snapshot);
+        tracing::info!(%revision, n_documents, n_different = news.len(), "read etcd");
+        self.following = true;
+        self.whole_since.get_or_insert(now);
+        for news in news {
+            if first {
+                self.add(news.id);
+            } else {
+                self.react(news, now);
+            }
+        }
+        self.traffic_split(listed);
+        self.count_documents();
+    }
+
+    fn traffic_split(&mut self, listed: Option<bool>) {
+        let affected = self.desired.set_traffic_split(listed);
+        self.affected(affected, None);
+    }
+
+    /// Takes what the watch or an answer told of a document into the mirror, and what is new about it into account.
+    pub(super) fn learn(&mut self, heard: Heard, now: Instant) {
+        let Heard { id, revision, stored } = heard;
+        if let Some(news) = self.mirror.learn(id, revision, stored) {
+            self.react(news, now);
+        }
+    }
+
+    fn react(&mut self, news: News, now: Instant) {
+        let News { id, before, left } = news;
+        if let Some(pool) = left {
+            self.left(pool, now);
+        }
+        if !is_our_shape(&id.id) && !id.is_placeholder() {
+            return;
+        }
+        self.look_for_drift(&id, before.as_ref());
+        self.add(id);
+    }
+
+    /// A pool has lost its last user: if it is not wanted, its time has come, after a while.
+    pub(super) fn left(&mut self, pool: WorkId, now: Instant) {
+        let linger = self.settings.pool_linger;
+        self.left_at.retain(|_, left_at| now.duration_since(*left_at) < linger);
+        self.left_at.insert(pool.clone(), now);
+        self.work.add(pool);
+    }
+
+    /// Drift is judged by content: a whole seal of ours is an older translation, and an unwanted document that is gone is
+    /// no loss, whoever did it.
+    fn look_for_drift(&mut self, id: &WorkId, before: Option<&Inspected>) {
+        let ours = |inspected: &Inspected| written_by(&inspected.seal, &self.settings.instance);
+        let drift = match self.mirror.stored(id).map(|stored| stored.inspected) {
+            Some(now) if ours(now) || id.is_placeholder() => return,
+            Some(now) => match &now.seal {
+                // Another instance took an id that was not ours: its good right.
+                Seal::Intact { .. } if !before.is_some_and(ours) => return,
+                Seal::Intact { .. } | Seal::Broken => Drift::Edited,
+            },
+            // SUBTLE: a deletion of our own whose answer was lost looks the same, if the document is wanted again.
+            None if before.is_none() || self.work.uncertain(id) => return,
+            None => match self.wanted(id) {
+                Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) } => Drift::Deleted,
+                Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_) => return,
+            },
+        };
+        tracing::info!(key = id.key(&self.settings.prefix), what = ?drift, "found a document changed behind our back");
+        self.metrics.drift_detected(drift);
+        self.drifted.insert(id.clone());
+    }
+
+    pub(super) fn count_documents(&self) {
+        for directory in Directory::ALL {
+            self.metrics.documents_stored(directory, self.mirror.n_ours(directory));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the reconcile loop counts: events in, Prometheus metrics out.
+
+use crate::{
+    model::{names::Kind, places::Directory},
+    store::txn::{Commit, CommitError},
+};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DirectoryLabel {
+    directory: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum Outcome {
+    Applied,
+    Conflicted,
+    Refused,
+    Unanswered,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DriftLabel {
+    what: Drift,
+}
+
+/// What somebody else did to a document of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(super) enum Drift {
+    /// Changed or replaced it, or put one where an id is ours.
+    Edited,
+    /// Deleted it.
+    Deleted,
+}
+
+/// The metrics of the reconcile loop.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    objects: Family<KindLabel, Gauge>,
+    documents: Family<DirectoryLabel, Gauge>,
+    transactions: Family<OutcomeLabel, Counter>,
+    transaction_operations: Histogram,
+    propagation: Histogram,
+    drift_detected: Family<DriftLabel, Counter>,
+    drift_repaired: Counter,
+}
+
+impl Metrics {
+    /// Adds them to `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            objects: Family::default(),
+            documents: Family::default(),
+            transactions: Family::default(),
+            // 1 to 128, etcd's default limit, and what a raised limit may bring.
+            transaction_operations: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            // A transaction takes half a millisecond at best; 2^15 times that is 16 s.
+            propagation: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            drift_detected: Family::default(),
+            drift_repaired: Counter::default(),
+        };
+        registry.register("objects", "Objects known of each kind", metrics.objects.clone());
+        registry.register("documents", "Documents in etcd as this instance wrote them", metrics.documents.clone());
+        registry.register("transactions", "Transactions by what the store answered", metrics.transactions.clone());
+        registry.register(
+            "transaction_operations",
+            "Operations of each transaction sent, as etcd counts them",
+            metrics.transaction_operations.clone(),
+        );
+        registry.register(
+            "propagation_seconds",
+            "From the arrival of a change of an object to the commit of a document it affects",
+            metrics.propagation.clone(),
+        );
+        registry.register(
+            "drift_detected",
+            "Documents of ours found edited or deleted by somebody else",
+            metrics.drift_detected.clone(),
+        );
+        registry.register("drift_repaired", "Documents put right after that", metrics.drift_repaired.clone());
+        metrics
+    }
+
+    pub(super) fn objects_known(&self, kind: Kind, n_objects: usize) {
+        self.objects.get_or_create(&KindLabel { kind: kind.as_str() }).set(gauge(n_objects));
+    }
+
+    pub(super) fn documents_stored(&self, directory: Directory, n_documents: usize) {
+        let label = DirectoryLabel { directory: directory.as_str() };
+        self.documents.get_or_create(&label).set(gauge(n_documents));
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
+    pub(super) fn sent(&self, n_operations: usize) {
+        self.transaction_operations.observe(n_operations as f64);
+    }
+
+    pub(super) fn answered(&self, answer: &Result<Commit, CommitError>) {
+        let outcome = match answer {
+            Ok(Commit::Applied(_)) => Outcome::Applied,
+            Ok(Commit::Conflicted { .. }) => Outcome::Conflicted,
+            Err(CommitError::Refused { .. }) => Outcome::Refused,
+            Err(CommitError::Unanswered { .. }) => Outcome::Unanswered,
+        };
+        self.transactions.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    pub(super) fn propagated(&self, after: Duration) {
+        self.propagation.observe(after.as_secs_f64());
+    }
+
+    pub(super) fn drift_detected(&self, what: Drift) {
+        self.drift_detected.get_or_create(&DriftLabel { what }).inc();
+    }
+
+    pub(super) fn drift_repaired(&self) {
+        self.drift_repaired.inc();
+    }
+}
+
+fn gauge(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,222 @@
+//! One pass: the work set in, transactions out, until as many are in flight as may be.
+
+use super::State;
+use crate::{
+    apisix::documents::PLACEHOLDER,
+    model::{places::WorkId, verdicts::Standing},
+    plan::{
+        DocumentWrite, PoolUse,
+        order::{self, Hold, Next, Scene, TxnNumber},
+        pack::{Packed, Packer, Packet},
+    },
+    status::queue::StatusSink,
+    store::{
+        mirror::Stored,
+        txn::{Action, Txn, write_bytes},
+    },
+    translate::desired::{Document, Wanted},
+};
+use std::time::Instant;
+
+/// How many ids are looked at before the loop listens again: some ten milliseconds of work.
+const IDS_PER_PASS: usize = 4_096;
+
+/// What the order is decided over, at one moment.
+struct View<'a, K> {
+    state: &'a State<K>,
+    now: Instant,
+}
+
+impl<K: StatusSink> Scene for View<'_, K> {
+    fn instance(&self) -> &str {
+        &self.state.settings.instance
+    }
+
+    fn wanted(&self, id: &WorkId) -> Wanted {
+        self.state.wanted(id)
+    }
+
+    fn stored(&self, id: &WorkId) -> Option<Stored<'_>> {
+        self.state.mirror.stored(id)
+    }
+
+    fn users(&self, pool: &WorkId) -> Vec<WorkId> {
+        self.state.mirror.users(pool).cloned().collect()
+    }
+
+    fn hold(&self, id: &WorkId) -> Hold {
+        self.state.work.hold_of(id)
+    }
+
+    fn due(&self, id: &WorkId) -> bool {
+        self.state.work.due(id)
+    }
+
+    fn lingers_until(&self, pool: &WorkId) -> Option<Instant> {
+        // Who had left before us may have left just before us.
+        let left_at = self.state.left_at.get(pool).copied().max(self.state.whole_since)?;
+        Some(left_at + self.state.settings.pool_linger).filter(|until| *until > self.now)
+    }
+}
+
+impl<K: StatusSink> State<K> {
+    /// Looks at ids that are due, hands transactions to `send`, and publishes statuses. Gives whether there is more to do
+    /// at once.
+    pub(super) fn pass(&mut self, now: Instant, mut send: impl FnMut(TxnNumber, Txn)) -> bool {
+        self.work.wake(now);
+        if !self.ready() {
+            return false;
+        }
+        let mut budget = IDS_PER_PASS;
+        while budget > 0 && self.may_send(now) {
+            let Some((number, packet)) = self.fill(now, &mut budget) else { break };
+            let txn = packet.txn(&self.settings.prefix);
+            self.metrics.sent(txn.n_operations());
+            self.work.sent(number, packet);
+            send(number, txn);
+        }
+        let more_statuses = self.publish();
+        let idle = !self.work.any_due() && self.work.n_in_flight() == 0 && !more_statuses;
+        if idle && !self.told_idle {
+            self.report.idle(&self.desired);
+        }
+        self.told_idle = idle;
+        more_statuses || (budget == 0 && self.may_send(now))
+    }
+
+    /// When there is something to do although nobody tells anything.
+    pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
+        let outage =
+            self.outage.as_ref().map(|outage| outage.until).filter(|until| *until > now && self.work.any_due());
+        [self.work.next_wake(), outage].into_iter().flatten().min()
+    }
+
+    fn may_send(&self, now: Instant) -> bool {
+        match &self.outage {
+            None => self.work.n_in_flight() < self.settings.in_flight_max,
+            Some(outage) => self.work.n_in_flight() == 0 && outage.until <= now,
+        }
+    }
+
+    /// Fills one transaction with what is due; `None` if nothing can be written now.
+    fn fill(&mut self, now: Instant, budget: &mut usize) -> Option<(TxnNumber, Packet)> {
+        let number = self.work.next_txn();
+        let mut packer = Packer::new(self.settings.prefix.clone(), self.settings.limits);
+        while *budget > 0 {
+            let Some(id) = self.work.pop() else { break };
+            *budget -= 1;
+            let alone = self.work.travels_alone(&id);
+            if alone && !packer.is_empty() {
+                self.work.add(id);
+                break;
+            }
+            match order::next(&id, &View { state: self, now }) {
+                Next::Settled { starved_by } => self.settle(&id, starved_by),
+                Next::After(txn) => self.work.park(id, txn),
+                Next::NotBefore(at) => self.work.wake_at(id, at),
+                Next::Write(writes) => {
+                    let writes = if alone { without_company(&id, writes) } else { writes };
+                    if !self.pack(&mut packer, number, id, writes) || alone {
+                        break;
+                    }
+                }
+            }
+        }
+        packer.finish().map(|packet| (number, packet))
+    }
+
+    /// Puts what `id` came to into the transaction; gives whether there may be room for more.
+    fn pack(&mut self, packer: &mut Packer, number: TxnNumber, id: WorkId, writes: Vec<DocumentWrite>) -> bool {
+        let relied_on: Vec<(WorkId, WorkId)> = writes.iter().filter_map(relied_on).collect();
+        match packer.add(writes) {
+            Packed::In(packed) => {
+                for write in &packed {
+                    self.work.hold(write, number);
+                }
+                for (slot, pool) in relied_on {
+                    if packed.contains(&slot) {
+                        self.work.rely(pool, number);
+                    }
+                }
+                // A slot whose pool went first waits for it.
+                if !packed.contains(&id) {
+                    self.work.add(id);
+                }
+                true
+            }
+            Packed::Full => {
+                self.work.add(id);
+                false
+            }
+            Packed::TooLarge(large) => {
+                tracing::error!(key = large.key(&self.settings.prefix), "fits into no transaction; it is not written");
+                if large != id {
+                    self.work.settle(&id, None);
+                }
+                self.settle(&large, None);
+                true
+            }
+        }
+    }
+
+    /// Nothing is to be done about `id` any more.
+    pub(super) fn settle(&mut self, id: &WorkId, starved_by: Option<WorkId>) {
+        self.work.settle(id, starved_by);
+        self.changed_at.remove(id);
+        self.drifted.remove(id);
+        self.touch_users(id);
+    }
+
+    /// The routes that hang on how `id` stands may have another status now.
+    pub(super) fn touch_users(&mut self, id: &WorkId) {
+        for object in self.desired.users(id) {
+            self.report.touch(object);
+        }
+    }
+
+    /// What a document should be, placeholders and the limits of transactions included.
+    pub(super) fn wanted(&self, id: &WorkId) -> Wanted {
+        if id.is_placeholder() {
+            return Wanted::Kept { otherwise: Some(Document { bytes: PLACEHOLDER.into(), pool: None }) };
+        }
+        let wanted = self.desired.wanted(id);
+        let bytes_max = self.settings.limits.bytes_max;
+        match &wanted {
+            // Keys are short beside a document that is worth measuring.
+            Wanted::Document(Document { bytes, .. }) if bytes.len() > bytes_max / 2 => {
+                let n_bytes = write_bytes(&id.key(&self.settings.prefix), &Action::Put(bytes.clone()));
+                if n_bytes > bytes_max {
+                    let reason = format!("{} bytes are more than fit into one transaction of etcd", bytes.len());
+                    return Wanted::Refused(reason.into());
+                }
+                wanted
+            }
+            Wanted::Document(_) | Wanted::Absent | Wanted::Kept { .. } | Wanted::Refused(_) => wanted,
+        }
+    }
+
+    /// How a document stands in etcd.
+    pub(super) fn standing(&self, id: &WorkId) -> Standing {
+        let (wanted, stored) = (self.wanted(id), self.mirror.stored(id));
+        super::standing::standing(id, &wanted, stored, &self.settings.instance, self.work.contended(id))
+    }
+}
+
+/// A slot's put and the pool it relies on, if the same transaction does not put that.
+fn relied_on(write: &DocumentWrite) -> Option<(WorkId, WorkId)> {
+    match &write.pool {
+        Some(PoolUse { id, expected: Some(_) }) => Some((write.id.clone(), id.clone())),
+        Some(PoolUse { id: _, expected: None }) | None => None,
+    }
+}
+
+/// Only the write of `id`, and of the pool it needs.
+fn without_company(id: &WorkId, writes: Vec<DocumentWrite>) -> Vec<DocumentWrite> {
+    let pool =
+        writes.iter().find(|write| write.id == *id).and_then(|write| write.pool.as_ref().map(|pool| pool.id.clone()));
+    let first = writes.first().map(|write| write.id.clone());
+    let needed = |write: &DocumentWrite| {
+        write.id == *id || Some(&write.id) == pool.as_ref() || Some(&write.id) == first.as_ref()
+    };
+    writes.into_iter().filter(needed).collect()
+}

@@ -1,0 +1,160 @@
+//! Statuses: verdicts and standings in, status updates out where they differ from what an object says already.
+//!
+//! A status waits for documents that are about to be written, so that nothing is called pending for the half millisecond
+//! its transaction takes; it does not wait when writing goes wrong.
+
+use super::{State, work::Work};
+use crate::{
+    model::{
+        names::{Kind, ObjectRef},
+        places::WorkId,
+        verdicts::{ClaimOutcome, Standing, Verdict},
+    },
+    status::{
+        print::StatusPrint,
+        queue::{StatusSink, StatusUpdate},
+    },
+    translate::desired::Desired,
+};
+use serde_json::Value;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// Renders the part of an object's status that is ours, for our controller name, given how documents stand.
+pub type StatusRender = fn(&ObjectRef, &Verdict, &str, &dyn Fn(&WorkId) -> Standing) -> Value;
+
+/// Told that everything that can be done now is done: nothing is in flight, and every status that differs has been
+/// published. Called once each time that comes to be so; must not block.
+pub type IdleHook = Box<dyn FnMut(&Desired) + Send>;
+
+/// Where statuses go, and how they come about.
+pub struct Statuses<K> {
+    /// Where they go.
+    pub sink: K,
+    /// How they come about.
+    pub render: StatusRender,
+    /// Who wants to know when there are no more to come.
+    pub idle: IdleHook,
+}
+
+/// How many statuses are rendered before the loop listens again: a few milliseconds of work.
+const STATUSES_PER_PASS: usize = 256;
+
+/// What is to be said of objects.
+pub(super) struct Report<K> {
+    statuses: Statuses<K>,
+    controller_name: Arc<str>,
+    /// What each object's status says of us, or will once what was published is written. Absent: nothing.
+    prints: HashMap<ObjectRef, StatusPrint>,
+    due: BTreeSet<ObjectRef>,
+    /// Objects that wait for documents about to be written.
+    waiting: BTreeSet<ObjectRef>,
+    /// Whether statuses wait for documents at all.
+    patient: bool,
+}
+
+impl<K: StatusSink> Report<K> {
+    pub(super) fn new(statuses: Statuses<K>, controller_name: Arc<str>) -> Self {
+        Self {
+            statuses,
+            controller_name,
+            prints: HashMap::new(),
+            due: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            patient: true,
+        }
+    }
+
+    /// An object's status says this of us; `None` when the object is gone.
+    pub(super) fn seen(&mut self, object: ObjectRef, print: Option<StatusPrint>) {
+        let before = match print {
+            Some(print) if print != StatusPrint::default() => {
+                self.prints.insert(object.clone(), print.clone()) == Some(print)
+            }
+            Some(_) => self.prints.remove(&object).is_none(),
+            None => {
+                self.prints.remove(&object);
+                true
+            }
+        };
+        if !before {
+            self.due.insert(object);
+        }
+    }
+
+    /// Nothing is known any more of what statuses of `kind` say.
+    pub(super) fn forget(&mut self, kind: Kind) {
+        self.prints.retain(|object, _| object.kind != kind);
+    }
+
+    /// What is said of an object may have changed.
+    pub(super) fn touch(&mut self, object: ObjectRef) {
+        self.due.insert(object);
+    }
+
+    /// Writing goes wrong: what waits for it is said as it is now.
+    pub(super) fn stop_waiting(&mut self) {
+        self.patient = false;
+        self.due.append(&mut self.waiting);
+    }
+
+    /// Everything that can be done now is done.
+    pub(super) fn idle(&mut self, desired: &Desired) {
+        (self.statuses.idle)(desired);
+    }
+}
+
+impl<K: StatusSink> State<K> {
+    /// Publishes statuses that differ; gives whether some are left for later.
+    pub(super) fn publish(&mut self) -> bool {
+        self.report.patient = self.report.patient || self.outage.is_none();
+        for _ in 0..STATUSES_PER_PASS {
+            let Some(object) = self.report.due.pop_first() else { return false };
+            self.report.waiting.remove(&object);
+            let Some(verdict) = self.desired.verdict(&object) else {
+                self.report.statuses.sink.forget(&object);
+                continue;
+            };
+            if self.report.patient && documents_of(&verdict).any(|id| expected_soon(&self.work, id)) {
+                self.report.waiting.insert(object);
+                continue;
+            }
+            let status =
+                (self.report.statuses.render)(&object, &verdict, &self.report.controller_name, &|id: &WorkId| {
+                    self.standing(id)
+                });
+            let print = StatusPrint::of(object.kind, &status, &self.report.controller_name);
+            let said = self.report.prints.get(&object);
+            if said.map_or_else(|| print == StatusPrint::default(), |said| *said == print) {
+                continue;
+            }
+            self.report.prints.insert(object.clone(), print);
+            let frozen_parents = match verdict {
+                Verdict::Route(route) => route.frozen_parents,
+                Verdict::Gateway(_) | Verdict::GatewayClass(_) => Vec::new(),
+            };
+            self.report.statuses.sink.publish(StatusUpdate { object, status, frozen_parents });
+        }
+        !self.report.due.is_empty()
+    }
+}
+
+fn expected_soon(work: &Work, id: &WorkId) -> bool {
+    work.young(id)
+}
+
+/// The documents a status depends on.
+fn documents_of(verdict: &Verdict) -> impl Iterator<Item = &WorkId> {
+    let parents = match verdict {
+        Verdict::Route(route) => route.parents.as_slice(),
+        Verdict::Gateway(_) | Verdict::GatewayClass(_) => &[],
+    };
+    parents.iter().filter_map(|parent| parent.attachment.as_ref().ok()).flatten().flat_map(|claim| {
+        match &claim.outcome {
+            ClaimOutcome::Holds { slot, pool } => vec![slot, pool],
+            ClaimOutcome::Superseded { .. } | ClaimOutcome::ListenerNotAccepted => vec![],
+        }
+    })
+}

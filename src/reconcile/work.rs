@@ -1,0 +1,295 @@
+//! The work set: ids that may need work, who writes what, and who has to wait. Pure.
+//!
+//! Level-triggered: an id can be added any number of times at any moment, and comes out until nothing is to be done about
+//! it. One writer per id: what a transaction in flight writes is held exclusively, what it relies on is shared.
+
+use crate::{
+    apisix::stored::Inspected,
+    model::places::WorkId,
+    plan::{
+        order::{Hold, TxnNumber},
+        pack::Packet,
+    },
+    store::{
+        retry::{Retry, RetryLimits},
+        txn::Revision,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Instant,
+};
+
+/// How often writing an id may go wrong before statuses stop waiting for it.
+const TRIES_BEFORE_PENDING: u32 = 2;
+/// How often an id may lose before it counts as contended: the second loss, since the first is anybody's bad luck.
+const LOSSES_BEFORE_CONTENDED: u32 = 2;
+
+/// Ids that may need work.
+#[derive(Debug)]
+pub(super) struct Work {
+    limits: RetryLimits,
+    due: BTreeSet<WorkId>,
+    /// Added and not settled since.
+    unsettled: HashSet<WorkId>,
+    /// When to look at an id again.
+    wakes: BTreeSet<(Instant, WorkId)>,
+    in_flight: BTreeMap<TxnNumber, InFlight>,
+    writing: HashMap<WorkId, TxnNumber>,
+    relied_on: HashMap<WorkId, BTreeSet<TxnNumber>>,
+    troubles: HashMap<WorkId, Trouble>,
+    /// Pool to slots that are not put because the pool cannot be.
+    starved: HashMap<WorkId, BTreeSet<WorkId>>,
+    n_sent: u64,
+}
+
+/// A transaction that is not answered yet.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    /// What it writes and relies on.
+    pub(super) packet: Packet,
+    /// What the watch told of ids it writes, in the order of telling.
+    pub(super) heard: Vec<Heard>,
+    /// Ids to be looked at again when it is answered.
+    parked: BTreeSet<WorkId>,
+}
+
+/// What the watch told of one document.
+#[derive(Clone, Debug)]
+pub(super) struct Heard {
+    /// Which.
+    pub(super) id: WorkId,
+    /// When it was written or deleted.
+    pub(super) revision: Revision,
+    /// What it is now; `None` when it was deleted.
+    pub(super) stored: Option<Inspected>,
+}
+
+/// What went wrong with writing an id, until it goes right.
+#[derive(Debug)]
+struct Trouble {
+    retry: Retry,
+    n_tries: u32,
+    n_losses: u32,
+    n_refusals: u32,
+    unanswered: bool,
+    resting_until: Option<Instant>,
+}
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mishap {
+    /// A compare did not hold.
+    Lost,
+    /// The store refused the transaction.
+    Refused,
+    /// The store did not answer.
+    Unanswered,
+}
+
+impl Work {
+    pub(super) fn new(limits: RetryLimits) -> Self {
+        Self {
+            limits,
+            due: BTreeSet::new(),
+            unsettled: HashSet::new(),
+            wakes: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            writing: HashMap::new(),
+            relied_on: HashMap::new(),
+            troubles: HashMap::new(),
+            starved: HashMap::new(),
+            n_sent: 0,
+        }
+    }
+
+    /// `id` may need work. One that rests is looked at when its rest is over, whoever asks.
+    pub(super) fn add(&mut self, id: WorkId) {
+        for slot in self.starved.remove(&id).unwrap_or_default() {
+            self.add(slot);
+        }
+        self.unsettled.insert(id.clone());
+        if self.resting_until(&id).is_none() {
+            self.due.insert(id);
+        }
+    }
+
+    /// Takes out the next id: slots first, as each brings its pool along.
+    pub(super) fn pop(&mut self) -> Option<WorkId> {
+        self.due.pop_last()
+    }
+
+    /// Nothing is to be done about `id` any more.
+    pub(super) fn settle(&mut self, id: &WorkId, starved_by: Option<WorkId>) {
+        self.unsettled.remove(id);
+        self.troubles.remove(id);
+        if let Some(pool) = starved_by {
+            self.starved.entry(pool).or_default().insert(id.clone());
+        }
+    }
+
+    /// `id` is to be looked at again when `txn` is answered.
+    pub(super) fn park(&mut self, id: WorkId, txn: TxnNumber) {
+        self.in_flight.entry(txn).or_default().parked.insert(id);
+    }
+
+    /// `id` is to be looked at again at `at`.
+    pub(super) fn wake_at(&mut self, id: WorkId, at: Instant) {
+        self.wakes.insert((at, id));
+    }
+
+    /// The number of the next transaction.
+    pub(super) fn next_txn(&mut self) -> TxnNumber {
+        self.n_sent += 1;
+        TxnNumber(self.n_sent)
+    }
+
+    /// `txn` is going to write `id`.
+    pub(super) fn hold(&mut self, id: &WorkId, txn: TxnNumber) {
+        self.due.remove(id);
+        self.writing.insert(id.clone(), txn);
+    }
+
+    /// `txn` is going to put a slot that names `pool`.
+    pub(super) fn rely(&mut self, pool: WorkId, txn: TxnNumber) {
+        self.relied_on.entry(pool).or_default().insert(txn);
+    }
+
+    /// `txn` leaves.
+    pub(super) fn sent(&mut self, txn: TxnNumber, packet: Packet) {
+        self.in_flight.entry(txn).or_default().packet = packet;
+    }
+
+    /// `txn` is answered: what it held is free, what waited for it is due.
+    pub(super) fn landed(&mut self, txn: TxnNumber) -> InFlight {
+        let mut flight = self.in_flight.remove(&txn).unwrap_or_default();
+        for write in &flight.packet.writes {
+            self.writing.remove(&write.id);
+        }
+        for pool in flight.packet.conditions.keys() {
+            if let Some(txns) = self.relied_on.get_mut(pool) {
+                txns.remove(&txn);
+                if txns.is_empty() {
+                    self.relied_on.remove(pool);
+                }
+            }
+        }
+        for id in std::mem::take(&mut flight.parked) {
+            self.add(id);
+        }
+        flight
+    }
+
+    /// Keeps what the watch told of an id that is in flight until its answer; gives it back if it is not.
+    pub(super) fn hear(&mut self, heard: Heard) -> Option<Heard> {
+        let flight = self.writing.get(&heard.id).and_then(|txn| self.in_flight.get_mut(txn));
+        match flight {
+            Some(flight) => {
+                flight.heard.push(heard);
+                None
+            }
+            None => Some(heard),
+        }
+    }
+
+    /// Writing `id` went wrong: it goes again at once after a first loss, and rests after anything else.
+    pub(super) fn failed(&mut self, id: &WorkId, mishap: Mishap, now: Instant) {
+        let limits = self.limits;
+        let trouble = self.troubles.entry(id.clone()).or_insert_with(|| Trouble::new(limits));
+        trouble.n_tries = trouble.n_tries.saturating_add(1);
+        match mishap {
+            Mishap::Lost => trouble.n_losses = trouble.n_losses.saturating_add(1),
+            Mishap::Refused => trouble.n_refusals = trouble.n_refusals.saturating_add(1),
+            Mishap::Unanswered => trouble.unanswered = true,
+        }
+        if mishap != Mishap::Lost || trouble.n_losses >= LOSSES_BEFORE_CONTENDED {
+            let until = now + trouble.retry.next_delay();
+            trouble.resting_until = Some(until);
+            self.due.remove(id);
+            self.wakes.insert((until, id.clone()));
+        }
+        self.add(id.clone());
+    }
+
+    /// Makes due what was to be looked at by now.
+    pub(super) fn wake(&mut self, now: Instant) {
+        while let Some((at, id)) = self.wakes.first().cloned() {
+            if at > now {
+                return;
+            }
+            self.wakes.pop_first();
+            if let Some(trouble) = self.troubles.get_mut(&id) {
+                trouble.resting_until = trouble.resting_until.filter(|until| *until > now);
+            }
+            self.add(id);
+        }
+    }
+
+    /// When to wake next.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Whether `id` can be written now.
+    pub(super) fn hold_of(&self, id: &WorkId) -> Hold {
+        if let Some(&txn) = self.writing.get(id) {
+            return Hold::Exclusive(txn);
+        }
+        if let Some(until) = self.resting_until(id) {
+            return Hold::Resting(until);
+        }
+        self.relied_on.get(id).and_then(BTreeSet::last).map_or(Hold::Free, |&txn| Hold::Shared(txn))
+    }
+
+    /// Whether `id` is waiting to be taken out.
+    pub(super) fn due(&self, id: &WorkId) -> bool {
+        self.due.contains(id)
+    }
+
+    /// Whether anything is waiting to be taken out.
+    pub(super) fn any_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// How many transactions are not answered yet.
+    pub(super) fn n_in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// Whether nothing is to be done about any id.
+    pub(super) fn settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// Whether it is too early to say of `id` that it is not in etcd yet: it is about to be.
+    pub(super) fn young(&self, id: &WorkId) -> bool {
+        self.unsettled.contains(id)
+            && self.troubles.get(id).is_none_or(|trouble| trouble.n_tries < TRIES_BEFORE_PENDING)
+    }
+
+    /// Whether `id` keeps being changed under our hands.
+    pub(super) fn contended(&self, id: &WorkId) -> bool {
+        self.troubles.get(id).is_some_and(|trouble| trouble.n_losses >= LOSSES_BEFORE_CONTENDED)
+    }
+
+    /// Whether `id` must not take others down with it once more.
+    pub(super) fn travels_alone(&self, id: &WorkId) -> bool {
+        self.contended(id) || self.troubles.get(id).is_some_and(|trouble| trouble.n_refusals >= 2)
+    }
+
+    /// Whether a transaction that writes `id` may have been applied without our knowing.
+    pub(super) fn uncertain(&self, id: &WorkId) -> bool {
+        self.troubles.get(id).is_some_and(|trouble| trouble.unanswered)
+    }
+
+    fn resting_until(&self, id: &WorkId) -> Option<Instant> {
+        self.troubles.get(id).and_then(|trouble| trouble.resting_until)
+    }
+}
+
+impl Trouble {
+    fn new(limits: RetryLimits) -> Self {
+        let retry = Retry::new(limits);
+        Self { retry, n_tries: 0, n_losses: 0, n_refusals: 0, unanswered: false, resting_until: None }
+    }
+}
