@@ -16,6 +16,7 @@ use crate::{
     status::queue::{StatusSink, StatusUpdate},
     translate::desired::{Desired, Settings},
 };
+use parking_lot::Mutex;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,10 +32,12 @@ const NODES_SHOWN: usize = 4;
 /// Takes in what would be written to objects of an API server, and hands on how everything stands.
 ///
 /// Only the newest state is kept for whoever prints it: a slow terminal misses what was in between, and holds up nothing.
-#[derive(Debug)]
+///
+/// Clones share it all: the loop publishes into one, and tells another when it is idle.
+#[derive(Clone, Debug)]
 pub struct FolderSink {
     settings: Settings,
-    statuses: BTreeMap<ObjectRef, Value>,
+    statuses: Arc<Mutex<BTreeMap<ObjectRef, Value>>>,
     overviews: watch::Sender<Overview>,
 }
 
@@ -43,16 +46,17 @@ impl FolderSink {
     #[must_use]
     pub fn new(settings: Settings) -> (Self, watch::Receiver<Overview>) {
         let (overviews, receiver) = watch::channel(Overview::default());
-        (Self { settings, statuses: BTreeMap::new(), overviews }, receiver)
+        (Self { settings, statuses: Arc::default(), overviews }, receiver)
     }
 
     /// Everything that can be done now is done: hands on how everything stands.
     ///
     /// A status that was never published is what its manifest says already.
-    pub fn show(&mut self, desired: &Desired) {
+    pub fn show(&self, desired: &Desired) {
         let mut overview = Overview::wanted(desired, &self.settings);
-        self.statuses.retain(|object, _| overview.statuses.contains_key(object));
-        overview.statuses.extend(self.statuses.iter().map(|(object, status)| (object.clone(), status.clone())));
+        let mut statuses = self.statuses.lock();
+        statuses.retain(|object, _| overview.statuses.contains_key(object));
+        overview.statuses.extend(statuses.iter().map(|(object, status)| (object.clone(), status.clone())));
         self.overviews.send_replace(overview);
     }
 }
@@ -60,11 +64,11 @@ impl FolderSink {
 impl StatusSink for FolderSink {
     fn publish(&mut self, update: StatusUpdate) {
         let StatusUpdate { object, status, frozen_parents: _ } = update;
-        self.statuses.insert(object, status);
+        self.statuses.lock().insert(object, status);
     }
 
     fn forget(&mut self, object: &ObjectRef) {
-        self.statuses.remove(object);
+        self.statuses.lock().remove(object);
     }
 }
 

@@ -49,7 +49,7 @@ pub enum ObjectSource {
     Manifests(Vec<PathBuf>),
     /// The cluster of this kubeconfig.
     Kubeconfig(PathBuf),
-    /// The cluster this runs in, else that of `KUBECONFIG`, else that of `~/.kube/config`.
+    /// The cluster of `KUBECONFIG`, else that of `~/.kube/config`, else the one this runs in.
     Inferred,
 }
 

@@ -4,7 +4,7 @@
 //! older one of the same object said, wherever that one is: waiting, being written, or set aside after a failure. So the
 //! queue holds at most one update for each object and needs no other bound.
 
-use crate::model::{facts::ParentRef, names::ObjectRef};
+use crate::model::{facts::ParentRef, names::ObjectRef, verdicts::Served};
 use backoff::ExponentialBackoff;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -33,6 +33,11 @@ pub trait StatusSink: Send {
 
     /// Says that an object is gone, or that nothing more is to be written to it.
     fn forget(&mut self, object: &ObjectRef);
+
+    /// Says what the source of objects serves from now on: which version of a kind can be written.
+    fn served(&mut self, served: &Served) {
+        let _ = served;
+    }
 }
 
 /// A queue of statuses, keyed by object. Clones share it.
