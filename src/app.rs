@@ -12,6 +12,7 @@ use crate::{
     model::{names::ObjectRef, verdicts::Served},
     readiness::Readiness,
     reconcile::{self, IdleHook, Inputs, Progress, Reconciler, Statuses},
+    retry::RetryLimits,
     status::{
         self, conditions,
         queue::{StatusQueue, StatusSink, StatusUpdate},
@@ -20,7 +21,6 @@ use crate::{
     store::{
         etcd::{EtcdSettings, EtcdStore},
         follow::follow,
-        retry::RetryLimits,
     },
     translate::desired::Desired,
 };

@@ -4,17 +4,14 @@
 //! watch that ends is resumed where it was; when that revision is compacted, everything is read anew. Values are inspected
 //! here and dropped. It never gives up and never writes.
 
-use super::{
-    KeyChange, PagePlace, ReadError, Store, Watch, WatchBatch,
-    retry::{Retry, RetryLimits},
-    txn::Revision,
-};
+use super::{KeyChange, PagePlace, ReadError, Store, Watch, WatchBatch, txn::Revision};
 use crate::{
     apisix::{
         plugins,
         stored::{Inspected, inspect},
     },
     model::places::WorkId,
+    retry::{Retry, RetryLimits},
 };
 use std::{convert::Infallible, error::Error, sync::Arc};
 use tokio::sync::mpsc;
@@ -107,6 +104,11 @@ impl From<ReadError> for Ended {
     }
 }
 
+/// Not inside the loop: a task that waits cannot hold on to a `dyn Error`.
+fn unreachable_for_now(prefix: &str, error: &(dyn Error + 'static)) {
+    tracing::warn!(prefix, error, "etcd cannot be followed; trying again");
+}
+
 impl<S: Store> Follower<S> {
     async fn run(&mut self) {
         loop {
@@ -124,8 +126,7 @@ impl<S: Store> Follower<S> {
                 Ended::Read(error @ (ReadError::Failed { .. } | ReadError::TimedOut { .. })) => error,
             };
             if self.connected {
-                let reason: &dyn Error = &error;
-                tracing::warn!(prefix = %self.prefix, error = reason, "etcd cannot be followed; trying again");
+                unreachable_for_now(&self.prefix, &error);
                 self.connected = false;
                 if self.tell(StoreEvent::Disconnected).await.is_err() {
                     return;
