@@ -8,7 +8,7 @@ use crate::{
     model::{
         names::{Kind, ObjectRef},
         places::WorkId,
-        verdicts::{ClaimOutcome, Standing, Verdict},
+        verdicts::{ClaimOutcome, Served, Standing, Verdict},
     },
     status::{
         print::StatusPrint,
@@ -98,6 +98,11 @@ impl<K: StatusSink> Report<K> {
     pub(super) fn stop_waiting(&mut self) {
         self.patient = false;
         self.due.append(&mut self.waiting);
+    }
+
+    /// The source of objects serves this from now on.
+    pub(super) fn served(&mut self, served: &Served) {
+        self.statuses.sink.served(served);
     }
 
     /// Everything that can be done now is done.
