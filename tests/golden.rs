@@ -10,7 +10,7 @@
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use apisix_etcd_controller::{
-    apisix::version::ApisixVersion,
+    apisix::{ids, version::ApisixVersion},
     cluster::{folder, manifests},
     command::translate::{Translation, translate},
     model::{
@@ -48,6 +48,8 @@ fn main() -> Result<ExitCode> {
     }
     let road = Case::of(&folder, "road/a-tcproute-becomes-a-stream-route-and-an-upstream");
     trials.push(test("the program prints what is held here".into(), move || the_program_prints(&road)));
+    let labels = Case::of(&folder, "unreadable/a-namespace-whose-labels-are-a-string");
+    trials.push(test("what hangs on labels that cannot be read is kept".into(), move || the_pool_is_kept(&labels)));
     trials.push(test("every file is an input or what one gives".into(), move || files.are_paired(&folder, bless)));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
@@ -142,10 +144,14 @@ impl Case {
         let objects = objects(&self.path, &settings)?;
         let at_once = State::of(&rebuilt(&objects, &settings));
         let mut one_by_one = empty(&settings);
-        objects.iter().for_each(|object| set(&mut one_by_one, object));
+        for object in &objects {
+            set(&mut one_by_one, object);
+        }
         at_once.same_as(&one_by_one, "object by object")?;
         let mut desired = empty(&settings);
-        objects.iter().rev().for_each(|object| set(&mut desired, object));
+        for object in objects.iter().rev() {
+            set(&mut desired, object);
+        }
         at_once.same_as(&desired, "object by object from last to first")?;
 
         // Each object goes and comes back, as a grant does that is revoked.
@@ -160,8 +166,10 @@ impl Case {
 
         // All go, the one cluster in the order of kinds and the other against it.
         let nothing = State::of(&empty(&settings));
-        objects.iter().for_each(|object| take(&mut one_by_one, object));
-        objects.iter().rev().for_each(|object| take(&mut desired, object));
+        for (one, other) in objects.iter().zip(objects.iter().rev()) {
+            take(&mut one_by_one, one);
+            take(&mut desired, other);
+        }
         nothing.same_as(&one_by_one, "after everything went")?;
         nothing.same_as(&desired, "after everything went from last to first")
     }
@@ -219,6 +227,17 @@ fn the_program_prints(case: &Case) -> Result<()> {
     ensure!(ran.status.success(), "{}: {}", ran.status, String::from_utf8_lossy(&ran.stderr));
     let held = print(&translated(&case.path, &case.input()?.settings)?)?;
     same("what is held", &held, "what is printed", std::str::from_utf8(&ran.stdout)?)
+}
+
+/// That the route's pool, and with it every slot in etcd that names it, stays as it is: nobody can say whether its namespace
+/// is still admitted. Nothing of this is printed, because nothing is in etcd then.
+fn the_pool_is_kept(case: &Case) -> Result<()> {
+    let settings = case.input()?.settings;
+    let desired = rebuilt(&objects(&case.path, &settings)?, &settings);
+    let pool = ids::pool(&settings.instance, Kind::TcpRoute, &ObjectName::new("apps", "far"));
+    let wanted = desired.wanted(&pool);
+    ensure!(wanted == Wanted::Kept { otherwise: None }, "{wanted:?}");
+    Ok(())
 }
 
 /// One object of an input.
