@@ -124,9 +124,7 @@ impl<S: Store> Follower<S> {
                 Ended::Read(error @ (ReadError::Failed { .. } | ReadError::TimedOut { .. })) => error,
             };
             if self.connected {
-                let reason: &dyn Error = &error;
-                tracing::warn!(prefix = %self.prefix, error = reason, "etcd cannot be followed; trying again");
-                self.connected = false;
+                self.lost(&error);
                 if self.tell(StoreEvent::Disconnected).await.is_err() {
                     return;
                 }
@@ -184,6 +182,12 @@ impl<S: Store> Follower<S> {
                 None => return Ok(snapshot),
             }
         }
+    }
+
+    fn lost(&mut self, error: &ReadError) {
+        let reason: &dyn Error = error;
+        tracing::warn!(prefix = %self.prefix, error = reason, "etcd cannot be followed; trying again");
+        self.connected = false;
     }
 
     fn recovered(&mut self) {
