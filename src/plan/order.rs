@@ -256,7 +256,7 @@ mod tests {
     }
 
     impl Scene for Table {
-        fn instance(&self) -> &str {
+        fn instance(&self) -> &'static str {
             "us"
         }
 
@@ -339,8 +339,8 @@ mod tests {
         }
     }
 
-    fn puts(id: WorkId, content: &str, expected: i64) -> DocumentWrite {
-        put(&id, doc(content, None), Revision(expected), None)
+    fn puts(id: &WorkId, content: &str, expected: i64) -> DocumentWrite {
+        put(id, doc(content, None), Revision(expected), None)
     }
 
     fn puts_slot(name: &str, content: &str, expected: i64, of: &str, pool_at: Option<i64>) -> DocumentWrite {
@@ -357,9 +357,9 @@ mod tests {
     #[test]
     fn a_new_slot_travels_with_its_new_pool() {
         let table = Table::default().want_pool("p", "a").want_slot("9100", "s", "p");
-        let want = vec![puts(pool("p"), "a", 0), puts_slot("9100", "s", 0, "p", None)];
+        let want = vec![puts(&pool("p"), "a", 0), puts_slot("9100", "s", 0, "p", None)];
         check(&table, &slot("9100"), &Next::Write(want));
-        check(&table, &pool("p"), &Next::Write(vec![puts(pool("p"), "a", 0)]));
+        check(&table, &pool("p"), &Next::Write(vec![puts(&pool("p"), "a", 0)]));
     }
 
     #[test]
@@ -376,7 +376,7 @@ mod tests {
             .want_slot("9100", "t", "new")
             .has(slot("9100"), "s", Some("old"), 6)
             .has(pool("old"), "a", None, 5);
-        check(&table, &slot("9100"), &Next::Write(vec![puts(pool("new"), "b", 0)]));
+        check(&table, &slot("9100"), &Next::Write(vec![puts(&pool("new"), "b", 0)]));
         let table = table.hold(pool("new"), Hold::Exclusive(TXN));
         check(&table, &slot("9100"), &Next::After(TXN));
         check(&table, &pool("old"), &SETTLED);
@@ -395,7 +395,7 @@ mod tests {
             .has(pool("p"), "a", None, 4)
             .has(slot("9100"), "s", Some("p"), 4)
             .due(slot("9100"));
-        check(&table, &pool("p"), &Next::Write(vec![puts(pool("p"), "b", 4)]));
+        check(&table, &pool("p"), &Next::Write(vec![puts(&pool("p"), "b", 4)]));
         check(&table, &slot("9100"), &SETTLED);
     }
 
@@ -414,7 +414,7 @@ mod tests {
             .due(slot("1"))
             .due(slot("2"));
         let (first, second) = (puts_slot("1", "t1", 4, "p", None), puts_slot("2", "t2", 4, "p", None));
-        let p = puts(pool("p"), "b", 4);
+        let p = puts(&pool("p"), "b", 4);
         check(&table, &pool("p"), &Next::Write(vec![p.clone(), first.clone(), second.clone()]));
         check(&table, &slot("2"), &Next::Write(vec![p, second, first]));
     }
@@ -423,7 +423,7 @@ mod tests {
     fn a_pool_deleted_by_hand_comes_back_with_the_slots_that_name_it() {
         let table =
             Table::default().want_pool("p", "a").want_slot("9100", "t", "p").has(slot("9100"), "s", Some("p"), 4);
-        let want = vec![puts(pool("p"), "a", 0), puts_slot("9100", "t", 4, "p", None)];
+        let want = vec![puts(&pool("p"), "a", 0), puts_slot("9100", "t", 4, "p", None)];
         check(&table, &slot("9100"), &Next::Write(want));
     }
 
@@ -516,7 +516,7 @@ mod tests {
         let id = WorkId::placeholder(Directory::StreamRoutes);
         let wanted = Wanted::Kept { otherwise: Some(doc("init_dir", None)) };
         let table = Table::default().want(id.clone(), wanted);
-        check(&table, &id, &Next::Write(vec![puts(id.clone(), "init_dir", 0)]));
+        check(&table, &id, &Next::Write(vec![puts(&id, "init_dir", 0)]));
         check(&table.has(id.clone(), "init_dir", None, 3), &id, &SETTLED);
     }
 }

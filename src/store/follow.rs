@@ -135,16 +135,15 @@ impl<S: Store> Follower<S> {
 
     /// Reads everything if needed, then watches for as long as it lasts.
     async fn connect(&mut self) -> Result<Infallible, Ended> {
-        let from = match self.resume {
-            Some(revision) => revision,
-            None => {
-                let snapshot = self.read().await?;
-                let next = Revision(snapshot.revision.0 + 1);
-                self.resume = Some(next);
-                self.recovered();
-                self.tell(StoreEvent::Snapshot(snapshot)).await?;
-                next
-            }
+        let from = if let Some(revision) = self.resume {
+            revision
+        } else {
+            let snapshot = self.read().await?;
+            let next = Revision(snapshot.revision.0 + 1);
+            self.resume = Some(next);
+            self.recovered();
+            self.tell(StoreEvent::Snapshot(snapshot)).await?;
+            next
         };
         let mut watch = self.store.watch(&self.prefix, from).await?;
         if !self.connected {
@@ -219,7 +218,7 @@ mod tests {
     use crate::model::places::Directory;
 
     fn event(key: &[u8], value: Option<&str>) -> Option<KeyEvent> {
-        let change = KeyChange { key: key.to_vec(), revision: Revision(5), value: value.map(|value| value.into()) };
+        let change = KeyChange { key: key.to_vec(), revision: Revision(5), value: value.map(Into::into) };
         key_event("/apisix", &change)
     }
 
