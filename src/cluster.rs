@@ -5,13 +5,13 @@
 mod convert;
 mod decode;
 mod discovery;
+mod failure;
 pub mod folder;
 mod frames;
 pub mod kinds;
 mod list;
 pub mod manifests;
 pub mod metrics;
-mod retry;
 pub mod watch;
 mod wire;
 mod yaml;

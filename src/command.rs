@@ -1,1 +1,101 @@
-//! See ARCHITECTURE.md.
+//! The command line's commands: each takes checked settings and ends with an exit status.
+//!
+//! Results go to standard output, everything else to standard error. Exit statuses: 0 done, 1 failed or something was
+//! refused, 2 wrong settings or unreadable files.
+
+pub mod overview;
+pub mod run;
+pub mod show;
+pub mod table;
+pub mod translate;
+pub mod version;
+
+use crate::config::{
+    args::{Command, OutputFormat},
+    settings::{RunSettings, SettingError, TranslateSettings},
+};
+use serde::Serialize;
+use std::{error::Error, fmt::Write as _, process::ExitCode};
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what was asked.
+    Done,
+    /// It failed, or an object was refused.
+    Refused,
+    /// It could not begin: a setting is wrong, or a file cannot be read.
+    Unusable,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => Self::SUCCESS,
+            Outcome::Refused => Self::from(1),
+            Outcome::Unusable => Self::from(2),
+        }
+    }
+}
+
+/// Carries out `command`, to its end.
+#[must_use]
+pub fn execute(command: Command) -> Outcome {
+    match command {
+        Command::Run(args) => match RunSettings::check(*args) {
+            Ok(_settings) => Outcome::Refused,
+            Err(errors) => unusable(&errors),
+        },
+        Command::Translate(args) => match TranslateSettings::check(args) {
+            Ok(settings) => translate::execute(&settings),
+            Err(errors) => unusable(&errors),
+        },
+        Command::Version(args) => version::execute(args.output),
+    }
+}
+
+fn unusable(errors: &[SettingError]) -> Outcome {
+    for error in errors {
+        complain(error);
+    }
+    eprintln!("\nFor more information, try '--help'.");
+    Outcome::Unusable
+}
+
+/// Says on standard error what went wrong, and why.
+fn complain(error: &dyn Error) {
+    eprintln!("error: {}", chain(error));
+}
+
+/// An error and its sources, from the outermost in.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Prints a result. A reader that went away (`| head`) is no failure.
+fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("error: cannot print the result: {error}");
+    }
+}
+
+/// A result as one JSON object or one YAML document.
+fn structured(result: &impl Serialize, format: OutputFormat) -> String {
+    // By way of a value, so that embedded JSON is laid out like the rest and can become YAML.
+    let value = serde_json::to_value(result).expect("results have string keys only");
+    match format {
+        OutputFormat::Json | OutputFormat::Table => format!("{value:#}\n"),
+        OutputFormat::Yaml => serde_yaml_ng::to_string(&value).expect("YAML can say whatever JSON can"),
+    }
+}

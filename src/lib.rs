@@ -17,6 +17,7 @@ pub mod model;
 pub mod plan;
 pub mod readiness;
 pub mod reconcile;
+pub mod retry;
 pub mod status;
 pub mod store;
 pub mod telemetry;

@@ -27,12 +27,12 @@ use crate::{
         places::{Directory, WorkId},
     },
     plan::{order::TxnNumber, pack::Limits},
+    retry::{Retry, RetryLimits},
     status::queue::StatusSink,
     store::{
         Store,
         follow::StoreEvent,
         mirror::Mirror,
-        retry::{Retry, RetryLimits},
         txn::{Commit, CommitError, Txn},
     },
     translate::desired::Desired,

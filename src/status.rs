@@ -1,6 +1,6 @@
 //! Status out: verdicts become Kubernetes conditions, written back where they differ.
 //!
-//! [`conditions`] renders what we want to say of an object, [`print`] tells from a watch event whether the object says it
+//! [`conditions`] renders what we want to say of an object, [`mod@print`] tells from a watch event whether the object says it
 //! already, [`merge`] puts it beside what others wrote there, [`queue`] holds the newest truth for each object, and
 //! [`writer`] carries it to the API server. Only [`writer`] talks to anyone; statuses never hold up documents.
 

@@ -6,7 +6,6 @@
 pub mod etcd;
 pub mod follow;
 pub mod mirror;
-pub mod retry;
 pub mod txn;
 
 use std::{future::Future, time::Duration};

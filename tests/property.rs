@@ -327,7 +327,9 @@ proptest! {
         let mut objects = Objects::default();
         let mut before = Said::by(&desired);
         for step in history {
-            step.iter().for_each(|change| objects.take_in(change));
+            for change in &step {
+                objects.take_in(change);
+            }
             let affected = desired.apply(step);
             let now = Said::by(&desired);
             prop_assert_eq!(&now, &rebuilt(version, objects.changes()));
@@ -344,7 +346,9 @@ proptest! {
         order in any::<u64>(),
     ) {
         let mut objects = Objects::default();
-        history.iter().flatten().for_each(|change| objects.take_in(change));
+        for change in history.iter().flatten() {
+            objects.take_in(change);
+        }
         let in_order = rebuilt("3.14.0", objects.changes());
 
         let mut shuffled = objects.changes();

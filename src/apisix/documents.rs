@@ -141,13 +141,32 @@ pub fn upstream(
 pub const PLACEHOLDER: &[u8] = b"init_dir";
 
 /// The upstream a stored stream_route names by `upstream_id`.
-pub(super) fn named_pool(value: &[u8]) -> Option<WorkId> {
+#[must_use]
+pub fn named_pool(value: &[u8]) -> Option<WorkId> {
     #[derive(serde::Deserialize)]
     struct Named {
         upstream_id: String,
     }
     let named: Named = serde_json::from_slice(value).ok()?;
     Some(WorkId::new(Directory::Upstreams, &named.upstream_id))
+}
+
+/// The nodes of an upstream, as far as they are of the form that [`upstream`] gives them.
+#[must_use]
+pub fn nodes(value: &[u8]) -> Vec<Node> {
+    #[derive(serde::Deserialize)]
+    struct Upstream {
+        nodes: Vec<Stored>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Stored {
+        host: String,
+        port: u16,
+        weight: u32,
+    }
+    let stored = serde_json::from_slice(value).map_or(Vec::new(), |Upstream { nodes }| nodes);
+    let node = |Stored { host, port, weight }| Some(Node { address: format!("{host}:{port}").parse().ok()?, weight });
+    stored.into_iter().filter_map(node).collect()
 }
 
 fn plugins(split: Split) -> Plugins {
@@ -232,6 +251,8 @@ mod tests {
             json!({"id": &*pool.id, "type": "roundrobin", "scheme": "tcp", "nodes": [
                 {"host": "10.0.0.1", "port": 80, "weight": 1}, {"host": "[fd00::1]", "port": 80, "weight": 1}]})
         );
+        assert_eq!(super::nodes(value.as_bytes()), nodes);
+        assert_eq!(super::nodes(b"no document"), []);
     }
 
     #[test]

@@ -3,14 +3,13 @@
 //! Asked again and again, because CRDs come, change and go while we run. Publishes versions for the kinds' own tasks and
 //! [`ClusterEvent::Served`] for everybody else; it reads no objects. An answer that fails changes nothing.
 
-use super::{
-    ClusterEvent, kinds,
-    metrics::Metrics,
-    retry::{Failure, Retry},
-};
-use crate::model::{
-    names::{GATEWAY_GROUP, Kind},
-    verdicts::{Served, Source},
+use super::{ClusterEvent, failure::Failure, kinds, metrics::Metrics};
+use crate::{
+    model::{
+        names::{GATEWAY_GROUP, Kind},
+        verdicts::{Served, Source},
+    },
+    retry::{Retry, RetryLimits},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResourceList};
 use kube::{
@@ -97,7 +96,7 @@ impl Discovery {
     /// Looks until the receiver of events is gone. `Served`, then `NotServed` for each missing kind, are sent before any
     /// kind is read for the first time.
     pub(super) async fn follow(self) {
-        let mut retry = Retry::new();
+        let mut retry = Retry::new(RetryLimits::CLUSTER);
         let mut failure = Failure::default();
         let mut known: Option<Found> = None;
         loop {

@@ -6,10 +6,10 @@
 use super::{
     ListedObject,
     decode::{self, Nameless},
+    failure::chain,
     frames::{Frame, Frames, ReadError},
     kinds,
     metrics::Metrics,
-    retry::chain,
 };
 use crate::model::{
     facts::Observed,

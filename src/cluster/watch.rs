@@ -6,14 +6,15 @@
 use super::{
     ClusterEvent,
     discovery::{Discovery, Versions},
+    failure::Failure,
     frames::{Frame, Frames, ReadError},
     list::Collection,
     metrics::Metrics,
-    retry::{Failure, Retry},
 };
 use crate::{
     clock,
     model::{facts::Change, names::Kind},
+    retry::{Retry, RetryLimits},
     status::print::StatusPrint,
 };
 use kube::Client;
@@ -129,7 +130,13 @@ enum Way {
 
 impl Reading {
     fn new() -> Self {
-        Self { version: None, way: Way::Stream, pages_only: false, retry: Retry::new(), failure: Failure::default() }
+        Self {
+            version: None,
+            way: Way::Stream,
+            pages_only: false,
+            retry: Retry::new(RetryLimits::CLUSTER),
+            failure: Failure::default(),
+        }
     }
 
     /// Everything up to `version` was told. Without a version there is nothing to go on from: the older one stays.

@@ -205,8 +205,7 @@ fn slots_in_step(pool: &WorkId, but: Option<&WorkId>, scene: &impl Scene) -> Vec
 fn step_of(id: &WorkId, wanted: &Wanted, scene: &impl Scene) -> Step {
     let stored = scene.stored(id);
     let named = stored.and_then(|stored| stored.inspected.pool.as_ref());
-    let pool_kept = *wanted == Wanted::Absent
-        && named.is_some_and(|pool| matches!(scene.wanted(pool), Wanted::Kept { otherwise: _ }));
+    let pool_kept = named.is_some_and(|pool| matches!(scene.wanted(pool), Wanted::Kept { otherwise: _ }));
     step(id, wanted, stored, Ours { instance: scene.instance(), pool_kept })
 }
 

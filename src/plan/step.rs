@@ -46,7 +46,7 @@ pub enum Step {
 pub struct Ours<'a> {
     /// The instance named in our seals.
     pub instance: &'a str,
-    /// Whether the pool that the stored document names is kept: then so is the document, once it is not wanted any more.
+    /// Whether the pool that the stored document names is kept: then so is the document, whatever is wanted in its place.
     pub pool_kept: bool,
 }
 
@@ -70,13 +70,8 @@ pub fn step(id: &WorkId, wanted: &Wanted, stored: Option<Stored<'_>>, ours: Ours
         (_, Seal::Intact { instance }) if **instance != *ours.instance => Step::Occupied { instance: instance.clone() },
         (Wanted::Refused(_), Seal::Intact { .. } | Seal::Broken) => Step::Refused,
         (Wanted::Kept { otherwise: _ }, Seal::Intact { .. } | Seal::Broken) => Step::Keep,
-        (Wanted::Absent, Seal::Intact { .. } | Seal::Broken) => {
-            if ours.pool_kept {
-                Step::Keep
-            } else {
-                Step::Delete { expected }
-            }
-        }
+        (Wanted::Absent | Wanted::Document(_), Seal::Intact { .. } | Seal::Broken) if ours.pool_kept => Step::Keep,
+        (Wanted::Absent, Seal::Intact { .. } | Seal::Broken) => Step::Delete { expected },
         (Wanted::Document(document), Seal::Intact { .. } | Seal::Broken) => {
             if ValueHash::of(&document.bytes) == inspected.hash {
                 Step::Keep
@@ -146,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unwanted_slot_stays_while_its_pool_is_kept() {
+    fn a_slot_stays_as_it_is_while_the_pool_it_names_is_kept() {
         let id = "gateway-api.9100";
         check_id(id, &Wanted::Absent, Some(&ours("a")), true, &Step::Keep);
         check_id(id, &Wanted::Absent, Some(&broken("a")), true, &Step::Keep);
-        let update = Step::Update { document: document("b"), expected: AT };
-        check_id(id, &Wanted::Document(document("b")), Some(&ours("a")), true, &update);
+        check_id(id, &Wanted::Document(document("b")), Some(&ours("a")), true, &Step::Keep);
+        check_id(id, &Wanted::Document(document("b")), None, true, &Step::Create(document("b")));
     }
 
     #[test]

@@ -8,11 +8,9 @@ use crate::{
     apisix::stored::inspect,
     model::places::WorkId,
     plan::{order::TxnNumber, pack::Packet},
+    retry::Retry,
     status::queue::StatusSink,
-    store::{
-        retry::Retry,
-        txn::{Action, Commit, CommitError, Current, Revision},
-    },
+    store::txn::{Action, Commit, CommitError, Current, Revision},
 };
 use std::{collections::BTreeSet, error::Error, time::Instant};
 

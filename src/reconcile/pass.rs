@@ -2,7 +2,6 @@
 
 use super::State;
 use crate::{
-    apisix::documents::PLACEHOLDER,
     model::{places::WorkId, verdicts::Standing},
     plan::{
         DocumentWrite, PoolUse,
@@ -174,11 +173,8 @@ impl<K: StatusSink> State<K> {
         }
     }
 
-    /// What a document should be, placeholders and the limits of transactions included.
+    /// What a document should be, the limits of transactions included.
     pub(super) fn wanted(&self, id: &WorkId) -> Wanted {
-        if id.is_placeholder() {
-            return Wanted::Kept { otherwise: Some(Document { bytes: PLACEHOLDER.into(), pool: None }) };
-        }
         let wanted = self.desired.wanted(id);
         let bytes_max = self.settings.limits.bytes_max;
         match &wanted {

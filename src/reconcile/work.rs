@@ -10,10 +10,8 @@ use crate::{
         order::{Hold, TxnNumber},
         pack::Packet,
     },
-    store::{
-        retry::{Retry, RetryLimits},
-        txn::Revision,
-    },
+    retry::{Retry, RetryLimits},
+    store::txn::Revision,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

@@ -260,7 +260,7 @@ mod tests {
     fn conditions_of_ours_that_are_no_longer_wanted_show() {
         let stray = json!({"type": "ResolvedRefs", "status": "True"});
         check_differs(Kind::Gateway, &samples::gateway(&["a"]), |s| {
-            s["conditions"].as_array_mut().unwrap().push(stray)
+            s["conditions"].as_array_mut().unwrap().push(stray);
         });
         let stray = json!({"type": "Conflicted", "status": "False", "reason": "NoConflicts"});
         check_differs(Kind::Gateway, &samples::gateway(&["a"]), |s| {

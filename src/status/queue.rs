@@ -4,8 +4,10 @@
 //! older one of the same object said, wherever that one is: waiting, being written, or set aside after a failure. So the
 //! queue holds at most one update for each object and needs no other bound.
 
-use crate::model::{facts::ParentRef, names::ObjectRef};
-use backoff::ExponentialBackoff;
+use crate::{
+    model::{facts::ParentRef, names::ObjectRef},
+    retry::Retry,
+};
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::{
@@ -54,7 +56,7 @@ pub(super) struct Job {
     /// Conflicts in a row.
     pub(super) n_conflicts: u32,
     /// Set once an attempt has failed.
-    pub(super) backoff: Option<ExponentialBackoff>,
+    pub(super) retry: Option<Retry>,
 }
 
 #[derive(Debug, Default)]
@@ -143,7 +145,7 @@ impl StatusQueue {
 
 impl Job {
     fn fresh(update: StatusUpdate) -> Self {
-        Self { update, n_conflicts: 0, backoff: None }
+        Self { update, n_conflicts: 0, retry: None }
     }
 }
 

@@ -180,7 +180,7 @@ fn routes() -> Vec<RouteVerdict> {
         BackendFault::NotFound(service()),
         BackendFault::OtherTransport { service: service(), port: 53 },
     ];
-    let faulty = faults.into_iter().map(|fault| {
+    let routes = faults.into_iter().map(|fault| {
         let mut route = crowd.clone();
         route.backends.problems = vec![BackendProblem { index: 0, fault }];
         route.backends.refused = Some(RefusedShare::Part { refused: 30, total: 100 });
@@ -188,5 +188,5 @@ fn routes() -> Vec<RouteVerdict> {
         route.rules_not_served = 2;
         route
     });
-    [route_of(Vec::new()), crowd.clone()].into_iter().chain(faulty).collect()
+    [route_of(Vec::new()), crowd.clone()].into_iter().chain(routes).collect()
 }

@@ -5,6 +5,8 @@
 //! it already. Nothing here decides what a status should be, and nothing waits for it.
 
 mod attempt;
+#[cfg(test)]
+mod tests;
 
 use super::{
     metrics::{Metrics, Outcome},
@@ -16,9 +18,9 @@ use crate::{
         names::{Kind, ObjectRef},
         verdicts::Served,
     },
+    retry::{Retry, RetryLimits},
 };
 use attempt::{Attempt, Attempted, WriteError};
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff as _};
 use futures::{StreamExt as _, future, stream::FuturesUnordered};
 use kube::Client;
 use std::{collections::BTreeSet, error::Error, num::NonZeroUsize, sync::Arc, time::Duration};
@@ -37,10 +39,8 @@ pub struct WriterSettings {
     pub concurrency: NonZeroUsize,
     /// How long one request may take.
     pub request_timeout: Duration,
-    /// Delay before the first retry of an object, about; it doubles from there.
-    pub retry_first: Duration,
-    /// Longest delay between retries, about.
-    pub retry_max: Duration,
+    /// How delays between tries of one object grow.
+    pub retry: RetryLimits,
 }
 
 impl WriterSettings {
@@ -52,8 +52,7 @@ impl WriterSettings {
             controller_name,
             concurrency: const { NonZeroUsize::new(8).expect("eight is not zero") },
             request_timeout: Duration::from_secs(10),
-            retry_first: Duration::from_millis(200),
-            retry_max: Duration::from_mins(1),
+            retry: RetryLimits::STATUS,
         }
     }
 }
@@ -147,19 +146,8 @@ fn settle(
 }
 
 fn set_aside(queue: &StatusQueue, settings: &WriterSettings, mut job: Job) {
-    let backoff = job.backoff.get_or_insert_with(|| new_backoff(settings));
-    let delay = backoff.next_backoff().unwrap_or(settings.retry_max);
+    let delay = job.retry.get_or_insert_with(|| Retry::new(settings.retry)).next_delay();
     queue.set_aside(job, clock::now() + delay);
-}
-
-/// Never gives up: the delay is bounded, not the number of tries.
-fn new_backoff(settings: &WriterSettings) -> ExponentialBackoff {
-    ExponentialBackoffBuilder::default()
-        .with_initial_interval(settings.retry_first)
-        .with_max_interval(settings.retry_max)
-        .with_multiplier(2.0)
-        .with_max_elapsed_time(None)
-        .build()
 }
 
 /// Which kinds of trouble were reported and are not over: a failing API server fails every object in the same way, and
@@ -173,7 +161,7 @@ impl Troubles {
         let object: &ObjectRef = &job.update.object;
         let is_new = self.0.insert((object.kind, error.code()));
         let error: &(dyn Error + 'static) = error;
-        if is_new && job.backoff.is_none() {
+        if is_new && job.retry.is_none() {
             tracing::warn!(%object, error, "status could not be written; trying again until it can");
         } else {
             tracing::debug!(%object, error, "status could not be written");

@@ -4,17 +4,14 @@
 //! watch that ends is resumed where it was; when that revision is compacted, everything is read anew. Values are inspected
 //! here and dropped. It never gives up and never writes.
 
-use super::{
-    KeyChange, PagePlace, ReadError, Store, Watch, WatchBatch,
-    retry::{Retry, RetryLimits},
-    txn::Revision,
-};
+use super::{KeyChange, PagePlace, ReadError, Store, Watch, WatchBatch, txn::Revision};
 use crate::{
     apisix::{
         plugins,
         stored::{Inspected, inspect},
     },
     model::places::WorkId,
+    retry::{Retry, RetryLimits},
 };
 use std::{convert::Infallible, error::Error, sync::Arc};
 use tokio::sync::mpsc;

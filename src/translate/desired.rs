@@ -172,7 +172,8 @@ impl Desired {
     #[must_use]
     pub fn wanted(&self, id: &WorkId) -> Wanted {
         if id.is_placeholder() {
-            return Wanted::Document(Document { bytes: PLACEHOLDER.into(), pool: None });
+            // What a data plane has put there itself is as good.
+            return Wanted::Kept { otherwise: Some(Document { bytes: PLACEHOLDER.into(), pool: None }) };
         }
         match id.directory {
             Directory::Upstreams => self.wanted_pool(id),

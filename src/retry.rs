@@ -16,6 +16,13 @@ impl RetryLimits {
     /// For talking to etcd: 100 ms is longer than a leader's hiccup and shorter than anybody's patience; after 5 s, one try
     /// every 5 s costs nobody anything.
     pub const STORE: Self = Self { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+
+    /// For reading from an API server. A restarted one is most often back at once; a user who repairs permissions or the
+    /// network waits at most 15 s to see it, and seven kinds asking that often are no load on one that is down.
+    pub const CLUSTER: Self = Self { first: Duration::from_millis(200), longest: Duration::from_secs(15) };
+
+    /// For writing one object's status: nobody waits for it as for documents, and there may be many of them.
+    pub const STATUS: Self = Self { first: Duration::from_millis(200), longest: Duration::from_mins(1) };
 }
 
 /// The delays of one thing that is tried again and again.
@@ -47,6 +54,12 @@ impl Retry {
         self.backoff.next_backoff().unwrap_or(self.longest)
     }
 
+    /// It worked: the next failure waits the first delay again.
+    pub fn reset(&mut self) {
+        self.n_tries = 0;
+        self.backoff.reset();
+    }
+
     /// How often it has failed.
     #[must_use]
     pub fn n_tries(&self) -> u32 {
@@ -73,5 +86,8 @@ mod tests {
         assert!(delays[99] >= Duration::from_millis(350), "{:?}", delays[99]);
         assert!(delays.iter().all(|delay| *delay <= Duration::from_millis(651)), "{delays:?}");
         assert_eq!(retry.n_tries(), 100);
+        retry.reset();
+        assert_eq!(retry.n_tries(), 0);
+        assert!(retry.next_delay() <= Duration::from_millis(14));
     }
 }
