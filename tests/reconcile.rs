@@ -15,6 +15,7 @@ use apisix_etcd_controller::{
         names::{Kind, ObjectName, ObjectRef},
     },
     reconcile::{Inputs, Metrics, Progress, Reconciler, Settings, Statuses},
+    retry::RetryLimits,
     status::{
         conditions,
         print::StatusPrint,
@@ -23,7 +24,6 @@ use apisix_etcd_controller::{
     store::{
         etcd::{EtcdSettings, EtcdStore},
         follow::follow,
-        retry::RetryLimits,
     },
     translate::desired::{self, Desired},
 };
@@ -142,7 +142,10 @@ impl Loop {
 
     async fn deleted(&self, kind: Kind, name: &str) -> anyhow::Result<()> {
         let change = Change { kind, name: ObjectName::new("default", name), observed: None };
-        Ok(self.cluster.send(ClusterEvent::Changed { change, status: StatusPrint::default(), at: clock::now() }).await?)
+        Ok(self
+            .cluster
+            .send(ClusterEvent::Changed { change, status: StatusPrint::default(), at: clock::now() })
+            .await?)
     }
 
     fn slot(&self, port: u16) -> String {

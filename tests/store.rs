@@ -5,11 +5,11 @@ mod support;
 use anyhow::{Context as _, bail, ensure};
 use apisix_etcd_controller::{
     model::places::{Directory, WorkId},
+    retry::RetryLimits,
     store::{
         PAGE_KEYS, PagePlace, ReadError, Store as _, Watch as _,
         etcd::{EtcdSettings, EtcdStore},
         follow::{KeyEvent, StoreEvent, follow},
-        retry::RetryLimits,
         txn::{Action, Commit, CommitError, Condition, Current, Revision, Txn, Write},
     },
 };
