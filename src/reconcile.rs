@@ -97,6 +97,7 @@ pub struct Inputs {
 
 /// How far the loop has come; what `/readyz` is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four questions with four answers")]
 pub struct Progress {
     /// Kinds that have not been listed yet, in order.
     pub waiting_for: Vec<Kind>,
@@ -104,16 +105,10 @@ pub struct Progress {
     pub mirror_whole: bool,
     /// Whether etcd is being followed right now.
     pub following: bool,
+    /// Whether the loop writes: nothing is waited for, and the mirror is whole.
+    pub ready: bool,
     /// Whether etcd is as it should be, and nothing is under way or waiting for its time.
     pub settled: bool,
-}
-
-impl Progress {
-    /// Whether the loop writes: nothing is waited for, and the mirror is whole.
-    #[must_use]
-    pub fn ready(&self) -> bool {
-        self.waiting_for.is_empty() && self.mirror_whole
-    }
 }
 
 /// How many events are taken in before the next pass: enough to gather a burst, and a few milliseconds of work at most.
@@ -274,6 +269,7 @@ impl<K: StatusSink> State<K> {
             waiting_for: self.waiting_for.iter().copied().collect(),
             mirror_whole: self.mirror.whole(),
             following: self.following,
+            ready: self.ready(),
             settled: self.ready() && self.work.settled(),
         }
     }

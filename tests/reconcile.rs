@@ -32,6 +32,7 @@ use parking_lot::Mutex;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 use support::{
+    binaries::Binary,
     etcd::{Etcd, Held, shared_etcd},
     proxy::Proxy,
     wait::{PATIENCE, wait_until},
@@ -310,7 +311,12 @@ async fn an_endpoint_change_writes_the_pool_and_no_slot() -> anyhow::Result<()> 
     let after = run.until("the new endpoint", |held| held[&pool].value.contains("10.0.0.2")).await?;
     assert_eq!(after[&run.slot(9100)], before[&run.slot(9100)]);
     assert_eq!(after[&pool].version, 2);
-    assert_eq!(run.metric("propagation_seconds_count")?, 1);
+    run.settled().await?;
+    wait_until("the answer to be counted", PATIENCE, async || {
+        ensure!(run.metric("propagation_seconds_count")? == 1);
+        Ok(())
+    })
+    .await?;
     Ok(())
 }
 
@@ -544,4 +550,31 @@ async fn a_loop_that_is_raced_for_every_write_still_gets_there() -> anyhow::Resu
     })
     .await?;
     run.settled().await
+}
+
+#[tokio::test]
+async fn an_etcd_that_was_wiped_is_filled_again() -> anyhow::Result<()> {
+    let (old, new) = (Arc::new(Etcd::start(Binary::Etcd).await?), Etcd::start(Binary::Etcd).await?);
+    let proxy = Proxy::start(old.endpoint()).await?;
+    let run = start_at(&old, &proxy.endpoint(), "/wiped", "default").await?;
+    for number in 0..20 {
+        run.put("/elsewhere", &number.to_string()).await?;
+    }
+    run.listed(&one_route()).await?;
+    run.settled().await?;
+    let before = run.held().await?;
+    proxy.cut();
+    let mut progress = run.progress.clone();
+    tokio::time::timeout(PATIENCE, progress.wait_for(|progress| !progress.following))
+        .await
+        .context("to lose etcd")??;
+    proxy.turn_to(new.endpoint())?;
+    proxy.mend();
+    wait_until("the same documents", PATIENCE, async || {
+        let held = new.under("/wiped/").await?;
+        let same = before.iter().all(|(key, before)| held.get(key).is_some_and(|held| held.value == before.value));
+        ensure!(same && held.len() == before.len(), "{held:#?}");
+        Ok(())
+    })
+    .await
 }

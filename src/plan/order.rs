@@ -10,6 +10,7 @@ use super::{
     step::{Ours, Step, step},
 };
 use crate::{
+    apisix::stored::Seal,
     model::places::{Directory, WorkId},
     store::{
         mirror::Stored,
@@ -116,7 +117,8 @@ fn delete_pool(id: &WorkId, expected: Revision, scene: &impl Scene) -> Next {
 
 fn next_of_slot(id: &WorkId, scene: &impl Scene) -> Next {
     let mut wanted = scene.wanted(id);
-    let starved_by = pool_of(&wanted).filter(|pool| matches!(fate(pool, scene), Fate::Never)).cloned();
+    let starves = |pool: &&WorkId| !usable(pool, scene) && matches!(fate(pool, scene), Fate::Never);
+    let starved_by = pool_of(&wanted).filter(starves).cloned();
     if starved_by.is_some() {
         wanted = Wanted::Absent;
     }
@@ -177,6 +179,14 @@ fn fate(pool: &WorkId, scene: &impl Scene) -> Fate {
     }
 }
 
+/// Whether etcd holds a pool of ours here, in whatever state. Spares a translation of every pool for each of its slots.
+fn usable(pool: &WorkId, scene: &impl Scene) -> bool {
+    scene.stored(pool).is_some_and(|stored| match &stored.inspected.seal {
+        Seal::Intact { instance } => **instance == *scene.instance(),
+        Seal::Broken => true,
+    })
+}
+
 fn stands(pool: &WorkId, revision: Revision, scene: &impl Scene) -> Fate {
     match scene.hold(pool) {
         Hold::Exclusive(txn) => Fate::After(txn),
@@ -205,8 +215,8 @@ fn slots_in_step(pool: &WorkId, but: Option<&WorkId>, scene: &impl Scene) -> Vec
 fn step_of(id: &WorkId, wanted: &Wanted, scene: &impl Scene) -> Step {
     let stored = scene.stored(id);
     let named = stored.and_then(|stored| stored.inspected.pool.as_ref());
-    let pool_kept = named.is_some_and(|pool| matches!(scene.wanted(pool), Wanted::Kept { otherwise: _ }));
-    step(id, wanted, stored, Ours { instance: scene.instance(), pool_kept })
+    let pool_kept = || named.is_some_and(|pool| matches!(scene.wanted(pool), Wanted::Kept { otherwise: _ }));
+    step(id, wanted, stored, Ours { instance: scene.instance(), pool_kept: &pool_kept })
 }
 
 fn pool_of(wanted: &Wanted) -> Option<&WorkId> {
@@ -236,7 +246,7 @@ fn delete(id: &WorkId, expected: Revision) -> DocumentWrite {
 mod tests {
     use super::*;
     use crate::{
-        apisix::stored::{Inspected, Seal, ValueHash},
+        apisix::stored::{Inspected, ValueHash},
         clock,
     };
     use std::{

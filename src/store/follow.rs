@@ -104,6 +104,11 @@ impl From<ReadError> for Ended {
     }
 }
 
+/// Not inside the loop: a task that waits cannot hold on to a `dyn Error`.
+fn unreachable_for_now(prefix: &str, error: &(dyn Error + 'static)) {
+    tracing::warn!(prefix, error, "etcd cannot be followed; trying again");
+}
+
 impl<S: Store> Follower<S> {
     async fn run(&mut self) {
         loop {
@@ -121,7 +126,8 @@ impl<S: Store> Follower<S> {
                 Ended::Read(error @ (ReadError::Failed { .. } | ReadError::TimedOut { .. })) => error,
             };
             if self.connected {
-                self.lost(&error);
+                unreachable_for_now(&self.prefix, &error);
+                self.connected = false;
                 if self.tell(StoreEvent::Disconnected).await.is_err() {
                     return;
                 }
@@ -132,6 +138,10 @@ impl<S: Store> Follower<S> {
 
     /// Reads everything if needed, then watches for as long as it lasts.
     async fn connect(&mut self) -> Result<Infallible, Ended> {
+        if !self.connected && self.behind().await? {
+            tracing::error!(prefix = %self.prefix, "etcd has lost revisions (wiped, or restored from a backup?); beginning anew");
+            self.resume = None;
+        }
         let from = if let Some(revision) = self.resume {
             revision
         } else {
@@ -157,6 +167,13 @@ impl<S: Store> Follower<S> {
         }
     }
 
+    /// Whether the store is older than what it told before: then a watch would wait silently for revisions yet to come.
+    async fn behind(&self) -> Result<bool, ReadError> {
+        let Some(resume) = self.resume else { return Ok(false) };
+        let page = self.store.page(&self.prefix, PagePlace::First).await?;
+        Ok(page.revision.0 + 1 < resume.0)
+    }
+
     async fn read(&self) -> Result<Snapshot, ReadError> {
         let mut snapshot = Snapshot::default();
         let mut place = PagePlace::First;
@@ -178,12 +195,6 @@ impl<S: Store> Follower<S> {
                 None => return Ok(snapshot),
             }
         }
-    }
-
-    fn lost(&mut self, error: &ReadError) {
-        let reason: &dyn Error = error;
-        tracing::warn!(prefix = %self.prefix, error = reason, "etcd cannot be followed; trying again");
-        self.connected = false;
     }
 
     fn recovered(&mut self) {

@@ -14,22 +14,24 @@ use tokio::{
 pub(crate) struct Proxy {
     port: u16,
     whole: watch::Sender<bool>,
+    server: watch::Sender<String>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
     /// Starts one that passes everything to `endpoint`.
     pub(crate) async fn start(endpoint: &str) -> anyhow::Result<Self> {
-        let server = endpoint.strip_prefix("http://").context("an http:// endpoint")?.to_owned();
+        let (server, target) = watch::channel(address(endpoint)?);
         let [port] = free_ports()?;
         let listener = TcpListener::bind(("127.0.0.1", port)).await.context("listening")?;
         let (whole, state) = watch::channel(true);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, server.clone(), state.clone()));
+                let server = target.borrow().clone();
+                tokio::spawn(pass(client, server, state.clone()));
             }
         });
-        Ok(Self { port, whole, task })
+        Ok(Self { port, whole, server, task })
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -42,10 +44,20 @@ impl Proxy {
         self.whole.send_replace(false);
     }
 
+    /// Passes new connections to another server.
+    pub(crate) fn turn_to(&self, endpoint: &str) -> anyhow::Result<()> {
+        self.server.send_replace(address(endpoint)?);
+        Ok(())
+    }
+
     /// Lets connections pass again.
     pub(crate) fn mend(&self) {
         self.whole.send_replace(true);
     }
+}
+
+fn address(endpoint: &str) -> anyhow::Result<String> {
+    Ok(endpoint.strip_prefix("http://").context("an http:// endpoint")?.to_owned())
 }
 
 impl Drop for Proxy {
