@@ -30,7 +30,7 @@ pub(crate) struct Import {
     pub(crate) last_line: usize,
 }
 
-/// Every file of `src/`.
+/// Every file of `src/`, but those that are modules for tests only.
 pub(crate) fn all() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
@@ -47,6 +47,8 @@ pub(crate) fn all() -> Vec<Source> {
         }
     }
     assert!(sources.len() > 20, "src/ was not found");
+    let for_tests: BTreeSet<String> = sources.iter().flat_map(Source::modules_for_tests).collect();
+    sources.retain(|source| !for_tests.contains(&source.place));
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     sources
 }
@@ -66,6 +68,17 @@ impl Source {
         let code = blank(&kept, &mut texts);
         let place = path.trim_start_matches("src/").trim_end_matches(".rs").to_owned();
         Self { path: path.to_owned(), place, text: text.to_owned(), code, texts }
+    }
+
+    /// The places of modules in files of their own that are there for tests only.
+    fn modules_for_tests(&self) -> Vec<String> {
+        let after_marks = self.text.split("#[cfg(test)]").skip(1);
+        let names = after_marks.filter_map(|rest| {
+            let (item, _) = rest.split_once(';')?;
+            let (before, name) = item.split_once("mod ")?;
+            (before.trim().is_empty() || before.trim().starts_with("pub")).then_some(name)
+        });
+        names.map(|name| format!("{}/{name}", self.place)).collect()
     }
 
     /// Every word of the code.
