@@ -1,5 +1,7 @@
 //! The binary as a user meets it: help, wrong settings, results and exit statuses. No servers are needed.
 
+#![expect(clippy::unwrap_used, reason = "the helpers are parts of tests, too")]
+
 use std::{
     fs,
     net::TcpListener,
