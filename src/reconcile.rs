@@ -16,9 +16,6 @@ mod report;
 mod standing;
 mod work;
 
-pub use metrics::Metrics;
-pub use report::{IdleHook, StatusRender, Statuses};
-
 use crate::{
     clock,
     cluster::ClusterEvent,
@@ -48,6 +45,9 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use work::Work;
+
+pub use metrics::Metrics;
+pub use report::{IdleHook, StatusRender, Statuses};
 
 /// What the loop needs to know.
 #[derive(Clone, Debug)]
