@@ -2,7 +2,6 @@
 //!
 //! 64 listeners a Gateway, as many as Gateway API allows.
 #![allow(dead_code, reason = "each bench uses its part")]
-#![allow(clippy::must_use_candidate, reason = "nobody calls these from afar")]
 
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
@@ -23,7 +22,7 @@ const LISTENERS_A_GATEWAY: usize = 64;
 const FIRST_PORT: usize = 1025;
 
 /// The settings every bench translates with.
-pub fn settings(prefix: &str) -> Settings {
+pub(crate) fn settings(prefix: &str) -> Settings {
     Settings {
         controller_name: CONTROLLER.into(),
         instance: "bench".into(),
@@ -33,7 +32,7 @@ pub fn settings(prefix: &str) -> Settings {
 }
 
 /// Every object of a cluster of `routes` routes.
-pub fn objects(routes: usize) -> Vec<Change> {
+pub(crate) fn objects(routes: usize) -> Vec<Change> {
     let class = GatewayClassFacts { generation: 1, controller_name: CONTROLLER.into(), parameters: None };
     let mut objects = vec![object(Kind::GatewayClass, ObjectName::cluster("apisix"), Facts::GatewayClass(class))];
     for first in (0..routes).step_by(LISTENERS_A_GATEWAY) {
@@ -57,7 +56,7 @@ pub fn objects(routes: usize) -> Vec<Change> {
 }
 
 /// The endpoints of one route's Service; `generation` chooses their addresses.
-pub fn endpoints(number: usize, generation: u32) -> Change {
+pub(crate) fn endpoints(number: usize, generation: u32) -> Change {
     let address = |which: u32| {
         let host = u32::try_from(number * 2).unwrap_or(0) + which + generation.wrapping_mul(1 << 20);
         Ipv4Addr::from(0x0a00_0000 | (host & 0x00ff_ffff))

@@ -63,7 +63,7 @@ struct Loop {
 }
 
 impl Loop {
-    async fn start(store: &EtcdStore, prefix: &str, routes: usize) -> Self {
+    async fn start(store: &EtcdStore, prefix: &str, lists: Vec<ClusterEvent>) -> Self {
         let prefix: Arc<str> = prefix.into();
         let stop = CancellationToken::new();
         let (cluster, from_cluster) = mpsc::channel(1_024);
@@ -77,27 +77,17 @@ impl Loop {
         let statuses = Statuses {
             sink: NoStatuses,
             render: conditions::render,
-            idle: Box::new(move |_| drop(tell_idle.send(()))),
+            idle: Box::new(move |_| tell_idle.send(()).unwrap_or_default()),
         };
         let observers = (Metrics::register(&mut Registry::default()), watch::Sender::new(Progress::default()));
         let inputs = Inputs { cluster: from_cluster, store: from_store };
         let reconciler = Reconciler::new(settings, Desired::new(translation), store, inputs, statuses, observers);
         tokio::spawn(reconciler.run(stop.clone()));
         let running = Self { cluster, idle, stop };
-        running.list(routes).await;
-        running
-    }
-
-    async fn list(&self, routes: usize) {
-        let objects = fleet::objects(routes);
-        for kind in Kind::ALL {
-            let listed = objects.iter().filter(|change| change.kind == kind).filter_map(|change| {
-                let observed = change.observed.clone()?;
-                Some(ListedObject { name: change.name.clone(), observed, status: StatusPrint::default() })
-            });
-            let event = ClusterEvent::Listed { kind, objects: listed.collect(), at: clock::now() };
-            self.cluster.send(event).await.unwrap();
+        for list in lists {
+            running.cluster.send(list).await.unwrap();
         }
+        running
     }
 
     async fn settled(&mut self) {
@@ -115,6 +105,19 @@ impl Drop for Loop {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// A complete list of every kind.
+fn lists(routes: usize) -> Vec<ClusterEvent> {
+    let objects = fleet::objects(routes);
+    let of_kind = |kind| {
+        let listed = objects.iter().filter(|change| change.kind == kind).filter_map(|change| {
+            let observed = change.observed.clone()?;
+            Some(ListedObject { name: change.name.clone(), observed, status: StatusPrint::default() })
+        });
+        ClusterEvent::Listed { kind, objects: listed.collect(), at: clock::now() }
+    };
+    Kind::ALL.into_iter().map(of_kind).collect()
 }
 
 /// A prefix that nothing was written to yet.
@@ -147,7 +150,7 @@ fn one_endpoint_change(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sync/one-endpoint-change");
     for routes in ROUTES {
         let mut running = stage.runtime.block_on(async {
-            let mut running = Loop::start(&stage.store, &fresh_prefix(), routes).await;
+            let mut running = Loop::start(&stage.store, &fresh_prefix(), lists(routes)).await;
             running.settled().await;
             running
         });
@@ -178,12 +181,12 @@ fn whole_cluster(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(routes as u64));
         group.bench_function(BenchmarkId::from_parameter(routes), |bench| {
             bench.iter_custom(|iterations| {
-                let sync = async || {
+                let sync = async |lists| {
                     let begun = clock::now();
-                    Loop::start(&stage.store, &fresh_prefix(), routes).await.settled().await;
+                    Loop::start(&stage.store, &fresh_prefix(), lists).await.settled().await;
                     begun.elapsed()
                 };
-                (0..iterations).map(|_| stage.runtime.block_on(sync())).sum()
+                (0..iterations).map(|_| stage.runtime.block_on(sync(lists(routes)))).sum()
             });
         });
         group.bench_function(BenchmarkId::new("floor-bare-loader", routes), |bench| {

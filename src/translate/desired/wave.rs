@@ -58,8 +58,12 @@ impl Wave {
         for name in std::mem::take(&mut self.gateways) {
             self.listeners_tier(desired, &name);
         }
-        for port in std::mem::take(&mut self.ports) {
-            self.ports_tier(desired, port);
+        // Gateways hold up to 64 ports each, so that which of them gained or lost any is gathered first.
+        let moved: BTreeSet<ObjectName> =
+            std::mem::take(&mut self.ports).into_iter().flat_map(|port| self.ports_tier(desired, port)).collect();
+        for gateway in moved {
+            self.attachments.extend(desired.known.routes_by_gateway.of(&gateway).cloned());
+            self.verdict(Kind::Gateway, &gateway);
         }
         for name in std::mem::take(&mut self.attachments) {
             self.attachments_tier(desired, &name);
@@ -150,18 +154,13 @@ impl Wave {
         self.attachments.extend(desired.known.routes_by_gateway.of(name).cloned());
     }
 
-    fn ports_tier(&mut self, desired: &mut Desired, port: Port) {
+    /// Gives the Gateways that gained or lost `port`.
+    fn ports_tier(&mut self, desired: &Desired, port: Port) -> Vec<ObjectName> {
         // The slot may have become frozen, or stopped being so.
         self.affected.documents.insert(ids::slot(port));
         let before = self.port_holders.remove(&port).flatten();
         let now = desired.ports.holder(port).cloned();
-        if before == now {
-            return;
-        }
-        for gateway in before.iter().chain(&now) {
-            self.attachments.extend(desired.known.routes_by_gateway.of(gateway).cloned());
-            self.verdict(Kind::Gateway, gateway);
-        }
+        if before == now { Vec::new() } else { before.into_iter().chain(now).collect() }
     }
 
     fn attachments_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
