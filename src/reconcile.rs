@@ -35,7 +35,9 @@ use crate::{
     translate::desired::Desired,
 };
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+pub use metrics::Metrics;
 use report::Report;
+pub use report::{IdleHook, StatusRender, Statuses};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     future::{pending, ready},
@@ -45,9 +47,6 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use work::Work;
-
-pub use metrics::Metrics;
-pub use report::{IdleHook, StatusRender, Statuses};
 
 /// What the loop needs to know.
 #[derive(Clone, Debug)]
