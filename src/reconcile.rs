@@ -16,9 +16,6 @@ mod report;
 mod standing;
 mod work;
 
-pub use metrics::Metrics;
-pub use report::{IdleHook, StatusRender, Statuses};
-
 use crate::{
     clock,
     cluster::ClusterEvent,
@@ -38,7 +35,9 @@ use crate::{
     translate::desired::Desired,
 };
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+pub use metrics::Metrics;
 use report::Report;
+pub use report::{IdleHook, StatusRender, Statuses};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     future::{pending, ready},

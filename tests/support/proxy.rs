@@ -27,8 +27,7 @@ impl Proxy {
         let (whole, state) = watch::channel(true);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = target.borrow().clone();
-                tokio::spawn(pass(client, server, state.clone()));
+                tokio::spawn(pass(client, target.clone(), state.clone()));
             }
         });
         Ok(Self { port, whole, server, task })
@@ -66,10 +65,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(mut client: TcpStream, server: String, mut whole: watch::Receiver<bool>) {
+async fn pass(mut client: TcpStream, target: watch::Receiver<String>, mut whole: watch::Receiver<bool>) {
     if !*whole.borrow() {
         return;
     }
+    // Looked up after the above: whoever turns a cut proxy elsewhere must not find a connection to where it led before.
+    let server = target.borrow().clone();
     let passing = async {
         // A broken connection is what this is for.
         if let Ok(mut server) = TcpStream::connect(server).await {
