@@ -4,6 +4,8 @@
 //! or in servers of its own where it changes them. A test waits for what it expects under a deadline. That something is not
 //! written is shown with a fence: a later change is awaited, and etcd's history up to it holds nothing else.
 
+#![allow(clippy::indexing_slicing, reason = "what a JSON value does not have is null")]
+
 mod support;
 
 // Paths are written out because this file is a crate's root: its modules would be looked for beside it.

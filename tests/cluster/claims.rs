@@ -25,7 +25,10 @@ pub(crate) fn says(object: &Value, part: &Value, claims: &[(&str, &str)]) -> any
     for (kind, claim) in claims {
         let condition = condition(part, kind)?;
         let said = format!("{}/{}", text(condition, "/status"), text(condition, "/reason"));
-        ensure!(said == *claim && condition["observedGeneration"] == *generation, "generation {generation}, {condition}");
+        ensure!(
+            said == *claim && condition["observedGeneration"] == *generation,
+            "generation {generation}, {condition}"
+        );
     }
     Ok(())
 }

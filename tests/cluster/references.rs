@@ -94,8 +94,10 @@ spec:
         let services = service("near", &["10.0.0.1"]) + &service_in(&other, "far", &["10.0.0.2"]);
         scene.apply(CLASS.to_owned() + &services + &gateway("edge", &[("tcp", 9100)])).await?;
         scene.apply(&grant).await?;
-        let backends = format!("[{{name: near, port: {SERVICE_PORT}}}, {{name: far, namespace: {other}, port: {SERVICE_PORT}}}]");
-        let manifest = route("app", ("edge", "tcp"), &[]).replace("backendRefs: []", &format!("backendRefs: {backends}"));
+        let backends =
+            format!("[{{name: near, port: {SERVICE_PORT}}}, {{name: far, namespace: {other}, port: {SERVICE_PORT}}}]");
+        let manifest =
+            route("app", ("edge", "tcp"), &[]).replace("backendRefs: []", &format!("backendRefs: {backends}"));
         scene.apply(manifest).await?;
         scene.served(9100, "app", &[("10.0.0.1:8080", 1), ("10.0.0.2:8080", 1)]).await?;
         scene.route_says("app", "tcp", RESOLVED).await?;

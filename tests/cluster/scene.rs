@@ -56,11 +56,7 @@ impl Scene {
     }
 
     /// [`Controller::wait_until`], for as long as a healthy machine may need.
-    pub(crate) async fn until<T>(
-        &self,
-        what: &str,
-        look: impl AsyncFnMut() -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
+    pub(crate) async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
         self.controller.wait_until(what, PATIENCE, look).await
     }
 
@@ -234,21 +230,28 @@ impl Scene {
 
     // The controller
 
-    /// Ends the controller as Kubernetes would and starts it anew; it ended well.
-    pub(crate) async fn restart(self) -> anyhow::Result<Self> {
-        let Self { servers, place, controller, fences } = self;
-        let (status, log) = controller.stop().await?;
-        ensure!(status == 0, "it ended with status {status}; its log:\n{log}");
+    /// Ends the controller as Kubernetes would; it ends well. Nothing can be waited for until [`Scene::start_again`].
+    pub(crate) async fn stop(&self) -> anyhow::Result<()> {
+        let process = self.controller.process();
+        process.signal("TERM")?;
+        let status = process.ended(PATIENCE).await?;
+        ensure!(status == 0, "it ended with status {status}; its log:\n{}", process.log());
+        Ok(())
+    }
+
+    /// A new controller in the place of the one that was stopped.
+    pub(crate) fn start_again(self) -> anyhow::Result<Self> {
+        let Self { servers, place, controller: _, fences } = self;
         Ok(Self { fences, ..Self::start(servers, place, &[])? })
     }
 
     /// The sum of the samples of a metric whose labels hold all of `labels`, such as `outcome="written"`. Case does not
-    /// matter in them. `name` is without the prefix all metrics have.
-    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> anyhow::Result<f64> {
+    /// matter in them, and samples are whole numbers. `name` is without the prefix all metrics have.
+    pub(crate) async fn metric(&self, name: &str, labels: &[&str]) -> anyhow::Result<u64> {
         let answer = self.controller.ask("/metrics").await?;
         ensure!(answer.status == 200, "/metrics says {}: {}", answer.status, answer.body);
         let wanted: Vec<String> = labels.iter().map(|label| label.to_lowercase()).collect();
-        let mut sum = 0.0;
+        let mut sum = 0;
         for line in answer.body.lines() {
             let Some((sample, value)) = line.rsplit_once(' ') else { continue };
             let (found, labels) = sample.split_once('{').unwrap_or((sample, ""));
@@ -256,18 +259,18 @@ impl Scene {
             if found.strip_prefix("apisix_etcd_controller_") == Some(name)
                 && wanted.iter().all(|label| labels.contains(label))
             {
-                sum += value.parse::<f64>().with_context(|| format!("{line} ends in a number"))?;
+                sum += value.parse::<u64>().with_context(|| format!("{line} ends in a whole number"))?;
             }
         }
         Ok(sum)
     }
 
-    /// Waits until [`Scene::metric`] is at least `least`; its value.
-    pub(crate) async fn counted(&self, name: &str, labels: &[&str], least: f64) -> anyhow::Result<f64> {
+    /// Waits until [`Scene::metric`] is at least `least`.
+    pub(crate) async fn counted(&self, name: &str, labels: &[&str], least: u64) -> anyhow::Result<()> {
         self.until(&format!("{name}{labels:?} to be {least} or more"), async || {
             let value = self.metric(name, labels).await?;
             ensure!(value >= least, "it is {value}");
-            Ok(value)
+            Ok(())
         })
         .await
     }

@@ -35,7 +35,8 @@ async fn another_controllers_entry_is_kept_and_ours_is_put_right() -> anyhow::Re
     let scene = Scene::open("entries").await?;
     scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + &gateway("edge", &[("tcp", 9100)])).await?;
     scene.apply(route("app", ("edge", "tcp"), &[("web", 1)])).await?;
-    let served = &[("Accepted", "True/Accepted"), ("ResolvedRefs", "True/ResolvedRefs"), (PROGRAMMED, "True/Programmed")];
+    let served =
+        &[("Accepted", "True/Accepted"), ("ResolvedRefs", "True/ResolvedRefs"), (PROGRAMMED, "True/Programmed")];
     scene.route_says("app", "tcp", served).await?;
 
     // About the same parent as ours, before ours, and out of date.
@@ -61,9 +62,11 @@ async fn another_controllers_entry_is_kept_and_ours_is_put_right() -> anyhow::Re
     // Ours is spoiled: conditions edited, then the entry removed.
     let ours = scene.place.controller_name.clone();
     rewrite_parents(&scene, |parents| {
-        for condition in parents.iter_mut().filter(|entry| entry["controllerName"] == ours.as_str()).flat_map(|entry| {
-            entry.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten()
-        }) {
+        for condition in parents
+            .iter_mut()
+            .filter(|entry| entry["controllerName"] == ours.as_str())
+            .flat_map(|entry| entry.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten())
+        {
             condition["status"] = "False".into();
             condition["reason"] = "Spoiled".into();
         }

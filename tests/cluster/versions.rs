@@ -53,11 +53,12 @@ spec:
     let entry = scene.route_at_says(&app, "tcp", SERVED).await?;
     let said = message(&entry, "Accepted")?;
     assert!(said.contains("Only the first rule is served; 1 further rule is not"), "{said}");
-    let class = scene.class_says(&[("Accepted", "True/Accepted"), ("SupportedVersion", "True/SupportedVersion")]).await?;
+    let class =
+        scene.class_says(&[("Accepted", "True/Accepted"), ("SupportedVersion", "True/SupportedVersion")]).await?;
     let said = message(&class["status"], "Accepted")?;
     assert!(said.contains("TCPRoute is read at v1alpha2, ReferenceGrant at v1beta1."), "{said}");
     let version = scene.metric("served_version", &["kind=\"tcproute\"", "version=\"v1alpha2\""]).await?;
-    assert_eq!(version, 1.0);
+    assert_eq!(version, 1);
 
     scene.servers.kubernetes.delete(&app).await?;
     scene.emptied().await?;
