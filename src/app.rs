@@ -1,1 +1,303 @@
-//! See ARCHITECTURE.md.
+//! The wiring of `run`: the only place that knows everyone.
+//!
+//! Checked settings go in; a running controller comes out, as tasks that stop together. What each of them does is said in
+//! its own room, and nothing is decided here but what happens when one of them ends.
+
+use crate::{
+    admin::{Admin, Answers},
+    cluster::{self, folder::follow_folder, watch::follow_cluster},
+    command::show::{FolderSink, print_overviews},
+    config::settings::{EtcdAddress, ObjectSource, RunSettings},
+    metrics,
+    model::{names::ObjectRef, verdicts::Served},
+    readiness::Readiness,
+    reconcile::{self, IdleHook, Inputs, Progress, Reconciler, Statuses},
+    retry::RetryLimits,
+    status::{
+        self, conditions,
+        queue::{StatusQueue, StatusSink, StatusUpdate},
+        writer::{WriterSettings, write_statuses},
+    },
+    store::{
+        etcd::{EtcdSettings, EtcdStore},
+        follow::follow,
+    },
+    translate::desired::Desired,
+};
+use anyhow::{Context as _, anyhow};
+use kube::{Client, Config, config::Kubeconfig};
+use prometheus_client::registry::Registry;
+use std::{collections::HashMap, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    task::{Id, JoinSet},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Events on their way to the loop from one source. When it is full, the source waits: an API server or etcd keeps what is
+/// to come. The loop takes as many between two passes.
+const EVENTS_QUEUED: usize = 1_024;
+
+/// How long tasks may take to end. The status writer takes longest: up to ten seconds for a request on its way.
+const ENDING: Duration = Duration::from_secs(12);
+
+/// A running controller.
+#[derive(Debug)]
+pub struct App {
+    admin_address: SocketAddr,
+    stop: CancellationToken,
+    tasks: Tasks,
+}
+
+/// The tasks of a controller, by name.
+#[derive(Debug, Default)]
+struct Tasks {
+    running: JoinSet<io::Result<()>>,
+    names: HashMap<Id, &'static str>,
+}
+
+/// Starts a controller. Waits for nothing that may be away: an etcd or API server that does not answer is asked again and
+/// again by the task that needs it, and `/readyz` says so. Must be called inside a tokio runtime.
+///
+/// Errors are those of settings that could not be checked before: an address that is taken, a kubeconfig that cannot be read.
+pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
+    let RunSettings { source, etcd, transactions_in_flight, translation, admin_address, log: _ } = settings;
+    install_tls_provider();
+    let admin = Admin::bind(admin_address).await?;
+    let admin_address = admin.address();
+    let mut registry = metrics::registry(translation.version);
+    let source = Source::of(source, &mut registry).await?;
+    let store = Arc::new(connect(etcd).await?);
+    let (cluster_events, cluster) = mpsc::channel(EVENTS_QUEUED);
+    let (store_events, stored) = mpsc::channel(EVENTS_QUEUED);
+    let (progress, watched_progress) = watch::channel(Progress::default());
+    let stop = CancellationToken::new();
+    let mut tasks = Tasks::default();
+
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        prefix = %translation.prefix,
+        instance = %translation.instance,
+        controller_name = %translation.controller_name,
+        apisix_version = %translation.version,
+        admin_address = %admin_address,
+        "starting"
+    );
+    let (prefix, controller_name) = (Arc::clone(&translation.prefix), Arc::clone(&translation.controller_name));
+    tasks.spawn(
+        "following etcd",
+        follow(Arc::clone(&store), prefix.clone(), store_events, RetryLimits::STORE, stop.clone()),
+    );
+    let mut loop_settings =
+        reconcile::Settings::new(prefix, Arc::clone(&translation.instance), Arc::clone(&controller_name));
+    loop_settings.in_flight_max = transactions_in_flight.get();
+    let start = Start {
+        settings: loop_settings,
+        desired: Desired::new(translation.clone()),
+        store,
+        inputs: Inputs { cluster, store: stored },
+        observers: (reconcile::Metrics::register(&mut registry), progress),
+    };
+    let cluster_metrics = cluster::metrics::Metrics::register(&mut registry);
+    match source {
+        Source::Folder(paths) => {
+            let (sink, overviews) = FolderSink::new(translation.clone());
+            let shown = sink.clone();
+            start.spawn(&mut tasks, sink, Box::new(move |desired| shown.show(desired)), stop.clone());
+            tasks.spawn("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
+            let following = follow_folder(paths, controller_name, cluster_events, cluster_metrics, stop.clone());
+            tasks.spawn("following manifests", following);
+        }
+        Source::Cluster(client, status_metrics) => {
+            let (served, watched_served) = watch::channel(Served::default());
+            let queue = StatusQueue::default();
+            let sink = ClusterSink { queue: queue.clone(), served };
+            start.spawn(&mut tasks, sink, Box::new(|_| ()), stop.clone());
+            let writer = WriterSettings::new(Arc::clone(&controller_name));
+            let writing = write_statuses(queue, client.clone(), watched_served, writer, status_metrics, stop.clone());
+            tasks.spawn("writing statuses", writing);
+            let following = follow_cluster(client, controller_name, cluster_events, cluster_metrics, stop.clone());
+            tasks.spawn("following the cluster", following);
+        }
+    }
+    let answers = Answers { readiness: readiness(watched_progress), registry: Arc::new(registry) };
+    tasks.try_spawn("serving the admin port", admin.serve(answers, stop.clone()));
+    Ok(App { admin_address, stop, tasks })
+}
+
+impl App {
+    /// Where the admin port listens.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// What ends the controller in good order when cancelled.
+    #[must_use]
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits for the end. A task that ends by itself ends all others, and is the error. Dropping the future ends every task
+    /// where it is, which harms nothing that is stored: every write is guarded by what it was computed from.
+    pub async fn wait(self) -> anyhow::Result<()> {
+        let Self { admin_address: _, stop, mut tasks } = self;
+        let outcome = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            first = tasks.ended() => first.map_or(Ok(()), Err),
+        };
+        stop.cancel();
+        let all = async { while tasks.ended().await.is_some() {} };
+        if timeout(ENDING, all).await.is_err() {
+            tracing::warn!(tasks = ?tasks.names.values(), "some tasks did not end in time and are broken off");
+            tasks.running.shutdown().await;
+        }
+        outcome
+    }
+}
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.try_spawn(name, async {
+            task.await;
+            Ok(())
+        });
+    }
+
+    fn try_spawn(&mut self, name: &'static str, task: impl Future<Output = io::Result<()>> + Send + 'static) {
+        let id = self.running.spawn(task).id();
+        self.names.insert(id, name);
+    }
+
+    /// The next end of a task, as the error it is unless it was told to end; `None` when all have ended.
+    async fn ended(&mut self) -> Option<anyhow::Error> {
+        let ended = self.running.join_next_with_id().await?;
+        let id = ended.as_ref().map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+        let name = self.names.remove(&id).unwrap_or("a task");
+        Some(match ended {
+            Ok((_, Ok(()))) => anyhow!("{name} ended by itself"),
+            Ok((_, Err(error))) => anyhow!(error).context(format!("{name} failed")),
+            Err(error) => anyhow!(error).context(format!("{name} failed")),
+        })
+    }
+}
+
+/// Everything of a loop but where its statuses go.
+struct Start {
+    settings: reconcile::Settings,
+    desired: Desired,
+    store: Arc<EtcdStore>,
+    inputs: Inputs,
+    observers: (reconcile::Metrics, watch::Sender<Progress>),
+}
+
+impl Start {
+    fn spawn<K: StatusSink + 'static>(self, tasks: &mut Tasks, sink: K, idle: IdleHook, stop: CancellationToken) {
+        let Self { settings, desired, store, inputs, observers } = self;
+        let statuses = Statuses { sink, render: conditions::render, idle };
+        let reconciler = Reconciler::new(settings, desired, store, inputs, statuses, observers);
+        tasks.spawn("reconciling", reconciler.run(stop));
+    }
+}
+
+/// Where objects come from, opened.
+enum Source {
+    Folder(Vec<std::path::PathBuf>),
+    Cluster(Client, status::metrics::Metrics),
+}
+
+impl Source {
+    async fn of(source: ObjectSource, registry: &mut Registry) -> anyhow::Result<Self> {
+        let config = match source {
+            ObjectSource::Manifests(paths) => return Ok(Self::Folder(paths)),
+            ObjectSource::Kubeconfig(path) => read_kubeconfig(&path)
+                .await
+                .with_context(|| format!("cannot use the kubeconfig {} (--kubeconfig)", path.display()))?,
+            ObjectSource::Inferred => Config::infer().await.context(
+                "no Kubernetes cluster to follow: run this in a cluster, set KUBECONFIG, or give --kubeconfig FILE or \
+                 --manifests DIR",
+            )?,
+        };
+        tracing::info!(cluster = %config.cluster_url, "following a cluster");
+        let client = Client::try_from(config).context("cannot make a client for the Kubernetes API")?;
+        Ok(Self::Cluster(client, status::metrics::Metrics::register(registry)))
+    }
+}
+
+async fn read_kubeconfig(path: &Path) -> anyhow::Result<Config> {
+    Ok(Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &kube::config::KubeConfigOptions::default())
+        .await?)
+}
+
+async fn connect(etcd: EtcdAddress) -> anyhow::Result<EtcdStore> {
+    let EtcdAddress { endpoints, timeout } = etcd;
+    tracing::info!(?endpoints, "writing to etcd");
+    Ok(EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout }).await?)
+}
+
+/// Several parts of the process use rustls; whoever comes first decides for all.
+fn install_tls_provider() {
+    // An error says that it was installed before, by an earlier controller of this process.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// What the loop waits for, in words.
+fn readiness(progress: watch::Receiver<Progress>) -> Readiness {
+    Readiness::new(move || waiting_for(&progress.borrow()))
+}
+
+fn waiting_for(progress: &Progress) -> Vec<String> {
+    let Progress { waiting_for, mirror_whole, following: _, ready, settled: _ } = progress;
+    if *ready {
+        return Vec::new();
+    }
+    let lists = waiting_for.iter().map(|kind| format!("the list of every {kind}"));
+    let mirror = (!mirror_whole).then(|| "etcd, to read what is there".to_owned());
+    let mut all: Vec<String> = lists.chain(mirror).collect();
+    if all.is_empty() {
+        all.push("the reconcile loop to begin".to_owned());
+    }
+    all
+}
+
+/// Statuses on their way to an API server.
+struct ClusterSink {
+    queue: StatusQueue,
+    served: watch::Sender<Served>,
+}
+
+impl StatusSink for ClusterSink {
+    fn publish(&mut self, update: StatusUpdate) {
+        self.queue.publish(update);
+    }
+
+    fn forget(&mut self, object: &ObjectRef) {
+        self.queue.forget(object);
+    }
+
+    fn served(&mut self, served: &Served) {
+        self.served.send_replace(served.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::names::Kind;
+
+    #[test]
+    fn what_is_waited_for_is_named() {
+        let mut progress = Progress { waiting_for: vec![Kind::Gateway, Kind::Service], ..Progress::default() };
+        assert_eq!(
+            waiting_for(&progress),
+            ["the list of every Gateway", "the list of every Service", "etcd, to read what is there"]
+        );
+        progress.waiting_for.clear();
+        progress.mirror_whole = true;
+        assert_eq!(waiting_for(&progress), ["the reconcile loop to begin"]);
+        progress.ready = true;
+        assert!(waiting_for(&progress).is_empty());
+    }
+}

@@ -43,7 +43,7 @@ impl From<Outcome> for ExitCode {
 pub fn execute(command: Command) -> Outcome {
     match command {
         Command::Run(args) => match RunSettings::check(*args) {
-            Ok(_settings) => Outcome::Refused,
+            Ok(settings) => run::execute(settings),
             Err(errors) => unusable(&errors),
         },
         Command::Translate(args) => match TranslateSettings::check(args) {

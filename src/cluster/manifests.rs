@@ -7,12 +7,14 @@ use super::{
     ListedObject, decode, kinds,
     yaml::{self, Document},
 };
-use crate::model::{
-    facts::{Facts, NamespaceFacts, Observed},
-    names::{Kind, ObjectName, ObjectRef},
-    verdicts::{Served, Source},
+use crate::{
+    model::{
+        facts::{Facts, NamespaceFacts, Observed},
+        names::{Kind, ObjectName, ObjectRef},
+        verdicts::{Served, Source},
+    },
+    status::print::StatusPrint,
 };
-use crate::status::print::StatusPrint;
 use serde_json::{Map, Value};
 use std::{
     collections::{BTreeMap, BTreeSet},

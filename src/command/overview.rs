@@ -8,8 +8,13 @@ use crate::{
     model::{
         names::{Kind, ObjectRef},
         places::{Directory, WorkId},
+        verdicts::Standing,
     },
-    status::reasons::{ConditionStatus, ConditionType},
+    status::{
+        conditions,
+        reasons::{ConditionStatus, ConditionType},
+    },
+    translate::desired::{Desired, Settings, Wanted},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -179,6 +184,26 @@ fn shown(part: &Part, condition: Condition) -> ShownCondition {
 }
 
 impl Overview {
+    /// What is wanted: documents as etcd would hold them, and statuses as they would be then.
+    #[must_use]
+    pub fn wanted(desired: &Desired, settings: &Settings) -> Self {
+        let standing = |id: &WorkId| match desired.wanted(id) {
+            Wanted::Refused(why) => Standing::Refused(why),
+            Wanted::Absent | Wanted::Document(_) | Wanted::Kept { .. } => Standing::Programmed,
+        };
+        let status = |object: ObjectRef| {
+            let verdict = desired.verdict(&object)?;
+            let status = conditions::render(&object, &verdict, &settings.controller_name, &standing);
+            (!says_nothing(&object, &status)).then_some((object, status))
+        };
+        let documents = desired.documents().into_iter().filter(|id| !id.is_placeholder());
+        Self {
+            instance: Arc::clone(&settings.instance),
+            documents: documents.filter_map(|id| document(desired, &id).map(|bytes| (id, bytes))).collect(),
+            statuses: desired.verdicts().into_iter().filter_map(status).collect(),
+        }
+    }
+
     /// Every condition of every object, in their order.
     pub fn conditions(&self) -> impl Iterator<Item = (&ObjectRef, ShownCondition)> {
         self.statuses.iter().flat_map(|(object, status)| {
@@ -207,6 +232,29 @@ impl Overview {
                 Some((route, Places { slots, pool, nodes }))
             })
             .collect()
+    }
+}
+
+/// The bytes that are put at `id` where etcd holds nothing.
+fn document(desired: &Desired, id: &WorkId) -> Option<Arc<[u8]>> {
+    let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = desired.wanted(id) else {
+        return None;
+    };
+    // A slot is not written while its pool cannot be.
+    let led_nowhere = document.pool.is_some_and(|pool| matches!(desired.wanted(&pool), Wanted::Refused(_)));
+    (!led_nowhere).then_some(document.bytes)
+}
+
+/// Whether a status only says that there is nothing of ours in it: a route none of whose parents is ours.
+fn says_nothing(object: &ObjectRef, status: &Value) -> bool {
+    match object.kind {
+        Kind::TcpRoute => status.get("parents").and_then(Value::as_array).is_none_or(Vec::is_empty),
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => false,
     }
 }
 

@@ -1,1 +1,254 @@
-//! show
+//! What `run` shows when it follows a folder: everything once, then only what changed.
+//!
+//! Statuses and the translation come in from the reconcile loop, whenever it has nothing left to do; text goes to standard
+//! output. Nothing is written back into manifests.
+
+use super::{
+    overview::{Overview, Part},
+    print, table,
+};
+use crate::{
+    apisix::documents,
+    model::{
+        names::ObjectRef,
+        places::{Directory, WorkId},
+    },
+    status::queue::{StatusSink, StatusUpdate},
+    translate::desired::{Desired, Settings},
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
+use tokio::{sync::watch, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+
+/// Nodes named in one line about an upstream.
+const NODES_SHOWN: usize = 4;
+
+/// Takes in what would be written to objects of an API server, and hands on how everything stands.
+///
+/// Only the newest state is kept for whoever prints it: a slow terminal misses what was in between, and holds up nothing.
+///
+/// Clones share it all: the loop publishes into one, and tells another when it is idle.
+#[derive(Clone, Debug)]
+pub struct FolderSink {
+    settings: Settings,
+    statuses: Arc<Mutex<BTreeMap<ObjectRef, Value>>>,
+    overviews: watch::Sender<Overview>,
+}
+
+impl FolderSink {
+    /// A sink, and where its overviews come out.
+    #[must_use]
+    pub fn new(settings: Settings) -> (Self, watch::Receiver<Overview>) {
+        let (overviews, receiver) = watch::channel(Overview::default());
+        (Self { settings, statuses: Arc::default(), overviews }, receiver)
+    }
+
+    /// Everything that can be done now is done: hands on how everything stands.
+    ///
+    /// A status that was never published is what its manifest says already.
+    pub fn show(&self, desired: &Desired) {
+        let mut overview = Overview::wanted(desired, &self.settings);
+        let mut statuses = self.statuses.lock();
+        statuses.retain(|object, _| overview.statuses.contains_key(object));
+        overview.statuses.extend(statuses.iter().map(|(object, status)| (object.clone(), status.clone())));
+        self.overviews.send_replace(overview);
+    }
+}
+
+impl StatusSink for FolderSink {
+    fn publish(&mut self, update: StatusUpdate) {
+        let StatusUpdate { object, status, frozen_parents: _ } = update;
+        self.statuses.lock().insert(object, status);
+    }
+
+    fn forget(&mut self, object: &ObjectRef) {
+        self.statuses.lock().remove(object);
+    }
+}
+
+/// Prints overviews as they come, until `stop` or the end of the loop they come from. Dropping it loses at most one print.
+pub async fn print_overviews(mut overviews: watch::Receiver<Overview>, prefix: Arc<str>, stop: CancellationToken) {
+    let mut board = Board::new(prefix);
+    while let Some(Ok(())) = stop.run_until_cancelled(overviews.changed()).await {
+        let overview = overviews.borrow_and_update().clone();
+        let text = board.next(overview, table::terminal_width());
+        // A terminal may be stopped (Ctrl-S) for as long as its user likes.
+        let printed = spawn_blocking(move || print(&text));
+        if !matches!(stop.run_until_cancelled(printed).await, Some(Ok(()))) {
+            return;
+        }
+    }
+}
+
+/// What was shown last.
+#[derive(Debug)]
+pub struct Board {
+    prefix: Arc<str>,
+    shown: Option<Overview>,
+}
+
+impl Board {
+    /// Of documents under `prefix`; nothing was shown yet.
+    #[must_use]
+    pub fn new(prefix: Arc<str>) -> Self {
+        Self { prefix, shown: None }
+    }
+
+    /// The text to print next: tables and documents the first time, then a line for each document and condition that is not
+    /// as it was shown.
+    #[must_use]
+    pub fn next(&mut self, overview: Overview, width: Option<u16>) -> String {
+        let text = match &self.shown {
+            None => self.everything(&overview, width),
+            Some(shown) => self.changes(shown, &overview),
+        };
+        self.shown = Some(overview);
+        text
+    }
+
+    fn everything(&self, overview: &Overview, width: Option<u16>) -> String {
+        let mut text = table::render(overview, width);
+        for (id, value) in &overview.documents {
+            let value = serde_json::from_slice(value).unwrap_or(Value::Null);
+            line(&mut text, format_args!("\n{}\n{value:#}", id.key(&self.prefix)));
+        }
+        if overview.documents.is_empty() {
+            line(&mut text, format_args!("\nno documents of ours under {}", self.prefix));
+        }
+        text
+    }
+
+    fn changes(&self, shown: &Overview, overview: &Overview) -> String {
+        let mut text = String::new();
+        let ids: BTreeSet<&WorkId> = shown.documents.keys().chain(overview.documents.keys()).collect();
+        for id in ids {
+            let key = id.key(&self.prefix);
+            match (shown.documents.get(id), overview.documents.get(id)) {
+                (None, Some(value)) => line(&mut text, format_args!("created {key}{}", nodes(id, value))),
+                (Some(_), None) => line(&mut text, format_args!("deleted {key}")),
+                (Some(old), Some(new)) if old != new => {
+                    line(&mut text, format_args!("changed {key}{}", nodes(id, new)));
+                }
+                (Some(_), Some(_)) | (None, None) => {}
+            }
+        }
+        let before = conditions(shown);
+        for (place, said) in conditions(overview) {
+            if before.get(&place) != Some(&said) {
+                let (Place { object, part, r#type }, Said { status, reason, message }) = (place, said);
+                let r#type = table::short(&r#type);
+                line(&mut text, format_args!("{object}{part}: {type} {status} ({reason}): {message}"));
+            }
+        }
+        for object in shown.statuses.keys().filter(|object| !overview.statuses.contains_key(object)) {
+            line(&mut text, format_args!("{object}: gone, or not ours any more"));
+        }
+        text
+    }
+}
+
+/// Which condition.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place<'a> {
+    object: &'a ObjectRef,
+    part: Part,
+    r#type: String,
+}
+
+/// What it says.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    status: String,
+    reason: String,
+    message: String,
+}
+
+fn conditions(overview: &Overview) -> BTreeMap<Place<'_>, Said> {
+    let placed = overview.conditions().map(|(object, condition)| {
+        let super::overview::ShownCondition { part, r#type, status, reason, message } = condition;
+        (Place { object, part, r#type }, Said { status, reason, message })
+    });
+    placed.collect()
+}
+
+/// The nodes of an upstream, as the end of a line.
+fn nodes(id: &WorkId, value: &[u8]) -> String {
+    match id.directory {
+        Directory::StreamRoutes => String::new(),
+        Directory::Upstreams => {
+            let nodes = documents::nodes(value);
+            let more = nodes.len().saturating_sub(NODES_SHOWN);
+            let named = nodes.iter().take(NODES_SHOWN).map(table::node);
+            let named: Vec<String> = named.chain((more > 0).then(|| format!("{more} more"))).collect();
+            if named.is_empty() { ": no nodes".to_owned() } else { format!(": {}", named.join(", ")) }
+        }
+    }
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        apisix::documents::{Node, Sealing, upstream},
+        model::names::{Kind, ObjectName},
+    };
+    use serde_json::json;
+
+    fn overview(last: &[u8], accepted: &str) -> Overview {
+        let id = WorkId::new(Directory::Upstreams, "gateway-api.x");
+        let nodes: Vec<_> =
+            last.iter().map(|last| Node { address: ([192, 0, 2, *last], 80).into(), weight: 1 }).collect();
+        let value = upstream(Sealing { prefix: "/apisix", instance: "default" }, &id, &nodes, "").unwrap();
+        let status = json!({"parents": [{"parentRef": {"name": "gw"}, "conditions": [
+            {"type": "Accepted", "status": accepted, "reason": "R", "message": "Because."}]}]});
+        Overview {
+            instance: "default".into(),
+            documents: [(id, value.into_bytes().into())].into(),
+            statuses: [(ObjectRef::new(Kind::TcpRoute, ObjectName::new("a", "r")), status)].into(),
+        }
+    }
+
+    #[test]
+    fn everything_is_shown_once_and_then_only_changes() {
+        let mut board = Board::new("/apisix".into());
+        let first = board.next(overview(&[1], "True"), None);
+        assert!(first.contains("ROUTE") && first.contains("\n/apisix/upstreams/gateway-api.x\n{\n"), "{first}");
+        assert_eq!(board.next(overview(&[1], "True"), None), "");
+        assert_eq!(
+            board.next(overview(&[1, 2], "True"), None),
+            "changed /apisix/upstreams/gateway-api.x: 192.0.2.1:80 (1), 192.0.2.2:80 (1)\n"
+        );
+        assert_eq!(board.next(overview(&[1, 2], "False"), None), "TCPRoute a/r at gw: Accepted False (R): Because.\n");
+        assert_eq!(
+            board.next(Overview::default(), None),
+            "deleted /apisix/upstreams/gateway-api.x\nTCPRoute a/r: gone, or not ours any more\n"
+        );
+        let back = board.next(overview(&[], "False"), None);
+        assert!(back.starts_with("created /apisix/upstreams/gateway-api.x: no nodes\nTCPRoute a/r at gw: "), "{back}");
+    }
+
+    #[test]
+    fn a_line_names_a_few_nodes_and_counts_the_rest() {
+        let mut board = Board::new("/apisix".into());
+        let _ = board.next(Overview::default(), None);
+        let text = board.next(overview(&[1, 2, 3, 4, 5, 6], "True"), None);
+        assert!(text.contains("192.0.2.4:80 (1), 2 more\n"), "{text}");
+    }
+
+    #[test]
+    fn nothing_of_ours_is_said_too() {
+        let text = Board::new("/apisix".into()).next(Overview::default(), None);
+        assert_eq!(text, "\nno documents of ours under /apisix\n");
+    }
+}

@@ -141,12 +141,15 @@ fn lines_of(nodes: &[Node]) -> String {
     if nodes.is_empty() {
         return "none".to_owned();
     }
-    let shown = nodes.iter().take(NODES_SHOWN).map(|node| {
-        let Node { address, weight } = node;
-        if *address == DEAD_NODE { format!("refused ({weight})") } else { format!("{address} ({weight})") }
-    });
+    let shown = nodes.iter().take(NODES_SHOWN).map(node);
     let more = nodes.len().saturating_sub(NODES_SHOWN);
     lines(shown.chain((more > 0).then(|| format!("and {more} more"))))
+}
+
+/// A node with its weight; the dead one by what it is for.
+pub(super) fn node(node: &Node) -> String {
+    let Node { address, weight } = node;
+    if *address == DEAD_NODE { format!("refused ({weight})") } else { format!("{address} ({weight})") }
 }
 
 fn lines(lines: impl IntoIterator<Item = String>) -> String {

@@ -13,15 +13,12 @@ use crate::{
     model::{
         facts::Observed,
         names::{Kind, ObjectName, ObjectRef},
-        places::WorkId,
-        verdicts::Standing,
     },
-    status::conditions,
-    translate::desired::{Desired, Settings, Wanted},
+    translate::desired::{Desired, Settings},
 };
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// What manifests would become. Serialises as the object that `--output json` prints.
 #[derive(Debug, Serialize)]
@@ -97,49 +94,10 @@ fn translate_manifests(manifests: Manifests, settings: &Settings) -> Translation
         }
         desired.replace(kind, objects);
     }
-    let overview = overview(&desired, settings);
+    let overview = Overview::wanted(&desired, settings);
     let documents = overview.documents.iter().map(|(id, value)| (id.key(&settings.prefix), raw(value))).collect();
     let statuses = overview.statuses.iter().map(|(object, status)| object_status(object, status)).collect();
     Translation { documents, statuses, unreadable, overview }
-}
-
-/// Documents as etcd would hold them, and statuses as they would be then.
-fn overview(desired: &Desired, settings: &Settings) -> Overview {
-    let standing = |id: &WorkId| match desired.wanted(id) {
-        Wanted::Refused(why) => Standing::Refused(why),
-        Wanted::Absent | Wanted::Document(_) | Wanted::Kept { .. } => Standing::Programmed,
-    };
-    let document = |id: WorkId| {
-        let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = desired.wanted(&id) else {
-            return None;
-        };
-        // A slot is not written while its pool cannot be.
-        let led_nowhere = document.pool.is_some_and(|pool| matches!(desired.wanted(&pool), Wanted::Refused(_)));
-        (!led_nowhere).then_some((id, document.bytes))
-    };
-    let status = |object: ObjectRef| {
-        let verdict = desired.verdict(&object)?;
-        let status = conditions::render(&object, &verdict, &settings.controller_name, &standing);
-        (!says_nothing(&object, &status)).then_some((object, status))
-    };
-    Overview {
-        instance: Arc::clone(&settings.instance),
-        documents: desired.documents().into_iter().filter(|id| !id.is_placeholder()).filter_map(document).collect(),
-        statuses: desired.verdicts().into_iter().filter_map(status).collect(),
-    }
-}
-
-/// Whether a status only says that there is nothing of ours in it: a route none of whose parents is ours.
-pub(super) fn says_nothing(object: &ObjectRef, status: &Value) -> bool {
-    match object.kind {
-        Kind::TcpRoute => status.get("parents").and_then(Value::as_array).is_none_or(Vec::is_empty),
-        Kind::GatewayClass
-        | Kind::Gateway
-        | Kind::ReferenceGrant
-        | Kind::Namespace
-        | Kind::Service
-        | Kind::EndpointSlice => false,
-    }
 }
 
 fn raw(value: &[u8]) -> Box<RawValue> {

@@ -17,7 +17,7 @@ struct Versions {
     apisix: ApisixVersions,
     /// API versions read, preferred one first, by kind.
     #[serde(rename = "gatewayApi")]
-    gateway_api: BTreeMap<&'static str, &'static [&'static str]>,
+    kinds: BTreeMap<&'static str, &'static [&'static str]>,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,16 +41,16 @@ fn versions() -> Versions {
             oldest: ApisixVersion::OLDEST.to_string(),
             default: ApisixVersion::DEFAULT.to_string(),
         },
-        gateway_api: read.map(|kind| (kind.as_str(), kinds::versions(kind))).collect(),
+        kinds: read.map(|kind| (kind.as_str(), kinds::versions(kind))).collect(),
     }
 }
 
 fn render(versions: &Versions, output: OutputFormat) -> String {
     match output {
         OutputFormat::Table => {
-            let Versions { version, apisix: ApisixVersions { oldest, default }, gateway_api } = versions;
+            let Versions { version, apisix: ApisixVersions { oldest, default }, kinds: read_at } = versions;
             let mut table = table::table(None, &["KIND", "READ AT"]);
-            for (kind, versions) in gateway_api {
+            for (kind, versions) in read_at {
                 table.add_row([*kind, &versions.join(", else ")]);
             }
             format!(

@@ -14,7 +14,7 @@ Examples:
   Follow a folder of manifests and keep an etcd equal to it:
     apisix-etcd-controller run --manifests ./manifests --etcd-endpoints http://127.0.0.1:2379
 
-  Follow the Kubernetes cluster this runs in, or that KUBECONFIG names:
+  Follow the Kubernetes cluster that KUBECONFIG names, or in which this runs:
     apisix-etcd-controller run --etcd-endpoints http://etcd-0:2379,http://etcd-1:2379,http://etcd-2:2379
 
 Every flag can also be given in the environment; `run --help` names the variables.";
@@ -80,7 +80,7 @@ pub struct RunArgs {
     /// File or folder of manifests to follow instead of a Kubernetes cluster; may be repeated
     #[arg(long, value_name = "PATH", env = "APISIX_ETCD_CONTROLLER_MANIFESTS", conflicts_with = "kubeconfig")]
     pub manifests: Vec<PathBuf>,
-    /// Kubeconfig of the cluster to follow [default: the cluster this runs in, KUBECONFIG, ~/.kube/config]
+    /// Kubeconfig of the cluster to follow [default: KUBECONFIG, ~/.kube/config, the cluster this runs in]
     #[arg(long, value_name = "FILE", env = "APISIX_ETCD_CONTROLLER_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
     /// URLs of the etcd cluster that APISIX reads, separated by commas (required)

@@ -6,11 +6,13 @@
 use super::args::{LogFormat, OutputFormat, RunArgs, TargetArgs, TranslateArgs};
 use crate::{
     apisix::version::{ApisixVersion, VersionError},
-    telemetry,
     translate::desired::Settings,
 };
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{LevelFilter, ParseError},
+};
 
 /// Of `run`.
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ pub enum ObjectSource {
     Manifests(Vec<PathBuf>),
     /// The cluster of this kubeconfig.
     Kubeconfig(PathBuf),
-    /// The cluster this runs in, else that of `KUBECONFIG`, else that of `~/.kube/config`.
+    /// The cluster of `KUBECONFIG`, else that of `~/.kube/config`, else the one this runs in.
     Inferred,
 }
 
@@ -125,7 +127,7 @@ pub enum SettingError {
         level: String,
         /// What reading it said.
         #[source]
-        source: telemetry::FilterError,
+        source: ParseError,
     },
 }
 
@@ -157,8 +159,7 @@ impl RunSettings {
         let timeout = keep(&mut errors, timeout(&etcd_timeout));
         let transactions_in_flight = keep(&mut errors, transactions(transactions_in_flight));
         let translation = translation(target).map_err(|more| errors.extend(more)).ok();
-        let filter =
-            telemetry::filter(&log_level).map_err(|source| SettingError::LogLevel { level: log_level, source });
+        let filter = filter(&log_level).map_err(|source| SettingError::LogLevel { level: log_level, source });
         let filter = keep(&mut errors, filter);
         let (Some(endpoints), Some(timeout), Some(transactions_in_flight), Some(translation), Some(filter)) =
             (endpoints, timeout, transactions_in_flight, translation, filter)
@@ -273,6 +274,11 @@ fn prefix(prefix: String) -> Result<String, SettingError> {
     Err(SettingError::Prefix { prefix, fault })
 }
 
+/// `tracing_subscriber`'s directives: a level, or a list of `module=level`.
+fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(directives)
+}
+
 fn is_instance(text: &str) -> bool {
     text.len() <= 32 && is_label(text)
 }
@@ -375,6 +381,16 @@ mod tests {
         }
         for bad in ["", "a", "a/", "/b", "A/b", "a..b/c", "a/b c", &format!("a/{}", "b".repeat(252))] {
             assert!(!is_controller_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn levels_and_lists_of_levels_are_filters() {
+        for good in ["info", "debug", "info,kube=warn", "apisix_etcd_controller::store=trace", "off"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for bad in ["info,a=loud", "a=b=c"] {
+            assert!(filter(bad).is_err(), "{bad}");
         }
     }
 

@@ -24,6 +24,7 @@ impl<K: StatusSink> State<K> {
     pub(super) fn cluster_event(&mut self, event: ClusterEvent) {
         match event {
             ClusterEvent::Served(served) => {
+                self.report.served(&served);
                 let affected = self.desired.set_served(served);
                 self.affected(affected, None);
             }

@@ -8,7 +8,7 @@ use crate::{
     model::{
         names::{Kind, ObjectRef},
         places::WorkId,
-        verdicts::{ClaimOutcome, Standing, Verdict},
+        verdicts::{ClaimOutcome, Served, Standing, Verdict},
     },
     status::{
         print::StatusPrint,
@@ -100,6 +100,11 @@ impl<K: StatusSink> Report<K> {
         self.due.append(&mut self.waiting);
     }
 
+    /// The source of objects serves this from now on.
+    pub(super) fn served(&mut self, served: &Served) {
+        self.statuses.sink.served(served);
+    }
+
     /// Everything that can be done now is done.
     pub(super) fn idle(&mut self, desired: &Desired) {
         (self.statuses.idle)(desired);
@@ -126,15 +131,15 @@ impl<K: StatusSink> State<K> {
                     self.standing(id)
                 });
             let print = StatusPrint::of(object.kind, &status, &self.report.controller_name);
-            let said = self.report.prints.get(&object);
-            if said.map_or_else(|| print == StatusPrint::default(), |said| *said == print) {
-                continue;
-            }
-            self.report.prints.insert(object.clone(), print);
             let frozen_parents = match verdict {
                 Verdict::Route(route) => route.frozen_parents,
                 Verdict::Gateway(_) | Verdict::GatewayClass(_) => Vec::new(),
             };
+            let said = self.report.prints.get(&object).cloned().unwrap_or_default();
+            if !print.differs_from(&said, &frozen_parents) {
+                continue;
+            }
+            self.report.prints.insert(object.clone(), print);
             self.report.statuses.sink.publish(StatusUpdate { object, status, frozen_parents });
         }
         !self.report.due.is_empty()

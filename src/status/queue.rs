@@ -5,7 +5,7 @@
 //! queue holds at most one update for each object and needs no other bound.
 
 use crate::{
-    model::{facts::ParentRef, names::ObjectRef},
+    model::{facts::ParentRef, names::ObjectRef, verdicts::Served},
     retry::Retry,
 };
 use parking_lot::Mutex;
@@ -35,6 +35,11 @@ pub trait StatusSink: Send {
 
     /// Says that an object is gone, or that nothing more is to be written to it.
     fn forget(&mut self, object: &ObjectRef);
+
+    /// Says what the source of objects serves from now on: which version of a kind can be written.
+    fn served(&mut self, served: &Served) {
+        let _ = served;
+    }
 }
 
 /// A queue of statuses, keyed by object. Clones share it.

@@ -104,6 +104,11 @@ impl From<ReadError> for Ended {
     }
 }
 
+/// Not inside the loop: a task that waits cannot hold on to a `dyn Error`.
+fn unreachable_for_now(prefix: &str, error: &(dyn Error + 'static)) {
+    tracing::warn!(prefix, error, "etcd cannot be followed; trying again");
+}
+
 impl<S: Store> Follower<S> {
     async fn run(&mut self) {
         loop {
@@ -121,8 +126,7 @@ impl<S: Store> Follower<S> {
                 Ended::Read(error @ (ReadError::Failed { .. } | ReadError::TimedOut { .. })) => error,
             };
             if self.connected {
-                let reason: &dyn Error = &error;
-                tracing::warn!(prefix = %self.prefix, error = reason, "etcd cannot be followed; trying again");
+                unreachable_for_now(&self.prefix, &error);
                 self.connected = false;
                 if self.tell(StoreEvent::Disconnected).await.is_err() {
                     return;
