@@ -28,14 +28,9 @@ impl Quickstart {
     fn start() -> anyhow::Result<Self> {
         let (folder, outside) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let output = File::create(outside.path().join("output")).context("making a file for the output")?;
-        // Cargo tells tests about itself in the environment, and a cargo below them would compile everything again for it.
-        let kept = ["PATH", "HOME", "USER", "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR", "APISIX_TEST_ETCD"];
-        let environment = kept.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
         let make = Command::new("make")
             .args(["--no-print-directory", "run"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env_clear()
-            .envs(environment)
             .env("TMPDIR", folder.path())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
