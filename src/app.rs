@@ -142,6 +142,10 @@ impl App {
     /// Waits for the end. A task that ends by itself ends all others, and is the error. Dropping the future ends every task
     /// where it is, which harms nothing that is stored: every write is guarded by what it was computed from.
     pub async fn wait(self) -> anyhow::Result<()> {
+        self.wait_and_end_within(ENDING).await
+    }
+
+    async fn wait_and_end_within(self, ending: Duration) -> anyhow::Result<()> {
         let Self { admin_address: _, stop, mut tasks } = self;
         let outcome = tokio::select! {
             biased;
@@ -150,7 +154,7 @@ impl App {
         };
         stop.cancel();
         let all = async { while tasks.ended().await.is_some() {} };
-        if timeout(ENDING, all).await.is_err() {
+        if timeout(ending, all).await.is_err() {
             tracing::warn!(tasks = ?tasks.names.values(), "some tasks did not end in time and are broken off");
             tasks.running.shutdown().await;
         }
@@ -286,6 +290,37 @@ impl StatusSink for ClusterSink {
 mod tests {
     use super::*;
     use crate::model::names::Kind;
+
+    fn app(tasks: Tasks, stop: CancellationToken) -> App {
+        App { admin_address: ([127, 0, 0, 1], 0).into(), stop, tasks }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_takes_the_others_with_it_and_is_the_error() {
+        for panics in [false, true] {
+            let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+            tasks.spawn("staying", stop.clone().cancelled_owned());
+            tasks.spawn("going", async move { assert!(!panics, "on purpose") });
+            let error = app(tasks, stop).wait().await.unwrap_err();
+            assert_eq!(error.to_string(), if panics { "going failed" } else { "going ended by itself" });
+        }
+    }
+
+    #[tokio::test]
+    async fn tasks_that_are_told_to_end_are_no_error() {
+        let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+        tasks.spawn("staying", stop.clone().cancelled_owned());
+        stop.cancel();
+        app(tasks, stop).wait().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_task_that_does_not_end_in_time_is_broken_off() {
+        let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+        tasks.spawn("staying", std::future::pending());
+        stop.cancel();
+        app(tasks, stop).wait_and_end_within(Duration::from_millis(1)).await.unwrap();
+    }
 
     #[test]
     fn what_is_waited_for_is_named() {

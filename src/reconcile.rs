@@ -97,6 +97,7 @@ pub struct Inputs {
 
 /// How far the loop has come; what `/readyz` is made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four questions with four answers")]
 pub struct Progress {
     /// Kinds that have not been listed yet, in order.
     pub waiting_for: Vec<Kind>,

@@ -22,6 +22,8 @@ pub(crate) mod kubernetes;
 pub(crate) mod manifests;
 #[path = "support/process.rs"]
 pub(crate) mod process;
+#[path = "support/proxy.rs"]
+pub(crate) mod proxy;
 #[path = "support/servers.rs"]
 pub(crate) mod servers;
 #[path = "support/wait.rs"]

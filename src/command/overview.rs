@@ -145,7 +145,8 @@ impl ParentRef {
             text.push_str(section);
         }
         if let Some(port) = port {
-            text.push_str(&format!(":{port}"));
+            text.push(':');
+            text.push_str(&port.to_string());
         }
         text
     }

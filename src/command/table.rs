@@ -61,7 +61,7 @@ pub(super) fn finished(table: &Table) -> String {
     if table.is_empty() {
         return String::new();
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    table.lines().flat_map(|line| [line.trim_end().to_owned(), "\n".to_owned()]).collect()
 }
 
 /// One row for each parent; where the route stands is said once.

@@ -152,7 +152,7 @@ fn render_table(translation: &Translation, width: Option<u16>) -> String {
     let mut unreadable = table::table(width, &["UNREADABLE", "WHY"]);
     for UnreadableObject { kind, namespace, name, error } in &translation.unreadable {
         let slash = if namespace.is_empty() { "" } else { "/" };
-        unreadable.add_row([format!("{kind} {namespace}{slash}{name}"), error.to_string()]);
+        unreadable.add_row([format!("{kind} {namespace}{slash}{name}"), error.clone()]);
     }
     sections.push(table::finished(&unreadable));
     let n = translation.documents.len();

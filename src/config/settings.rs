@@ -155,7 +155,7 @@ impl RunSettings {
             log_level,
         } = args;
         let mut errors = Vec::new();
-        let endpoints = keep(&mut errors, endpoints(etcd_endpoints));
+        let endpoints = keep(&mut errors, endpoints(&etcd_endpoints));
         let timeout = keep(&mut errors, timeout(&etcd_timeout));
         let transactions_in_flight = keep(&mut errors, transactions(transactions_in_flight));
         let translation = translation(target).map_err(|more| errors.extend(more)).ok();
@@ -217,7 +217,7 @@ fn source(manifests: Vec<PathBuf>, kubeconfig: Option<PathBuf>) -> ObjectSource 
     }
 }
 
-fn endpoints(endpoints: Vec<String>) -> Result<Vec<String>, SettingError> {
+fn endpoints(endpoints: &[String]) -> Result<Vec<String>, SettingError> {
     // "http://a:1," is a slip that means one endpoint.
     let endpoints: Vec<String> =
         endpoints.iter().map(|endpoint| endpoint.trim().to_owned()).filter(|endpoint| !endpoint.is_empty()).collect();

@@ -10,6 +10,7 @@ use super::{
     step::{Ours, Step, step},
 };
 use crate::{
+    apisix::stored::Seal,
     model::places::{Directory, WorkId},
     store::{
         mirror::Stored,
@@ -116,7 +117,8 @@ fn delete_pool(id: &WorkId, expected: Revision, scene: &impl Scene) -> Next {
 
 fn next_of_slot(id: &WorkId, scene: &impl Scene) -> Next {
     let mut wanted = scene.wanted(id);
-    let starved_by = pool_of(&wanted).filter(|pool| matches!(fate(pool, scene), Fate::Never)).cloned();
+    let starves = |pool: &&WorkId| !usable(pool, scene) && matches!(fate(pool, scene), Fate::Never);
+    let starved_by = pool_of(&wanted).filter(starves).cloned();
     if starved_by.is_some() {
         wanted = Wanted::Absent;
     }
@@ -177,6 +179,14 @@ fn fate(pool: &WorkId, scene: &impl Scene) -> Fate {
     }
 }
 
+/// Whether etcd holds a pool of ours here, in whatever state. Spares a translation of every pool for each of its slots.
+fn usable(pool: &WorkId, scene: &impl Scene) -> bool {
+    scene.stored(pool).is_some_and(|stored| match &stored.inspected.seal {
+        Seal::Intact { instance } => **instance == *scene.instance(),
+        Seal::Broken => true,
+    })
+}
+
 fn stands(pool: &WorkId, revision: Revision, scene: &impl Scene) -> Fate {
     match scene.hold(pool) {
         Hold::Exclusive(txn) => Fate::After(txn),
@@ -205,8 +215,8 @@ fn slots_in_step(pool: &WorkId, but: Option<&WorkId>, scene: &impl Scene) -> Vec
 fn step_of(id: &WorkId, wanted: &Wanted, scene: &impl Scene) -> Step {
     let stored = scene.stored(id);
     let named = stored.and_then(|stored| stored.inspected.pool.as_ref());
-    let pool_kept = named.is_some_and(|pool| matches!(scene.wanted(pool), Wanted::Kept { otherwise: _ }));
-    step(id, wanted, stored, Ours { instance: scene.instance(), pool_kept })
+    let pool_kept = || named.is_some_and(|pool| matches!(scene.wanted(pool), Wanted::Kept { otherwise: _ }));
+    step(id, wanted, stored, Ours { instance: scene.instance(), pool_kept: &pool_kept })
 }
 
 fn pool_of(wanted: &Wanted) -> Option<&WorkId> {
@@ -236,7 +246,7 @@ fn delete(id: &WorkId, expected: Revision) -> DocumentWrite {
 mod tests {
     use super::*;
     use crate::{
-        apisix::stored::{Inspected, Seal, ValueHash},
+        apisix::stored::{Inspected, ValueHash},
         clock,
     };
     use std::{
@@ -255,7 +265,7 @@ mod tests {
     }
 
     impl Scene for Table {
-        fn instance(&self) -> &str {
+        fn instance(&self) -> &'static str {
             "us"
         }
 
@@ -338,8 +348,8 @@ mod tests {
         }
     }
 
-    fn puts(id: WorkId, content: &str, expected: i64) -> DocumentWrite {
-        put(&id, doc(content, None), Revision(expected), None)
+    fn puts(id: &WorkId, content: &str, expected: i64) -> DocumentWrite {
+        put(id, doc(content, None), Revision(expected), None)
     }
 
     fn puts_slot(name: &str, content: &str, expected: i64, of: &str, pool_at: Option<i64>) -> DocumentWrite {
@@ -356,9 +366,9 @@ mod tests {
     #[test]
     fn a_new_slot_travels_with_its_new_pool() {
         let table = Table::default().want_pool("p", "a").want_slot("9100", "s", "p");
-        let want = vec![puts(pool("p"), "a", 0), puts_slot("9100", "s", 0, "p", None)];
+        let want = vec![puts(&pool("p"), "a", 0), puts_slot("9100", "s", 0, "p", None)];
         check(&table, &slot("9100"), &Next::Write(want));
-        check(&table, &pool("p"), &Next::Write(vec![puts(pool("p"), "a", 0)]));
+        check(&table, &pool("p"), &Next::Write(vec![puts(&pool("p"), "a", 0)]));
     }
 
     #[test]
@@ -375,7 +385,7 @@ mod tests {
             .want_slot("9100", "t", "new")
             .has(slot("9100"), "s", Some("old"), 6)
             .has(pool("old"), "a", None, 5);
-        check(&table, &slot("9100"), &Next::Write(vec![puts(pool("new"), "b", 0)]));
+        check(&table, &slot("9100"), &Next::Write(vec![puts(&pool("new"), "b", 0)]));
         let table = table.hold(pool("new"), Hold::Exclusive(TXN));
         check(&table, &slot("9100"), &Next::After(TXN));
         check(&table, &pool("old"), &SETTLED);
@@ -394,7 +404,7 @@ mod tests {
             .has(pool("p"), "a", None, 4)
             .has(slot("9100"), "s", Some("p"), 4)
             .due(slot("9100"));
-        check(&table, &pool("p"), &Next::Write(vec![puts(pool("p"), "b", 4)]));
+        check(&table, &pool("p"), &Next::Write(vec![puts(&pool("p"), "b", 4)]));
         check(&table, &slot("9100"), &SETTLED);
     }
 
@@ -413,7 +423,7 @@ mod tests {
             .due(slot("1"))
             .due(slot("2"));
         let (first, second) = (puts_slot("1", "t1", 4, "p", None), puts_slot("2", "t2", 4, "p", None));
-        let p = puts(pool("p"), "b", 4);
+        let p = puts(&pool("p"), "b", 4);
         check(&table, &pool("p"), &Next::Write(vec![p.clone(), first.clone(), second.clone()]));
         check(&table, &slot("2"), &Next::Write(vec![p, second, first]));
     }
@@ -422,7 +432,7 @@ mod tests {
     fn a_pool_deleted_by_hand_comes_back_with_the_slots_that_name_it() {
         let table =
             Table::default().want_pool("p", "a").want_slot("9100", "t", "p").has(slot("9100"), "s", Some("p"), 4);
-        let want = vec![puts(pool("p"), "a", 0), puts_slot("9100", "t", 4, "p", None)];
+        let want = vec![puts(&pool("p"), "a", 0), puts_slot("9100", "t", 4, "p", None)];
         check(&table, &slot("9100"), &Next::Write(want));
     }
 
@@ -515,7 +525,7 @@ mod tests {
         let id = WorkId::placeholder(Directory::StreamRoutes);
         let wanted = Wanted::Kept { otherwise: Some(doc("init_dir", None)) };
         let table = Table::default().want(id.clone(), wanted);
-        check(&table, &id, &Next::Write(vec![puts(id.clone(), "init_dir", 0)]));
+        check(&table, &id, &Next::Write(vec![puts(&id, "init_dir", 0)]));
         check(&table.has(id.clone(), "init_dir", None, 3), &id, &SETTLED);
     }
 }

@@ -185,9 +185,9 @@ mod tests {
 
     #[test]
     fn a_pool_put_along_with_its_slot_is_no_condition() {
-        let mut packer = packer(SMALL);
-        packer.add(vec![pool("p", 1), slot("s", "p", None)]);
-        let packet = packer.finish().unwrap();
+        let mut filled = packer(SMALL);
+        filled.add(vec![pool("p", 1), slot("s", "p", None)]);
+        let packet = filled.finish().unwrap();
         assert!(packet.conditions.is_empty());
         let keys: Vec<_> = packet.txn("/apisix").writes.into_iter().map(|write| write.key).collect();
         assert_eq!(keys, ["/apisix/upstreams/p".into(), "/apisix/stream_routes/s".into()] as [Arc<str>; 2]);

@@ -42,12 +42,13 @@ pub enum Step {
 }
 
 /// Whose documents the steps are about.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Ours<'a> {
     /// The instance named in our seals.
     pub instance: &'a str,
     /// Whether the pool that the stored document names is kept: then so is the document, whatever is wanted in its place.
-    pub pool_kept: bool,
+    /// Asked only where it matters, as answering it takes a translation.
+    pub pool_kept: &'a dyn Fn() -> bool,
 }
 
 /// What to do about `id`.
@@ -70,14 +71,15 @@ pub fn step(id: &WorkId, wanted: &Wanted, stored: Option<Stored<'_>>, ours: Ours
         (_, Seal::Intact { instance }) if **instance != *ours.instance => Step::Occupied { instance: instance.clone() },
         (Wanted::Refused(_), Seal::Intact { .. } | Seal::Broken) => Step::Refused,
         (Wanted::Kept { otherwise: _ }, Seal::Intact { .. } | Seal::Broken) => Step::Keep,
-        (Wanted::Absent | Wanted::Document(_), Seal::Intact { .. } | Seal::Broken) if ours.pool_kept => Step::Keep,
+        (Wanted::Document(document), Seal::Intact { .. } | Seal::Broken)
+            if ValueHash::of(&document.bytes) == inspected.hash =>
+        {
+            Step::Keep
+        }
+        (Wanted::Absent | Wanted::Document(_), Seal::Intact { .. } | Seal::Broken) if (ours.pool_kept)() => Step::Keep,
         (Wanted::Absent, Seal::Intact { .. } | Seal::Broken) => Step::Delete { expected },
         (Wanted::Document(document), Seal::Intact { .. } | Seal::Broken) => {
-            if ValueHash::of(&document.bytes) == inspected.hash {
-                Step::Keep
-            } else {
-                Step::Update { document: document.clone(), expected }
-            }
+            Step::Update { document: document.clone(), expected }
         }
     }
 }
@@ -113,7 +115,7 @@ mod tests {
     fn check_id(id: &str, wanted: &Wanted, stored: Option<&Inspected>, pool_kept: bool, want: &Step) {
         let id = WorkId::new(Directory::StreamRoutes, id);
         let stored = stored.map(|inspected| Stored { revision: AT, inspected });
-        assert_eq!(step(&id, wanted, stored, Ours { instance: "us", pool_kept }), *want);
+        assert_eq!(step(&id, wanted, stored, Ours { instance: "us", pool_kept: &|| pool_kept }), *want);
     }
 
     #[track_caller]

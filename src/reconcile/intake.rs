@@ -54,7 +54,7 @@ impl<K: StatusSink> State<K> {
             self.report.seen(ObjectRef::new(kind, name.clone()), Some(status));
             listed.push((name, observed));
         }
-        tracing::info!(%kind, n_objects = listed.len(), "listed");
+        tracing::debug!(%kind, n_objects = listed.len(), "took in a list");
         let affected = self.desired.replace(kind, listed);
         self.affected(affected, at);
         self.metrics.objects_known(kind, self.desired.object_count(kind));

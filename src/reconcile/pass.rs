@@ -128,17 +128,17 @@ impl<K: StatusSink> State<K> {
     fn pack(&mut self, packer: &mut Packer, number: TxnNumber, id: WorkId, writes: Vec<DocumentWrite>) -> bool {
         let relied_on: Vec<(WorkId, WorkId)> = writes.iter().filter_map(relied_on).collect();
         match packer.add(writes) {
-            Packed::In(packed) => {
-                for write in &packed {
-                    self.work.hold(write, number);
+            Packed::In(ids) => {
+                for id in &ids {
+                    self.work.hold(id, number);
                 }
                 for (slot, pool) in relied_on {
-                    if packed.contains(&slot) {
+                    if ids.contains(&slot) {
                         self.work.rely(pool, number);
                     }
                 }
                 // A slot whose pool went first waits for it.
-                if !packed.contains(&id) {
+                if !ids.contains(&id) {
                     self.work.add(id);
                 }
                 true

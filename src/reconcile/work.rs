@@ -291,3 +291,146 @@ impl Trouble {
         Self { retry, n_tries: 0, n_losses: 0, n_refusals: 0, unanswered: false, resting_until: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock, model::places::Directory, plan::DocumentWrite, store::txn::Action};
+    use std::time::Duration;
+
+    const LIMITS: RetryLimits = RetryLimits { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+
+    fn slot(name: &str) -> WorkId {
+        WorkId::new(Directory::StreamRoutes, name)
+    }
+
+    fn pool(name: &str) -> WorkId {
+        WorkId::new(Directory::Upstreams, name)
+    }
+
+    fn work(ids: &[WorkId]) -> Work {
+        let mut work = Work::new(LIMITS);
+        for id in ids {
+            work.add(id.clone());
+        }
+        work
+    }
+
+    /// Sends a transaction that writes `ids` and relies on `pools`.
+    fn send(work: &mut Work, ids: &[WorkId], pools: &[WorkId]) -> TxnNumber {
+        let txn = work.next_txn();
+        for id in ids {
+            work.hold(id, txn);
+        }
+        for pool in pools {
+            work.rely(pool.clone(), txn);
+        }
+        let write = |id: &WorkId| DocumentWrite {
+            id: id.clone(),
+            expected: Revision::ABSENT,
+            action: Action::Delete,
+            pool: None,
+        };
+        let conditions = pools.iter().map(|pool| (pool.clone(), Revision(1))).collect();
+        work.sent(txn, Packet { writes: ids.iter().map(write).collect(), conditions });
+        txn
+    }
+
+    fn heard(id: &WorkId) -> Heard {
+        Heard { id: id.clone(), revision: Revision(9), stored: None }
+    }
+
+    #[test]
+    fn slots_come_out_before_pools_and_each_id_once() {
+        let mut work = work(&[pool("p"), slot("a"), slot("b"), slot("a")]);
+        let order: Vec<_> = std::iter::from_fn(|| work.pop()).collect();
+        assert_eq!(order, [slot("b"), slot("a"), pool("p")]);
+        assert!(!work.settled());
+        for id in &order {
+            work.settle(id, None);
+        }
+        assert!(work.settled());
+    }
+
+    #[test]
+    fn what_a_transaction_writes_is_exclusive_and_what_it_relies_on_is_shared() {
+        let mut work = work(&[slot("a")]);
+        let first = send(&mut work, &[slot("a")], &[pool("p")]);
+        let second = send(&mut work, &[slot("b")], &[pool("p")]);
+        assert_eq!(work.hold_of(&slot("a")), Hold::Exclusive(first));
+        assert_eq!(work.hold_of(&pool("p")), Hold::Shared(second));
+        work.landed(second);
+        assert_eq!(work.hold_of(&pool("p")), Hold::Shared(first));
+        work.landed(first);
+        assert_eq!((work.hold_of(&pool("p")), work.hold_of(&slot("a"))), (Hold::Free, Hold::Free));
+        assert_eq!(work.n_in_flight(), 0);
+    }
+
+    #[test]
+    fn what_waits_for_a_transaction_is_due_when_it_lands() {
+        let mut work = work(&[slot("a")]);
+        let txn = send(&mut work, &[pool("p")], &[]);
+        let id = work.pop().unwrap();
+        work.park(id, txn);
+        assert!(!work.any_due() && work.young(&slot("a")));
+        work.landed(txn);
+        assert!(work.due(&slot("a")));
+    }
+
+    #[test]
+    fn what_the_watch_tells_of_an_id_in_flight_waits_for_the_answer() {
+        let mut work = work(&[slot("a")]);
+        assert!(work.hear(heard(&slot("a"))).is_some());
+        let txn = send(&mut work, &[slot("a")], &[]);
+        assert!(work.hear(heard(&slot("a"))).is_none());
+        assert!(work.hear(heard(&slot("b"))).is_some());
+        assert_eq!(work.landed(txn).heard.len(), 1);
+    }
+
+    #[test]
+    fn a_first_loss_goes_again_at_once_and_a_second_one_rests_alone_as_contended() {
+        let (mut work, now) = (work(&[slot("a")]), clock::now());
+        work.failed(&slot("a"), Mishap::Lost, now);
+        assert!(work.due(&slot("a")) && !work.contended(&slot("a")) && work.young(&slot("a")));
+        work.failed(&slot("a"), Mishap::Lost, now);
+        assert!(!work.due(&slot("a")) && work.contended(&slot("a")) && work.travels_alone(&slot("a")));
+        assert!(!work.young(&slot("a")), "statuses wait no longer");
+        work.settle(&slot("a"), None);
+        assert!(!work.contended(&slot("a")));
+    }
+
+    #[test]
+    fn a_rest_is_kept_whoever_asks_and_ends_by_itself() {
+        let (mut work, now) = (work(&[]), clock::now());
+        work.failed(&slot("a"), Mishap::Refused, now);
+        work.add(slot("a"));
+        assert!(!work.any_due());
+        let until = work.next_wake().unwrap();
+        assert_eq!(work.hold_of(&slot("a")), Hold::Resting(until));
+        assert!(until >= now + LIMITS.first * 7 / 10 && until <= now + LIMITS.first * 14 / 10);
+        work.wake(now);
+        assert!(!work.any_due());
+        work.wake(until);
+        assert!(work.due(&slot("a")));
+        assert_eq!((work.hold_of(&slot("a")), work.next_wake()), (Hold::Free, None));
+    }
+
+    #[test]
+    fn silence_leaves_an_id_uncertain_until_it_is_settled() {
+        let mut work = work(&[]);
+        work.failed(&slot("a"), Mishap::Unanswered, clock::now());
+        assert!(work.uncertain(&slot("a")) && !work.contended(&slot("a")));
+        work.settle(&slot("a"), None);
+        assert!(!work.uncertain(&slot("a")));
+    }
+
+    #[test]
+    fn a_starved_slot_is_looked_at_when_its_pool_is() {
+        let mut work = work(&[slot("a")]);
+        work.pop();
+        work.settle(&slot("a"), Some(pool("p")));
+        assert!(work.settled());
+        work.add(pool("p"));
+        assert!(work.due(&slot("a")) && work.due(&pool("p")));
+    }
+}

@@ -228,10 +228,12 @@ fn key_change(event: &etcd_client::Event) -> Option<KeyChange> {
 }
 
 fn read_error(error: etcd_client::Error) -> ReadError {
-    match &error {
-        etcd_client::Error::GRpcStatus(status) if status.message().contains(COMPACTED) => ReadError::Compacted,
-        _ => ReadError::Failed { source: error.into() },
+    if let etcd_client::Error::GRpcStatus(status) = &error
+        && status.message().contains(COMPACTED)
+    {
+        return ReadError::Compacted;
     }
+    ReadError::Failed { source: error.into() }
 }
 
 /// How etcd says that a revision is gone (`ErrCompacted` in its `rpctypes`); the status code, OutOfRange, is also that of

@@ -138,16 +138,19 @@ impl<S: Store> Follower<S> {
 
     /// Reads everything if needed, then watches for as long as it lasts.
     async fn connect(&mut self) -> Result<Infallible, Ended> {
-        let from = match self.resume {
-            Some(revision) => revision,
-            None => {
-                let snapshot = self.read().await?;
-                let next = Revision(snapshot.revision.0 + 1);
-                self.resume = Some(next);
-                self.recovered();
-                self.tell(StoreEvent::Snapshot(snapshot)).await?;
-                next
-            }
+        if !self.connected && self.behind().await? {
+            tracing::error!(prefix = %self.prefix, "etcd has lost revisions (wiped, or restored from a backup?); beginning anew");
+            self.resume = None;
+        }
+        let from = if let Some(revision) = self.resume {
+            revision
+        } else {
+            let snapshot = self.read().await?;
+            let next = Revision(snapshot.revision.0 + 1);
+            self.resume = Some(next);
+            self.recovered();
+            self.tell(StoreEvent::Snapshot(snapshot)).await?;
+            next
         };
         let mut watch = self.store.watch(&self.prefix, from).await?;
         if !self.connected {
@@ -162,6 +165,13 @@ impl<S: Store> Follower<S> {
             // Inclusive: hearing a change twice is harmless, and no reasoning is needed about what was heard to its end.
             self.resume = self.resume.max(Some(revision));
         }
+    }
+
+    /// Whether the store is older than what it told before: then a watch would wait silently for revisions yet to come.
+    async fn behind(&self) -> Result<bool, ReadError> {
+        let Some(resume) = self.resume else { return Ok(false) };
+        let page = self.store.page(&self.prefix, PagePlace::First).await?;
+        Ok(page.revision.0 + 1 < resume.0)
     }
 
     async fn read(&self) -> Result<Snapshot, ReadError> {
@@ -216,7 +226,7 @@ mod tests {
     use crate::model::places::Directory;
 
     fn event(key: &[u8], value: Option<&str>) -> Option<KeyEvent> {
-        let change = KeyChange { key: key.to_vec(), revision: Revision(5), value: value.map(|value| value.into()) };
+        let change = KeyChange { key: key.to_vec(), revision: Revision(5), value: value.map(Into::into) };
         key_event("/apisix", &change)
     }
 

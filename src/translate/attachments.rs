@@ -23,7 +23,8 @@ pub struct Attachments {
     pub parents: Vec<ParentAttachment>,
     /// parentRefs whose Gateway is frozen.
     pub frozen: Vec<ParentRef>,
-    /// Whether a parentRef names a Gateway that exists but could never be read.
+    /// Whether what a parent says hangs on an object that exists but could never be read: the Gateway itself, or the
+    /// route's Namespace where labels decide.
     pub parent_unreadable: bool,
 }
 
@@ -76,10 +77,12 @@ pub(super) fn attach(
 ) -> Attachments {
     let mut attachments = Attachments::default();
     let mut seen = BTreeSet::new();
+    let home = ObjectName::cluster(&route.namespace);
     for parent in facts.parents.iter().filter(|parent| seen.insert(*parent)) {
         let Some(name) = gateway_name(parent, route) else { continue };
         attachments.parent_unreadable |= known.gateways.is_unreadable(&name);
         let Some(gateway) = gateways.get(&name) else { continue };
+        attachments.parent_unreadable |= gateway.selects_by_label() && known.namespaces.is_unreadable(&home);
         if gateway.frozen {
             attachments.frozen.push(parent.clone());
             continue;

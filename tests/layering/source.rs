@@ -1,5 +1,7 @@
 //! One file of `src/`, read as text: what is code in it, what is text, and what is a test.
 
+#![expect(clippy::unwrap_used, reason = "a part of a test: what cannot be read fails it")]
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 /// One file.
@@ -30,7 +32,7 @@ pub(crate) struct Import {
     pub(crate) last_line: usize,
 }
 
-/// Every file of `src/`.
+/// Every file of `src/`, but those that are modules for tests only.
 pub(crate) fn all() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
@@ -47,6 +49,8 @@ pub(crate) fn all() -> Vec<Source> {
         }
     }
     assert!(sources.len() > 20, "src/ was not found");
+    let for_tests: BTreeSet<String> = sources.iter().flat_map(Source::modules_for_tests).collect();
+    sources.retain(|source| !for_tests.contains(&source.place));
     sources.sort_by(|a, b| a.path.cmp(&b.path));
     sources
 }
@@ -66,6 +70,17 @@ impl Source {
         let code = blank(&kept, &mut texts);
         let place = path.trim_start_matches("src/").trim_end_matches(".rs").to_owned();
         Self { path: path.to_owned(), place, text: text.to_owned(), code, texts }
+    }
+
+    /// The places of modules in files of their own that are there for tests only.
+    fn modules_for_tests(&self) -> Vec<String> {
+        let after_marks = self.text.split("#[cfg(test)]").skip(1);
+        let names = after_marks.filter_map(|rest| {
+            let (item, _) = rest.split_once(';')?;
+            let (before, name) = item.split_once("mod ")?;
+            (before.trim().is_empty() || before.trim().starts_with("pub")).then_some(name)
+        });
+        names.map(|name| format!("{}/{name}", self.place)).collect()
     }
 
     /// Every word of the code.
@@ -216,7 +231,7 @@ fn token(rest: &str, before: Option<char>) -> (usize, Option<(usize, usize)>) {
         return whole(comment_end(rest));
     }
     let in_word = before.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    if rest.starts_with('r') && !in_word || rest.starts_with("br") && !in_word {
+    if !in_word && (rest.starts_with('r') || rest.starts_with("br")) {
         let prefix = rest.find('r').unwrap() + 1;
         let hashes = rest[prefix..].len() - rest[prefix..].trim_start_matches('#').len();
         let from = prefix + hashes + 1;

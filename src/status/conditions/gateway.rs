@@ -118,7 +118,10 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
         }
         ListenerRefusal::PortTaken(port) => (
             Reason::PortUnavailable,
-            format!("Port {port} is held by an older Gateway on the same data plane: use another port."),
+            format!(
+                "Port {port} is held by another Gateway of the data plane, older or as old and first by name: use another \
+                 port."
+            ),
             false,
         ),
         ListenerRefusal::ProtocolConflict => (
@@ -268,7 +271,11 @@ mod tests {
         for (refusal, reason, message_part) in [
             (ListenerRefusal::UnsupportedProtocol("HTTP".into()), "UnsupportedProtocol", "Protocol HTTP is not served"),
             (ListenerRefusal::PortOutOfRange(70_000), "PortUnavailable", "Port 70000 does not exist"),
-            (ListenerRefusal::PortTaken(9100.try_into().unwrap()), "PortUnavailable", "Port 9100 is held by an older"),
+            (
+                ListenerRefusal::PortTaken(9100.try_into().unwrap()),
+                "PortUnavailable",
+                "Port 9100 is held by another Gateway",
+            ),
         ] {
             let want = format!("Accepted=False/{reason} Programmed=False/Invalid {resolved}");
             check_listener(listener("a", Some(refusal)), &want, message_part);

@@ -93,7 +93,7 @@ fn accepted(
             ConditionType::Accepted,
             Reason::NotAllowedByListeners,
             format!(
-                "No listener{} of {gateway} admits a {} from namespace {}: see allowedRoutes there.",
+                "No listener{} of {gateway} admits a {} from namespace {}: see protocol and allowedRoutes there.",
                 asked_for(parent),
                 route.kind,
                 route.name.namespace
@@ -452,7 +452,7 @@ mod tests {
             &all_programmed,
             ConditionType::Accepted,
             "False/NotAllowedByListeners",
-            "No listener named l0 of Gateway default/gw admits a TCPRoute from namespace default: see allowedRoutes there.",
+            "No listener named l0 of Gateway default/gw admits a TCPRoute from namespace default: see protocol and allowedRoutes there.",
         );
     }
 
