@@ -53,7 +53,8 @@ async fn a_restart_with_nothing_changed_writes_nothing_to_etcd_and_no_status() -
     assert_eq!(scene.revision().await?, revision);
     assert_eq!(keys(&scene.history_to_fence(revision).await?), Vec::<&str>::new());
     assert_eq!(versions(&scene).await?, before);
-    assert_eq!(scene.metric("status_writes_total", &["kind=\"gatewayclass\"", "outcome=\"written\""]).await?, 0);
+    // Not even looked at: what the list said is what is wanted.
+    assert_eq!(scene.metric("status_writes_total", &["kind=\"gatewayclass\""]).await?, 0);
     Ok(())
 }
 
