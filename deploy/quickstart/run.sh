@@ -101,7 +101,8 @@ start_etcd() {
     exit 1
 }
 
-first_key() { etcdctl --endpoints "$endpoint" get --prefix --keys-only --limit 1 "$1" 2>/dev/null | head -n 1; }
+# Empty if there is none, or etcd cannot say.
+first_key() { etcdctl --endpoints "$endpoint" get --prefix --keys-only --limit 1 "$1" 2>/dev/null | sed -n 1p || true; }
 
 # Until both documents are in etcd and there was time to read them; half a minute at most, or the controller's end.
 await_documents() {

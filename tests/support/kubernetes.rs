@@ -89,8 +89,17 @@ impl Kubernetes {
 
     /// Installs the CRDs (1.6 brings an admission policy with them) and waits until every kind is established.
     pub(crate) async fn install(&self, crds: Crds) -> anyhow::Result<()> {
+        self.install_but(crds, &[]).await
+    }
+
+    /// [`Kubernetes::install`] without the CRDs of these names, such as `tcproutes.gateway.networking.k8s.io`.
+    pub(crate) async fn install_but(&self, crds: Crds, without: &[&str]) -> anyhow::Result<()> {
         let folder = Binary::Crds.path()?.join(crds.folder());
-        let manifests = documents_at(&folder)?;
+        let mut manifests = documents_at(&folder)?;
+        manifests.retain(|manifest| {
+            let name = manifest.pointer("/metadata/name").and_then(Value::as_str);
+            !name.is_some_and(|name| without.contains(&name))
+        });
         ensure!(!manifests.is_empty(), "{} holds no manifests", folder.display());
         // The bundle's admission policy may already look at what comes after it.
         let (definitions, others): (Vec<_>, Vec<_>) =
