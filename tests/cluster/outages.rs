@@ -10,6 +10,7 @@ use super::{
         servers::{Servers, shared},
     },
 };
+use anyhow::ensure;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -19,6 +20,20 @@ const PROGRAMMED_GATEWAY: &[(&str, &str)] = &[("Accepted", "True/Accepted"), ("P
 async fn with_own_etcd() -> anyhow::Result<Servers> {
     let kubernetes = shared().await?.kubernetes;
     Ok(Servers { kubernetes, etcd: Arc::new(Etcd::start(Binary::Etcd).await?) })
+}
+
+impl Scene {
+    /// A place with Gateway `edge` (listeners `one` and `two`) and route `app` from `one` to Service `web`, served.
+    async fn start_with_route(servers: Servers, hint: &str) -> anyhow::Result<Self> {
+        let place = servers.place(hint).await?;
+        let scene = Self::start(servers, place, &[])?;
+        let listeners = [("one", 9100), ("two", 9200)];
+        scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + &gateway("edge", &listeners)).await?;
+        scene.apply(route("app", ("edge", "one"), &[("web", 1)])).await?;
+        scene.served(9100, "app", &[("10.0.0.1:8080", 1)]).await?;
+        scene.route_says("app", "one", &[(PROGRAMMED, "True/Programmed")]).await?;
+        Ok(scene)
+    }
 }
 
 /// Versions of all objects with a status of ours.
@@ -60,16 +75,8 @@ async fn a_restart_with_nothing_changed_writes_nothing_to_etcd_and_no_status() -
 
 #[tokio::test]
 async fn a_change_while_etcd_is_away_is_written_when_it_is_back() -> anyhow::Result<()> {
-    let servers = with_own_etcd().await?;
-    let gone = servers.etcd.clone();
-    let place = servers.place("etcd-away").await?;
-    let mut scene = Scene::start(servers, place, &[])?;
-    let listeners = [("one", 9100), ("two", 9200)];
-    scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + &gateway("edge", &listeners)).await?;
-    scene.apply(route("app", ("edge", "one"), &[("web", 1)])).await?;
-    scene.served(9100, "app", &[("10.0.0.1:8080", 1)]).await?;
-    scene.route_says("app", "one", &[(PROGRAMMED, "True/Programmed")]).await?;
-
+    let mut scene = Scene::start_with_route(with_own_etcd().await?, "etcd-away").await?;
+    let gone = scene.servers.etcd.clone();
     gone.stop().await?;
     scene.apply(service("web", &["10.0.0.2"]) + &route("late", ("edge", "two"), &[("web", 1)])).await?;
     // Statuses go on without etcd, and say no more than is true.
@@ -86,4 +93,74 @@ async fn a_change_while_etcd_is_away_is_written_when_it_is_back() -> anyhow::Res
     scene.vandalise(&pool, Some("{}")).await?;
     scene.served(9100, "app", &[("10.0.0.2:8080", 1)]).await?;
     scene.controller.ready().await
+}
+
+#[tokio::test]
+async fn a_change_while_etcd_hangs_is_written_when_it_answers_again() -> anyhow::Result<()> {
+    let scene = Scene::start_with_route(with_own_etcd().await?, "etcd-hangs").await?;
+    scene.servers.etcd.process().signal("STOP")?;
+    scene.apply(service("web", &["10.0.0.2"]) + &route("late", ("edge", "two"), &[("web", 1)])).await?;
+    scene.route_says("late", "two", &[("Accepted", "True/Accepted"), (PROGRAMMED, "False/Pending")]).await?;
+    scene.servers.etcd.process().signal("CONT")?;
+    scene.served(9100, "app", &[("10.0.0.2:8080", 1)]).await?;
+    scene.served(9200, "late", &[("10.0.0.2:8080", 1)]).await?;
+    scene.route_says("late", "two", &[(PROGRAMMED, "True/Programmed")]).await?;
+    scene.controller.ready().await
+}
+
+#[tokio::test]
+async fn without_etcd_the_controller_waits_for_it_and_says_so() -> anyhow::Result<()> {
+    let servers = with_own_etcd().await?;
+    let gone = servers.etcd.clone();
+    gone.stop().await?;
+    let place = servers.place("no-etcd").await?;
+    let mut scene = Scene::start(servers, place, &[])?;
+    scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + &gateway("edge", &[("tcp", 9100)])).await?;
+    scene.apply(route("app", ("edge", "tcp"), &[("web", 1)])).await?;
+    scene
+        .until("the controller to say that it waits for etcd alone", async || {
+            let answer = scene.controller.ask("/readyz").await?;
+            ensure!(answer.status == 503 && answer.body.lines().count() == 1, "{answer:?}");
+            ensure!(answer.body.contains("etcd"), "{answer:?}");
+            Ok(())
+        })
+        .await?;
+    assert_eq!(scene.controller.ask("/livez").await?.status, 200);
+
+    scene.servers.etcd = Arc::new(gone.start_again().await?);
+    scene.served(9100, "app", &[("10.0.0.1:8080", 1)]).await?;
+    scene.route_says("app", "tcp", &[(PROGRAMMED, "True/Programmed")]).await?;
+    scene.controller.ready().await
+}
+
+#[tokio::test]
+async fn what_was_compacted_before_it_was_seen_is_found_by_reading_again_and_nothing_else_is_written()
+-> anyhow::Result<()> {
+    let mut scene = Scene::start_with_route(with_own_etcd().await?, "compacted").await?;
+    let gone = scene.servers.etcd.clone();
+    let whole = scene.documents().await?;
+    let pool = whole.pool_key(9100)?;
+
+    // The watch breaks, and while the controller cannot make another, history ends behind what it has seen.
+    scene.controller.process().signal("STOP")?;
+    gone.stop().await?;
+    scene.servers.etcd = Arc::new(gone.start_again().await?);
+    scene.vandalise(&pool, Some("{}")).await?;
+    scene.vandalise("/upstreams/", None).await?;
+    let revision = scene.revision().await?;
+    scene.servers.etcd.client().await?.compact(revision, None).await?;
+    scene.controller.process().signal("CONT")?;
+
+    scene
+        .until("the edited upstream and the deleted placeholder to be healed", async || {
+            let now = scene.documents().await?;
+            ensure!(now.at(&pool)?.value == whole.at(&pool)?.value, "{now:?}");
+            now.at("/upstreams/").map(drop)
+        })
+        .await?;
+    let history = scene.history_to_fence(revision).await?;
+    let mut written = keys(&history);
+    written.sort_unstable();
+    assert_eq!(written, ["/upstreams/", &pool]);
+    scene.counted("drift_repaired_total", &[], 2).await
 }

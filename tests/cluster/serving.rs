@@ -162,3 +162,31 @@ async fn when_the_holder_of_a_listener_is_deleted_the_next_route_takes_over_with
     assert!(history.is_sorted_by(|a, b| a.revision < b.revision), "{history:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_gateway_full_of_routes_is_served_and_goes_with_each_slot_written_and_deleted_once() -> anyhow::Result<()> {
+    let scene = Scene::open("burst").await?;
+    // As many listeners as the CRD allows.
+    let names: Vec<String> = (0..64).map(|number| format!("r{number}")).collect();
+    let places: Vec<(&str, u16)> = names.iter().map(String::as_str).zip(9000..).collect();
+    let routes: String = places.iter().map(|(name, _)| route(name, ("edge", name), &[("web", 1)])).collect();
+    let revision = scene.revision().await?;
+    scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + &gateway("edge", &places)).await?;
+    scene.apply(routes).await?;
+    for (name, port) in &places {
+        scene.served(*port, name, &[("10.0.0.1:8080", 1)]).await?;
+        scene.route_says(name, name, SERVED).await?;
+    }
+    let attached: Vec<(&str, u64)> = places.iter().map(|(name, _)| (*name, 1)).collect();
+    scene.gateway_says("edge", BOTH, &attached).await?;
+
+    scene.delete("Gateway", "edge").await?;
+    scene.emptied().await?;
+    let history = scene.history(revision).await?;
+    for (_, port) in &places {
+        let of_slot = history.iter().filter(|written| written.key == slot_key(*port));
+        let puts: Vec<bool> = of_slot.map(|written| written.value.is_some()).collect();
+        assert_eq!(puts, [true, false], "port {port}");
+    }
+    Ok(())
+}
