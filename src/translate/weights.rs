@@ -21,7 +21,7 @@ pub struct Share {
 pub struct Fitted {
     /// Weight by node, in the order of addresses.
     pub nodes: BTreeMap<SocketAddr, u32>,
-    /// Whether any backend's share errs by more than [`POINT`].
+    /// Whether any backend's share errs by more than one percentage point.
     pub rounded: bool,
 }
 
