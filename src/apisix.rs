@@ -9,3 +9,4 @@ pub mod plugins;
 pub mod seal;
 pub mod stored;
 pub mod version;
+mod wire;

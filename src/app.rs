@@ -6,13 +6,13 @@
 use crate::{
     admin::{Admin, Answers},
     cluster::{self, folder::follow_folder, watch::follow_cluster},
-    command::show::{FolderSink, print_overviews},
     config::settings::{EtcdAddress, ObjectSource, RunSettings},
     metrics,
     model::{names::ObjectRef, verdicts::Served},
     readiness::Readiness,
     reconcile::{self, IdleHook, Inputs, Progress, Reconciler, Statuses},
     retry::RetryLimits,
+    show::board::{FolderSink, print_overviews},
     status::{
         self, conditions,
         queue::{StatusQueue, StatusSink, StatusUpdate},

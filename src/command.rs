@@ -3,10 +3,7 @@
 //! Results go to standard output, everything else to standard error. Exit statuses: 0 done, 1 failed or something was
 //! refused, 2 wrong settings or unreadable files.
 
-pub mod overview;
 pub mod run;
-pub mod show;
-pub mod table;
 pub mod translate;
 pub mod version;
 
@@ -77,17 +74,6 @@ fn chain(error: &dyn Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// Prints a result. A reader that went away (`| head`) is no failure.
-fn print(text: &str) {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
-        && error.kind() != std::io::ErrorKind::BrokenPipe
-    {
-        eprintln!("error: cannot print the result: {error}");
-    }
 }
 
 /// A result as one JSON object or one YAML document.

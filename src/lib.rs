@@ -18,6 +18,7 @@ pub mod plan;
 pub mod readiness;
 pub mod reconcile;
 pub mod retry;
+pub mod show;
 pub mod status;
 pub mod store;
 pub mod telemetry;

@@ -352,8 +352,8 @@ async fn edits_and_deletions_behind_our_back_are_put_right_and_foreign_keys_left
     for key in foreign {
         assert_eq!(held[key], good[key]);
     }
-    assert_eq!(run.metric("drift_detected_total{what=\"Edited\"}")?, 3);
-    assert_eq!(run.metric("drift_detected_total{what=\"Deleted\"}")?, 3);
+    assert_eq!(run.metric("drift_detected_total{what=\"edited\"}")?, 3);
+    assert_eq!(run.metric("drift_detected_total{what=\"deleted\"}")?, 3);
     assert_eq!(run.metric("drift_repaired_total")?, 6);
     Ok(())
 }
@@ -370,7 +370,7 @@ async fn a_restart_with_nothing_changed_writes_nothing() -> anyhow::Result<()> {
     second.listed(&one_route()).await?;
     second.settled().await?;
     assert_eq!(second.held().await?, before);
-    ensure!(second.metric("transactions_total{outcome=\"Applied\"}").is_err(), "something was written");
+    ensure!(second.metric("transactions_total{outcome=\"applied\"}").is_err(), "something was written");
     assert_eq!(second.published.programmed("app"), ["Programmed"]);
     Ok(())
 }
@@ -491,7 +491,7 @@ async fn a_thousand_routes_leave_in_full_transactions() -> anyhow::Result<()> {
     run.listed(&yaml).await?;
     run.settled().await?;
     assert_eq!(run.held().await?.len(), 2_002);
-    let n_applied = run.metric("transactions_total{outcome=\"Applied\"}")?;
+    let n_applied = run.metric("transactions_total{outcome=\"applied\"}")?;
     ensure!((16..=24).contains(&n_applied), "{n_applied} transactions for 2,002 documents");
     wait_until("every status", PATIENCE, async || {
         let published = run.published.0.lock().len();

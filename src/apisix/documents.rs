@@ -1,9 +1,12 @@
-//! `stream_route` and `upstream` documents: the only place that spells their fields, and their bytes.
+//! `stream_route` and `upstream` documents: what goes into them, and their bytes.
 //!
 //! Equal inputs give equal bytes. Defaults are left out, because a data plane fills them in itself
 //! (`apisix/schema_def.lua`), and nothing is written that the oldest supported version refuses.
 
-use super::{check, seal};
+use super::{
+    check, seal,
+    wire::{EmptyUpstream, Plugins, SplitRule, StreamRoute, TrafficSplit, Upstream, UpstreamNode, WeightedUpstream},
+};
 use crate::model::places::{Directory, Port, WorkId};
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -37,64 +40,6 @@ pub struct Split {
 
 /// A node that refuses every connection: the share of bad backends where `traffic-split` cannot be had.
 pub const DEAD_NODE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
-
-#[derive(Serialize)]
-pub(super) struct StreamRoute<'a> {
-    pub(super) id: &'a str,
-    pub(super) desc: String,
-    pub(super) server_port: u16,
-    pub(super) upstream_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) plugins: Option<Plugins>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Plugins {
-    #[serde(rename = "traffic-split")]
-    traffic_split: TrafficSplit,
-}
-
-#[derive(Serialize)]
-struct TrafficSplit {
-    rules: [SplitRule; 1],
-}
-
-#[derive(Serialize)]
-struct SplitRule {
-    weighted_upstreams: [WeightedUpstream; 2],
-}
-
-#[derive(Serialize)]
-struct WeightedUpstream {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<EmptyUpstream>,
-    weight: u32,
-}
-
-/// Inline, because data planes before 3.18 ignore an `upstream_id` here.
-#[derive(Serialize)]
-struct EmptyUpstream {
-    r#type: &'static str,
-    nodes: [UpstreamNode; 0],
-}
-
-#[derive(Serialize)]
-pub(super) struct Upstream<'a> {
-    pub(super) id: &'a str,
-    pub(super) desc: String,
-    r#type: &'static str,
-    scheme: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retries: Option<u32>,
-    pub(super) nodes: Vec<UpstreamNode>,
-}
-
-#[derive(Serialize)]
-pub(super) struct UpstreamNode {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) weight: u32,
-}
 
 /// The value of the stream_route `slot`, which listens on `port` and sends to `pool`.
 pub fn stream_route(

@@ -3,7 +3,7 @@
 //! The documents are what etcd would hold, and the statuses what Kubernetes would, once everything that is not refused had
 //! been written.
 
-use super::{Outcome, overview::Overview, print, table};
+use super::Outcome;
 use crate::{
     cluster::{
         folder,
@@ -14,6 +14,7 @@ use crate::{
         facts::Observed,
         names::{Kind, ObjectName, ObjectRef},
     },
+    show::{overview::Overview, print, table},
     translate::desired::{Desired, Settings},
 };
 use serde::Serialize;

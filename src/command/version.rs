@@ -1,11 +1,12 @@
 //! `version`: which build this is, and what it knows of its neighbours.
 
-use super::{Outcome, print, table};
+use super::Outcome;
 use crate::{
     apisix::version::ApisixVersion,
     cluster::kinds,
     config::args::OutputFormat,
     model::names::{GATEWAY_GROUP, Kind},
+    show::{print, table},
 };
 use serde::Serialize;
 use std::collections::BTreeMap;

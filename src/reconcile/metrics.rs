@@ -5,7 +5,7 @@ use crate::{
     store::txn::{Commit, CommitError},
 };
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
@@ -28,24 +28,16 @@ struct DirectoryLabel {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
-    outcome: Outcome,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum Outcome {
-    Applied,
-    Conflicted,
-    Refused,
-    Unanswered,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DriftLabel {
-    what: Drift,
+    what: &'static str,
 }
 
 /// What somebody else did to a document of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drift {
     /// Changed or replaced it, or put one where an id is ours.
     Edited,
@@ -117,10 +109,10 @@ impl Metrics {
 
     pub(super) fn answered(&self, answer: &Result<Commit, CommitError>) {
         let outcome = match answer {
-            Ok(Commit::Applied(_)) => Outcome::Applied,
-            Ok(Commit::Conflicted { .. }) => Outcome::Conflicted,
-            Err(CommitError::Refused { .. }) => Outcome::Refused,
-            Err(CommitError::Unanswered { .. }) => Outcome::Unanswered,
+            Ok(Commit::Applied(_)) => "applied",
+            Ok(Commit::Conflicted { .. }) => "conflicted",
+            Err(CommitError::Refused { .. }) => "refused",
+            Err(CommitError::Unanswered { .. }) => "unanswered",
         };
         self.transactions.get_or_create(&OutcomeLabel { outcome }).inc();
     }
@@ -129,7 +121,11 @@ impl Metrics {
         self.propagation.observe(after.as_secs_f64());
     }
 
-    pub(super) fn drift_detected(&self, what: Drift) {
+    pub(super) fn drift_detected(&self, drift: Drift) {
+        let what = match drift {
+            Drift::Edited => "edited",
+            Drift::Deleted => "deleted",
+        };
         self.drift_detected.get_or_create(&DriftLabel { what }).inc();
     }
 

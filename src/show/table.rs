@@ -46,7 +46,8 @@ pub fn terminal_width() -> Option<u16> {
 }
 
 /// A table without lines, as kubectl prints them.
-pub(super) fn table(width: Option<u16>, header: &[&str]) -> Table {
+#[must_use]
+pub fn table(width: Option<u16>, header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
     match width {
@@ -57,7 +58,8 @@ pub(super) fn table(width: Option<u16>, header: &[&str]) -> Table {
 }
 
 /// The text of a table, without blanks at the ends of lines; nothing for a table without rows.
-pub(super) fn finished(table: &Table) -> String {
+#[must_use]
+pub fn finished(table: &Table) -> String {
     if table.is_empty() {
         return String::new();
     }
