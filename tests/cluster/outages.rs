@@ -7,7 +7,8 @@ use super::{
     support::{
         binaries::Binary,
         etcd::Etcd,
-        servers::{Servers, shared},
+        kubernetes::Crds,
+        servers::{Servers, fresh, shared},
     },
 };
 use anyhow::ensure;
@@ -163,4 +164,36 @@ async fn what_was_compacted_before_it_was_seen_is_found_by_reading_again_and_not
     written.sort_unstable();
     assert_eq!(written, ["/upstreams/", &pool]);
     scene.counted("drift_repaired_total", &[], 2).await
+}
+
+#[tokio::test]
+async fn while_kubernetes_hangs_drift_is_healed_but_a_new_controller_writes_nothing() -> anyhow::Result<()> {
+    let mut scene = Scene::start_with_route(fresh(Crds::Standard161).await?, "kubernetes-hangs").await?;
+    let kubernetes = scene.servers.kubernetes.clone();
+    let whole = scene.documents().await?;
+    let pool = whole.pool_key(9100)?;
+
+    kubernetes.server().process().signal("STOP")?;
+    scene.vandalise(&pool, Some("{}")).await?;
+    scene.served(9100, "app", &[("10.0.0.1:8080", 1)]).await?;
+
+    scene.stop().await?;
+    let revision = scene.revision().await?;
+    scene.vandalise(&pool, Some("{}")).await?;
+    scene = scene.start_again()?;
+    scene
+        .until("the controller to say which kinds it waits for", async || {
+            let answer = scene.controller.ask("/readyz").await?;
+            ensure!(answer.status == 503 && answer.body.contains("TCPRoute"), "{answer:?}");
+            Ok(())
+        })
+        .await?;
+    // It has read etcd, and leaves it as it is.
+    scene.counted("documents", &[], 1).await?;
+    assert_eq!(scene.documents().await?.at(&pool)?.value, "{}");
+    kubernetes.server().process().signal("CONT")?;
+
+    scene.served(9100, "app", &[("10.0.0.1:8080", 1)]).await?;
+    assert_eq!(keys(&scene.history_to_fence(revision).await?), [pool.as_str(), &pool]);
+    scene.controller.ready().await
 }
