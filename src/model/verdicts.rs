@@ -227,6 +227,8 @@ pub enum BackendFault {
     NotPermitted(ObjectName),
     /// No such Service.
     NotFound(ObjectName),
+    /// The Service exists, but could never be read.
+    Unreadable(ObjectName),
     /// `port` is absent.
     PortMissing(ObjectName),
     /// The Service has no such port.

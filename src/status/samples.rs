@@ -178,6 +178,7 @@ fn routes() -> Vec<RouteVerdict> {
         BackendFault::UnknownKind { group: "".into(), kind: "Pod".into() },
         BackendFault::NotPermitted(service()),
         BackendFault::NotFound(service()),
+        BackendFault::Unreadable(service()),
         BackendFault::OtherTransport { service: service(), port: 53 },
     ];
     let routes = faults.into_iter().map(|fault| {

@@ -109,8 +109,11 @@ fn resolve(route: &ObjectName, backend: &BackendRef, known: &Known) -> Resolved 
         return Resolved { unreadable, ..Resolved::faulty(BackendFault::NotPermitted(service)) };
     }
     let Some(facts) = known.services.get(&service) else {
-        let unreadable = known.services.is_unreadable(&service);
-        return Resolved { unreadable, ..Resolved::faulty(BackendFault::NotFound(service)) };
+        return if known.services.is_unreadable(&service) {
+            Resolved { unreadable: true, ..Resolved::faulty(BackendFault::Unreadable(service)) }
+        } else {
+            Resolved::faulty(BackendFault::NotFound(service))
+        };
     };
     if facts.external_name {
         return Resolved::faulty(BackendFault::ExternalName(service));

@@ -128,9 +128,10 @@ fn reason(fault: &BackendFault) -> Reason {
     match fault {
         BackendFault::UnknownKind { .. } | BackendFault::ExternalName(_) => Reason::InvalidKind,
         BackendFault::NotPermitted(_) => Reason::RefNotPermitted,
-        BackendFault::NotFound(_) | BackendFault::PortMissing(_) | BackendFault::PortNotFound { .. } => {
-            Reason::BackendNotFound
-        }
+        BackendFault::NotFound(_)
+        | BackendFault::Unreadable(_)
+        | BackendFault::PortMissing(_)
+        | BackendFault::PortNotFound { .. } => Reason::BackendNotFound,
         BackendFault::OtherTransport { .. } => Reason::UnsupportedProtocol,
     }
 }
@@ -146,6 +147,9 @@ fn describe(fault: &BackendFault) -> String {
             format!("Service {service} is in another namespace, and no ReferenceGrant there permits this reference.")
         }
         BackendFault::NotFound(service) => format!("Service {service} does not exist."),
+        BackendFault::Unreadable(service) => {
+            format!("Service {service} cannot be read: the controller's log says why. What etcd holds is kept.")
+        }
         BackendFault::PortMissing(service) => format!("a port of Service {service} must be named."),
         BackendFault::PortNotFound { service, port } => format!("Service {service} has no port {port}."),
         BackendFault::OtherTransport { service, port } => {
@@ -465,6 +469,7 @@ mod tests {
             (BackendFault::ExternalName(name()), "InvalidKind", "ExternalName"),
             (BackendFault::NotPermitted(name()), "RefNotPermitted", "no ReferenceGrant there permits"),
             (BackendFault::NotFound(name()), "BackendNotFound", "Service other/s does not exist"),
+            (BackendFault::Unreadable(name()), "BackendNotFound", "Service other/s cannot be read"),
             (BackendFault::PortMissing(name()), "BackendNotFound", "must be named"),
             (BackendFault::PortNotFound { service: name(), port: 1 }, "BackendNotFound", "has no port 1"),
             (BackendFault::OtherTransport { service: name(), port: 53 }, "UnsupportedProtocol", "not a TCP port"),
