@@ -45,8 +45,7 @@ pub struct ObjectStatus {
     pub api_version: String,
     /// Its kind.
     pub kind: &'static str,
-    /// Its namespace; absent for cluster-scoped objects.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// Its namespace; empty for cluster-scoped objects.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -59,8 +58,7 @@ pub struct ObjectStatus {
 pub struct UnreadableObject {
     /// Its kind.
     pub kind: &'static str,
-    /// Its namespace; absent for cluster-scoped objects.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    /// Its namespace; empty for cluster-scoped objects.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -204,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_scoped_object_has_no_namespace() {
+    fn a_cluster_scoped_object_has_an_empty_namespace() {
         let translation = translated(&[GATEWAY]);
         let class = serde_json::to_value(&translation.statuses[0]).unwrap();
-        assert_eq!(class.get("namespace"), None);
+        assert_eq!(class["namespace"], "");
         assert_eq!(class["apiVersion"], "gateway.networking.k8s.io/v1");
     }
 
