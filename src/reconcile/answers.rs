@@ -1,9 +1,6 @@
 //! What the store answered: answers in, mirror and work set brought up to date.
 
-use super::{
-    Outage, State,
-    work::{Heard, Mishap},
-};
+use super::{Outage, State, work::Mishap};
 use crate::{
     apisix::stored::inspect,
     model::places::WorkId,
@@ -66,10 +63,11 @@ impl<K: StatusSink> State<K> {
     }
 
     fn conflicted(&mut self, packet: &Packet, at: Revision, current: &[Current], now: Instant) {
-        let writes = packet.writes.iter().map(|write| (&write.id, write.expected));
-        let conditions = packet.conditions.iter().map(|(id, expected)| (id, *expected));
+        // Events of keys that are only relied on have not waited for this answer.
+        let writes = packet.writes.iter().map(|write| (&write.id, write.expected, true));
+        let conditions = packet.conditions.iter().map(|(id, expected)| (id, *expected, false));
         let mut lost: BTreeSet<&WorkId> = BTreeSet::new();
-        for ((id, expected), current) in writes.chain(conditions).zip(current) {
+        for ((id, expected, events_wait), current) in writes.chain(conditions).zip(current) {
             if current.revision() != expected {
                 lost.insert(id);
             }
@@ -77,7 +75,14 @@ impl<K: StatusSink> State<K> {
                 Some((revision, bytes)) => (*revision, Some(inspect(id, &current.key, bytes))),
                 None => (at, None),
             };
-            self.learn(Heard { id: id.clone(), revision, stored }, now);
+            let news = if events_wait {
+                self.mirror.learn(id.clone(), revision, stored)
+            } else {
+                self.mirror.learn_read(id.clone(), revision, stored)
+            };
+            if let Some(news) = news {
+                self.react(news, now);
+            }
         }
         tracing::info!(
             n_writes = packet.writes.len(),

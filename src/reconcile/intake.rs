@@ -140,7 +140,7 @@ impl<K: StatusSink> State<K> {
         }
     }
 
-    fn react(&mut self, news: News, now: Instant) {
+    pub(super) fn react(&mut self, news: News, now: Instant) {
         let News { id, before, left } = news;
         if let Some(pool) = left {
             self.left(pool, now);
