@@ -9,6 +9,7 @@
 //! Nothing is written before every kind has been listed and the mirror is whole.
 
 mod answers;
+mod departures;
 mod intake;
 mod metrics;
 mod pass;
@@ -34,6 +35,7 @@ use crate::{
     },
     translate::desired::Desired,
 };
+use departures::Departures;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 pub use metrics::Metrics;
 use report::Report;
@@ -136,8 +138,7 @@ struct State<K> {
     whole_since: Option<Instant>,
     /// When the earliest change came that a document may need work for.
     changed_at: HashMap<WorkId, Instant>,
-    /// When a pool lost its last user; older than the time it lingers is as good as never.
-    left_at: HashMap<WorkId, Instant>,
+    departures: Departures,
     /// Documents found edited or deleted by somebody else, and not put right yet.
     drifted: HashSet<WorkId>,
     outage: Option<Outage>,
@@ -179,7 +180,7 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
             following: false,
             whole_since: None,
             changed_at: HashMap::new(),
-            left_at: HashMap::new(),
+            departures: Departures::default(),
             drifted: HashSet::new(),
             outage: None,
             told_idle: false,

@@ -154,9 +154,7 @@ impl<K: StatusSink> State<K> {
 
     /// A pool has lost its last user: if it is not wanted, its time has come, after a while.
     pub(super) fn left(&mut self, pool: WorkId, now: Instant) {
-        let linger = self.settings.pool_linger;
-        self.left_at.retain(|_, left_at| now.duration_since(*left_at) < linger);
-        self.left_at.insert(pool.clone(), now);
+        self.departures.left(pool.clone(), now, self.settings.pool_linger);
         self.work.add(pool);
     }
 

@@ -53,7 +53,7 @@ impl<K: StatusSink> Scene for View<'_, K> {
 
     fn lingers_until(&self, pool: &WorkId) -> Option<Instant> {
         // Who had left before us may have left just before us.
-        let left_at = self.state.left_at.get(pool).copied().max(self.state.whole_since)?;
+        let left_at = self.state.departures.at(pool).max(self.state.whole_since)?;
         Some(left_at + self.state.settings.pool_linger).filter(|until| *until > self.now)
     }
 }
