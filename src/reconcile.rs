@@ -15,6 +15,8 @@ mod metrics;
 mod pass;
 mod report;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use crate::{
@@ -133,9 +135,8 @@ struct State<K> {
     metrics: Metrics,
     /// Kinds that have not been listed yet.
     waiting_for: BTreeSet<Kind>,
-    following: bool,
-    /// When the first snapshot came.
-    whole_since: Option<Instant>,
+    /// Since when etcd is followed without a break; `None` while it is not.
+    following_since: Option<Instant>,
     /// When the earliest change came that a document may need work for.
     changed_at: HashMap<WorkId, Instant>,
     departures: Departures,
@@ -165,27 +166,7 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
         observers: (Metrics, watch::Sender<Progress>),
     ) -> Self {
         let (metrics, progress) = observers;
-        let mut work = Work::new(settings.retry);
-        for directory in Directory::ALL {
-            work.add(WorkId::placeholder(directory));
-        }
-        let state = State {
-            mirror: Mirror::new(settings.instance.clone()),
-            work,
-            report: Report::new(statuses, settings.controller_name.clone()),
-            settings,
-            desired,
-            metrics,
-            waiting_for: Kind::ALL.into_iter().collect(),
-            following: false,
-            whole_since: None,
-            changed_at: HashMap::new(),
-            departures: Departures::default(),
-            drifted: HashSet::new(),
-            outage: None,
-            told_idle: false,
-        };
-        Self { store, inputs, progress, state }
+        Self { store, inputs, progress, state: State::new(settings, desired, statuses, metrics) }
     }
 
     /// Runs until `stop`, or until one of the inputs is closed.
@@ -259,6 +240,28 @@ async fn sleep_until(wake: Option<Instant>) {
 }
 
 impl<K: StatusSink> State<K> {
+    fn new(settings: Settings, desired: Desired, statuses: Statuses<K>, metrics: Metrics) -> Self {
+        let mut work = Work::new(settings.retry);
+        for directory in Directory::ALL {
+            work.add(WorkId::placeholder(directory));
+        }
+        Self {
+            mirror: Mirror::new(settings.instance.clone()),
+            work,
+            report: Report::new(statuses, settings.controller_name.clone()),
+            settings,
+            desired,
+            metrics,
+            waiting_for: Kind::ALL.into_iter().collect(),
+            following_since: None,
+            changed_at: HashMap::new(),
+            departures: Departures::default(),
+            drifted: HashSet::new(),
+            outage: None,
+            told_idle: false,
+        }
+    }
+
     /// Whether the loop may write.
     fn ready(&self) -> bool {
         self.waiting_for.is_empty() && self.mirror.whole()
@@ -268,7 +271,7 @@ impl<K: StatusSink> State<K> {
         Progress {
             waiting_for: self.waiting_for.iter().copied().collect(),
             mirror_whole: self.mirror.whole(),
-            following: self.following,
+            following: self.following_since.is_some(),
             ready: self.ready(),
             settled: self.ready() && self.work.settled(),
         }

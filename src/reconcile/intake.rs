@@ -103,8 +103,8 @@ impl<K: StatusSink> State<K> {
                 self.mirror.passed(revision);
                 self.count_documents();
             }
-            StoreEvent::Disconnected => self.following = false,
-            StoreEvent::Reconnected => self.following = true,
+            StoreEvent::Disconnected => self.following_since = None,
+            StoreEvent::Reconnected => self.following_since = Some(now),
         }
     }
 
@@ -114,8 +114,7 @@ impl<K: StatusSink> State<K> {
         let listed = snapshot.traffic_split;
         let news = self.mirror.take_snapshot(snapshot);
         tracing::info!(%revision, n_documents, n_different = news.len(), "read etcd");
-        self.following = true;
-        self.whole_since.get_or_insert(now);
+        self.following_since = Some(now);
         for news in news {
             if first {
                 self.add(news.id);

@@ -52,9 +52,13 @@ impl<K: StatusSink> Scene for View<'_, K> {
     }
 
     fn lingers_until(&self, pool: &WorkId) -> Option<Instant> {
-        // Who had left before us may have left just before us.
-        let left_at = self.state.departures.at(pool).max(self.state.whole_since)?;
-        Some(left_at + self.state.settings.pool_linger).filter(|until| *until > self.now)
+        let since = match self.state.following_since {
+            // Who left while nobody told us may have left just now, and who came is being told.
+            Some(following_since) => self.state.departures.at(pool).max(Some(following_since))?,
+            // Somebody may have put a stream_route that names it, and nobody would have told us.
+            None => self.now,
+        };
+        Some(since + self.state.settings.pool_linger).filter(|until| *until > self.now)
     }
 }
 

@@ -1,0 +1,132 @@
+//! The loop's state without its inputs: events and answers in, transactions out, at times of the test's choosing.
+
+use super::{Metrics, Settings, State, Statuses};
+use crate::{
+    apisix::version::ApisixVersion,
+    clock,
+    cluster::{
+        ClusterEvent,
+        manifests::{File, Manifests},
+    },
+    model::{
+        facts::Change,
+        names::{Kind, ObjectName, ObjectRef},
+        places::Directory,
+    },
+    plan::order::TxnNumber,
+    status::{
+        conditions,
+        print::StatusPrint,
+        queue::{StatusSink, StatusUpdate},
+    },
+    store::{
+        follow::{Snapshot, StoreEvent},
+        txn::{Commit, Revision, Txn},
+    },
+    translate::desired::{self, Desired},
+};
+use prometheus_client::registry::Registry;
+use std::time::Instant;
+
+const CONTROLLER: &str = "apisix-etcd.io/gateway-controller";
+
+const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");
+const ROUTE: &str = include_str!("../../deploy/quickstart/route.yaml");
+const SERVICE: &str = include_str!("../../deploy/quickstart/service.yaml");
+
+struct NoStatuses;
+
+impl StatusSink for NoStatuses {
+    fn publish(&mut self, _: StatusUpdate) {}
+
+    fn forget(&mut self, _: &ObjectRef) {}
+}
+
+/// A loop and an etcd that answers when told to.
+struct Table {
+    state: State<NoStatuses>,
+    now: Instant,
+    sent: Vec<(TxnNumber, Txn)>,
+    revision: i64,
+}
+
+impl Table {
+    /// The quickstart, listed over an empty etcd, and everything written.
+    fn settled() -> Self {
+        let settings = Settings::new("/apisix".into(), "default".into(), CONTROLLER.into());
+        let desired = Desired::new(desired::Settings {
+            controller_name: CONTROLLER.into(),
+            instance: "default".into(),
+            prefix: "/apisix".into(),
+            version: ApisixVersion::DEFAULT,
+        });
+        let statuses = Statuses { sink: NoStatuses, render: conditions::render, idle: Box::new(|_| {}) };
+        let state = State::new(settings, desired, statuses, Metrics::register(&mut Registry::default()));
+        let mut table = Self { state, now: clock::now(), sent: Vec::new(), revision: 1 };
+        for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
+            table.state.cluster_event(ClusterEvent::Listed { kind, objects, at: table.now });
+        }
+        let snapshot = Snapshot { revision: Revision(1), ..Snapshot::default() };
+        table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+        table.work_off();
+        assert_eq!(table.stored(), [1, 1]);
+        table
+    }
+
+    /// Passes and good answers, until nothing is sent any more.
+    fn work_off(&mut self) {
+        loop {
+            self.pass();
+            if self.sent.is_empty() {
+                return;
+            }
+            self.apply_all();
+        }
+    }
+
+    fn pass(&mut self) {
+        while self.state.pass(self.now, |number, txn| self.sent.push((number, txn))) {}
+    }
+
+    /// Answers all that was sent: applied.
+    fn apply_all(&mut self) {
+        for (number, _) in std::mem::take(&mut self.sent) {
+            self.revision += 1;
+            self.state.answered(number, Ok(Commit::Applied(Revision(self.revision))), self.now);
+        }
+    }
+
+    fn route_deleted(&mut self) {
+        let change = Change { kind: Kind::TcpRoute, name: ObjectName::new("default", "tcp-app"), observed: None };
+        self.state.cluster_event(ClusterEvent::Changed { change, status: StatusPrint::default(), at: self.now });
+    }
+
+    /// How many upstreams and stream_routes of ours there are.
+    fn stored(&self) -> [usize; 2] {
+        Directory::ALL.map(|directory| self.state.mirror.n_ours(directory))
+    }
+}
+
+fn read(texts: &[&str]) -> Manifests {
+    let file = |(n, text): (usize, &&str)| File { path: format!("{n}.yaml").into(), text: (*text).to_owned() };
+    let files: Vec<File> = texts.iter().enumerate().map(file).collect();
+    Manifests::of(&files, CONTROLLER).unwrap()
+}
+
+#[test]
+fn no_pool_is_deleted_while_nobody_tells_who_uses_it() {
+    let mut table = Table::settled();
+    table.state.store_event(StoreEvent::Disconnected, table.now);
+    table.route_deleted();
+    for _ in 0..5 {
+        table.work_off();
+        assert_eq!(table.stored(), [1, 0]);
+        table.now = table.state.next_wake(table.now).unwrap();
+    }
+    table.state.store_event(StoreEvent::Reconnected, table.now);
+    table.work_off();
+    assert_eq!(table.stored(), [1, 0], "what happened meanwhile is yet to be told");
+    table.now += table.state.settings.pool_linger;
+    table.work_off();
+    assert_eq!(table.stored(), [0, 0]);
+}
