@@ -137,7 +137,7 @@ struct State<K> {
     waiting_for: BTreeSet<Kind>,
     /// Since when etcd is followed without a break; `None` while it is not.
     following_since: Option<Instant>,
-    /// When the earliest change came that a document may need work for.
+    /// When the earliest change came that a document may need work for; what a transaction in flight answers to is with it.
     changed_at: HashMap<WorkId, Instant>,
     departures: Departures,
     /// Documents found edited or deleted by somebody else, and not put right yet.

@@ -18,13 +18,20 @@ impl<K: StatusSink> State<K> {
         match answer {
             Ok(Commit::Applied(revision)) => {
                 self.recovered();
+                for changed_at in flight.changed_at.into_values() {
+                    self.metrics.propagated(now.saturating_duration_since(changed_at));
+                }
                 self.applied(&flight.packet, revision, now);
             }
             Ok(Commit::Conflicted { at, current }) => {
                 self.recovered();
+                self.changed_at.extend(flight.changed_at);
                 self.conflicted(&flight.packet, at, &current, now);
             }
-            Err(error) => self.failed(&flight.packet, &error, now),
+            Err(error) => {
+                self.changed_at.extend(flight.changed_at);
+                self.failed(&flight.packet, &error, now);
+            }
         }
         for heard in flight.heard {
             self.learn(heard, now);
@@ -48,9 +55,6 @@ impl<K: StatusSink> State<K> {
             let news = self.mirror.learn(write.id.clone(), revision, stored);
             if let Some(pool) = news.and_then(|news| news.left) {
                 self.left(pool, now);
-            }
-            if let Some(changed_at) = self.changed_at.remove(&write.id) {
-                self.metrics.propagated(now.saturating_duration_since(changed_at));
             }
             if self.drifted.remove(&write.id) {
                 self.metrics.drift_repaired();

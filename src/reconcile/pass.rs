@@ -75,7 +75,9 @@ impl<K: StatusSink> State<K> {
             let Some((number, packet)) = self.fill(now, &mut budget) else { break };
             let txn = packet.txn(&self.settings.prefix);
             self.metrics.sent(txn.n_operations());
-            self.work.sent(number, packet);
+            let ids = packet.writes.iter().map(|write| &write.id);
+            let changed_at = ids.filter_map(|id| self.changed_at.remove_entry(id)).collect();
+            self.work.sent(number, packet, changed_at);
             send(number, txn);
         }
         let more_statuses = self.publish();
@@ -84,7 +86,7 @@ impl<K: StatusSink> State<K> {
             self.report.idle(&self.desired);
         }
         self.told_idle = idle;
-        more_statuses || (budget == 0 && self.may_send(now))
+        more_statuses || (self.work.any_due() && self.may_send(now))
     }
 
     /// When there is something to do although nobody tells anything.

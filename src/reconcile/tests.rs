@@ -25,8 +25,8 @@ use crate::{
     },
     translate::desired::{self, Desired},
 };
-use prometheus_client::registry::Registry;
-use std::time::Instant;
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use std::time::{Duration, Instant};
 
 const CONTROLLER: &str = "apisix-etcd.io/gateway-controller";
 
@@ -45,6 +45,7 @@ impl StatusSink for NoStatuses {
 /// A loop and an etcd that answers when told to.
 struct Table {
     state: State<NoStatuses>,
+    registry: Registry,
     now: Instant,
     sent: Vec<(TxnNumber, Txn)>,
     revision: i64,
@@ -61,8 +62,9 @@ impl Table {
             version: ApisixVersion::DEFAULT,
         });
         let statuses = Statuses { sink: NoStatuses, render: conditions::render, idle: Box::new(|_| {}) };
-        let state = State::new(settings, desired, statuses, Metrics::register(&mut Registry::default()));
-        let mut table = Self { state, now: clock::now(), sent: Vec::new(), revision: 1 };
+        let mut registry = Registry::default();
+        let state = State::new(settings, desired, statuses, Metrics::register(&mut registry));
+        let mut table = Self { state, registry, now: clock::now(), sent: Vec::new(), revision: 1 };
         for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
             table.state.cluster_event(ClusterEvent::Listed { kind, objects, at: table.now });
         }
@@ -96,6 +98,13 @@ impl Table {
         }
     }
 
+    fn changed(&mut self, kind: Kind, yaml: &str) {
+        for object in read(&[yaml]).objects.remove(&kind).unwrap() {
+            let change = Change { kind, name: object.name, observed: Some(object.observed) };
+            self.state.cluster_event(ClusterEvent::Changed { change, status: object.status, at: self.now });
+        }
+    }
+
     fn route_deleted(&mut self) {
         let change = Change { kind: Kind::TcpRoute, name: ObjectName::new("default", "tcp-app"), observed: None };
         self.state.cluster_event(ClusterEvent::Changed { change, status: StatusPrint::default(), at: self.now });
@@ -104,6 +113,13 @@ impl Table {
     /// How many upstreams and stream_routes of ours there are.
     fn stored(&self) -> [usize; 2] {
         Directory::ALL.map(|directory| self.state.mirror.n_ours(directory))
+    }
+
+    /// The value of a metric.
+    fn metric(&self, name: &str) -> Option<f64> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 }
 
@@ -129,4 +145,20 @@ fn no_pool_is_deleted_while_nobody_tells_who_uses_it() {
     table.now += table.state.settings.pool_linger;
     table.work_off();
     assert_eq!(table.stored(), [0, 0]);
+}
+
+#[test]
+fn a_change_that_waits_for_a_transaction_in_flight_is_measured_from_its_own_arrival() {
+    let mut table = Table::settled();
+    let (count, sum) = ("propagation_seconds_count", "propagation_seconds_sum");
+    assert_eq!(table.metric(count), Some(0.0), "what was there before us took no time");
+    let endpoints = |last: u8| SERVICE.replace("192.0.2.11", &format!("192.0.2.{last}"));
+    table.changed(Kind::EndpointSlice, &endpoints(101));
+    table.pass();
+    table.now += Duration::from_secs(1);
+    table.changed(Kind::EndpointSlice, &endpoints(102));
+    table.now += Duration::from_secs(2);
+    table.work_off();
+    assert_eq!((table.metric(count), table.metric(sum)), (Some(2.0), Some(3.0 + 2.0)));
+    assert!(table.state.changed_at.is_empty());
 }
