@@ -81,7 +81,8 @@ impl<K: StatusSink> State<K> {
             send(number, txn);
         }
         let more_statuses = self.publish();
-        let idle = !self.work.any_due() && self.work.n_in_flight() == 0 && !more_statuses;
+        let said = !more_statuses && !self.report.waits();
+        let idle = !self.work.any_due() && self.work.n_in_flight() == 0 && said;
         if idle && !self.told_idle {
             self.report.idle(&self.desired);
         }

@@ -21,12 +21,18 @@ use crate::{
     },
     store::{
         follow::{Snapshot, StoreEvent},
-        txn::{Commit, Revision, Txn},
+        txn::{Commit, CommitError, Revision, Txn},
     },
     translate::desired::{self, Desired},
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 const CONTROLLER: &str = "apisix-etcd.io/gateway-controller";
 
@@ -49,6 +55,7 @@ struct Table {
     now: Instant,
     sent: Vec<(TxnNumber, Txn)>,
     revision: i64,
+    n_idle: Arc<AtomicUsize>,
 }
 
 impl Table {
@@ -61,10 +68,15 @@ impl Table {
             prefix: "/apisix".into(),
             version: ApisixVersion::DEFAULT,
         });
-        let statuses = Statuses { sink: NoStatuses, render: conditions::render, idle: Box::new(|_| {}) };
+        let n_idle = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&n_idle);
+        let idle = Box::new(move |_: &Desired| {
+            counted.fetch_add(1, Relaxed);
+        });
+        let statuses = Statuses { sink: NoStatuses, render: conditions::render, idle };
         let mut registry = Registry::default();
         let state = State::new(settings, desired, statuses, Metrics::register(&mut registry));
-        let mut table = Self { state, registry, now: clock::now(), sent: Vec::new(), revision: 1 };
+        let mut table = Self { state, registry, now: clock::now(), sent: Vec::new(), revision: 1, n_idle };
         for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
             table.state.cluster_event(ClusterEvent::Listed { kind, objects, at: table.now });
         }
@@ -88,6 +100,16 @@ impl Table {
 
     fn pass(&mut self) {
         while self.state.pass(self.now, |number, txn| self.sent.push((number, txn))) {}
+    }
+
+    /// Answers all that was sent: not at all.
+    fn fall_silent(&mut self) {
+        for (number, txn) in std::mem::take(&mut self.sent) {
+            let waited = Duration::from_secs(5);
+            let error =
+                CommitError::Unanswered { n_operations: txn.n_operations(), waited, source: "no answer".into() };
+            self.state.answered(number, Err(error), self.now);
+        }
     }
 
     /// Answers all that was sent: applied.
@@ -129,6 +151,11 @@ fn read(texts: &[&str]) -> Manifests {
     Manifests::of(&files, CONTROLLER).unwrap()
 }
 
+/// The Service, with another address.
+fn endpoints(last: u8) -> String {
+    SERVICE.replace("192.0.2.11", &format!("192.0.2.{last}"))
+}
+
 #[test]
 fn no_pool_is_deleted_while_nobody_tells_who_uses_it() {
     let mut table = Table::settled();
@@ -148,11 +175,24 @@ fn no_pool_is_deleted_while_nobody_tells_who_uses_it() {
 }
 
 #[test]
+fn nobody_is_told_that_all_is_said_while_a_status_waits_for_etcd() {
+    let mut table = Table::settled();
+    let before = table.n_idle.load(Relaxed);
+    table.changed(Kind::EndpointSlice, &endpoints(101));
+    table.pass();
+    table.fall_silent();
+    table.pass();
+    assert_eq!(table.n_idle.load(Relaxed), before, "a first failure is not said yet");
+    table.now = table.state.next_wake(table.now).unwrap();
+    table.work_off();
+    assert_eq!(table.n_idle.load(Relaxed), before + 1);
+}
+
+#[test]
 fn a_change_that_waits_for_a_transaction_in_flight_is_measured_from_its_own_arrival() {
     let mut table = Table::settled();
     let (count, sum) = ("propagation_seconds_count", "propagation_seconds_sum");
     assert_eq!(table.metric(count), Some(0.0), "what was there before us took no time");
-    let endpoints = |last: u8| SERVICE.replace("192.0.2.11", &format!("192.0.2.{last}"));
     table.changed(Kind::EndpointSlice, &endpoints(101));
     table.pass();
     table.now += Duration::from_secs(1);
