@@ -9,11 +9,14 @@
 //! Nothing is written before every kind has been listed and the mirror is whole.
 
 mod answers;
+mod departures;
 mod intake;
 mod metrics;
 mod pass;
 mod report;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use crate::{
@@ -34,6 +37,7 @@ use crate::{
     },
     translate::desired::Desired,
 };
+use departures::Departures;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 pub use metrics::Metrics;
 use report::Report;
@@ -131,13 +135,11 @@ struct State<K> {
     metrics: Metrics,
     /// Kinds that have not been listed yet.
     waiting_for: BTreeSet<Kind>,
-    following: bool,
-    /// When the first snapshot came.
-    whole_since: Option<Instant>,
-    /// When the earliest change came that a document may need work for.
+    /// Since when etcd is followed without a break; `None` while it is not.
+    following_since: Option<Instant>,
+    /// When the earliest change came that a document may need work for; what a transaction in flight answers to is with it.
     changed_at: HashMap<WorkId, Instant>,
-    /// When a pool lost its last user; older than the time it lingers is as good as never.
-    left_at: HashMap<WorkId, Instant>,
+    departures: Departures,
     /// Documents found edited or deleted by somebody else, and not put right yet.
     drifted: HashSet<WorkId>,
     outage: Option<Outage>,
@@ -164,27 +166,7 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
         observers: (Metrics, watch::Sender<Progress>),
     ) -> Self {
         let (metrics, progress) = observers;
-        let mut work = Work::new(settings.retry);
-        for directory in Directory::ALL {
-            work.add(WorkId::placeholder(directory));
-        }
-        let state = State {
-            mirror: Mirror::new(settings.instance.clone()),
-            work,
-            report: Report::new(statuses, settings.controller_name.clone()),
-            settings,
-            desired,
-            metrics,
-            waiting_for: Kind::ALL.into_iter().collect(),
-            following: false,
-            whole_since: None,
-            changed_at: HashMap::new(),
-            left_at: HashMap::new(),
-            drifted: HashSet::new(),
-            outage: None,
-            told_idle: false,
-        };
-        Self { store, inputs, progress, state }
+        Self { store, inputs, progress, state: State::new(settings, desired, statuses, metrics) }
     }
 
     /// Runs until `stop`, or until one of the inputs is closed.
@@ -258,6 +240,28 @@ async fn sleep_until(wake: Option<Instant>) {
 }
 
 impl<K: StatusSink> State<K> {
+    fn new(settings: Settings, desired: Desired, statuses: Statuses<K>, metrics: Metrics) -> Self {
+        let mut work = Work::new(settings.retry);
+        for directory in Directory::ALL {
+            work.add(WorkId::placeholder(directory));
+        }
+        Self {
+            mirror: Mirror::new(settings.instance.clone()),
+            work,
+            report: Report::new(statuses, settings.controller_name.clone()),
+            settings,
+            desired,
+            metrics,
+            waiting_for: Kind::ALL.into_iter().collect(),
+            following_since: None,
+            changed_at: HashMap::new(),
+            departures: Departures::default(),
+            drifted: HashSet::new(),
+            outage: None,
+            told_idle: false,
+        }
+    }
+
     /// Whether the loop may write.
     fn ready(&self) -> bool {
         self.waiting_for.is_empty() && self.mirror.whole()
@@ -267,7 +271,7 @@ impl<K: StatusSink> State<K> {
         Progress {
             waiting_for: self.waiting_for.iter().copied().collect(),
             mirror_whole: self.mirror.whole(),
-            following: self.following,
+            following: self.following_since.is_some(),
             ready: self.ready(),
             settled: self.ready() && self.work.settled(),
         }

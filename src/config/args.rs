@@ -84,7 +84,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", env = "APISIX_ETCD_CONTROLLER_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
     /// URLs of the etcd cluster that APISIX reads, separated by commas (required)
-    #[arg(long, value_name = "URL", env = "APISIX_ETCD_CONTROLLER_ETCD_ENDPOINTS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "APISIX_ETCD_CONTROLLER_ETCD_ENDPOINTS",
+        // A password put there by mistake is refused without being repeated; the help text must not repeat it either.
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
     pub etcd_endpoints: Vec<String>,
     /// How long one request to etcd may take, for example 5s or 500ms
     #[arg(long, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_ETCD_TIMEOUT", default_value = "5s")]
@@ -194,6 +201,14 @@ mod tests {
                 assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(&*variable), "--{long}");
             }
         }
+    }
+
+    #[test]
+    fn help_does_not_show_what_the_environment_says_of_endpoints() {
+        let command = CommandLine::command();
+        let run = command.find_subcommand("run").unwrap();
+        let endpoints = run.get_arguments().find(|argument| argument.get_long() == Some("etcd-endpoints")).unwrap();
+        assert!(endpoints.is_hide_env_values_set());
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! What the store answered: answers in, mirror and work set brought up to date.
 
-use super::{
-    Outage, State,
-    work::{Heard, Mishap},
-};
+use super::{Outage, State, work::Mishap};
 use crate::{
     apisix::stored::inspect,
     model::places::WorkId,
@@ -21,13 +18,20 @@ impl<K: StatusSink> State<K> {
         match answer {
             Ok(Commit::Applied(revision)) => {
                 self.recovered();
+                for changed_at in flight.changed_at.into_values() {
+                    self.metrics.propagated(now.saturating_duration_since(changed_at));
+                }
                 self.applied(&flight.packet, revision, now);
             }
             Ok(Commit::Conflicted { at, current }) => {
                 self.recovered();
+                self.changed_at.extend(flight.changed_at);
                 self.conflicted(&flight.packet, at, &current, now);
             }
-            Err(error) => self.failed(&flight.packet, &error, now),
+            Err(error) => {
+                self.changed_at.extend(flight.changed_at);
+                self.failed(&flight.packet, &error, now);
+            }
         }
         for heard in flight.heard {
             self.learn(heard, now);
@@ -52,9 +56,6 @@ impl<K: StatusSink> State<K> {
             if let Some(pool) = news.and_then(|news| news.left) {
                 self.left(pool, now);
             }
-            if let Some(changed_at) = self.changed_at.remove(&write.id) {
-                self.metrics.propagated(now.saturating_duration_since(changed_at));
-            }
             if self.drifted.remove(&write.id) {
                 self.metrics.drift_repaired();
                 tracing::info!(key = write.id.key(&self.settings.prefix), "put right");
@@ -66,10 +67,11 @@ impl<K: StatusSink> State<K> {
     }
 
     fn conflicted(&mut self, packet: &Packet, at: Revision, current: &[Current], now: Instant) {
-        let writes = packet.writes.iter().map(|write| (&write.id, write.expected));
-        let conditions = packet.conditions.iter().map(|(id, expected)| (id, *expected));
+        // Events of keys that are only relied on have not waited for this answer.
+        let writes = packet.writes.iter().map(|write| (&write.id, write.expected, true));
+        let conditions = packet.conditions.iter().map(|(id, expected)| (id, *expected, false));
         let mut lost: BTreeSet<&WorkId> = BTreeSet::new();
-        for ((id, expected), current) in writes.chain(conditions).zip(current) {
+        for ((id, expected, events_wait), current) in writes.chain(conditions).zip(current) {
             if current.revision() != expected {
                 lost.insert(id);
             }
@@ -77,7 +79,14 @@ impl<K: StatusSink> State<K> {
                 Some((revision, bytes)) => (*revision, Some(inspect(id, &current.key, bytes))),
                 None => (at, None),
             };
-            self.learn(Heard { id: id.clone(), revision, stored }, now);
+            let news = if events_wait {
+                self.mirror.learn(id.clone(), revision, stored)
+            } else {
+                self.mirror.learn_read(id.clone(), revision, stored)
+            };
+            if let Some(news) = news {
+                self.react(news, now);
+            }
         }
         tracing::info!(
             n_writes = packet.writes.len(),

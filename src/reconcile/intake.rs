@@ -103,8 +103,8 @@ impl<K: StatusSink> State<K> {
                 self.mirror.passed(revision);
                 self.count_documents();
             }
-            StoreEvent::Disconnected => self.following = false,
-            StoreEvent::Reconnected => self.following = true,
+            StoreEvent::Disconnected => self.following_since = None,
+            StoreEvent::Reconnected => self.following_since = Some(now),
         }
     }
 
@@ -114,8 +114,7 @@ impl<K: StatusSink> State<K> {
         let listed = snapshot.traffic_split;
         let news = self.mirror.take_snapshot(snapshot);
         tracing::info!(%revision, n_documents, n_different = news.len(), "read etcd");
-        self.following = true;
-        self.whole_since.get_or_insert(now);
+        self.following_since = Some(now);
         for news in news {
             if first {
                 self.add(news.id);
@@ -140,7 +139,7 @@ impl<K: StatusSink> State<K> {
         }
     }
 
-    fn react(&mut self, news: News, now: Instant) {
+    pub(super) fn react(&mut self, news: News, now: Instant) {
         let News { id, before, left } = news;
         if let Some(pool) = left {
             self.left(pool, now);
@@ -154,9 +153,7 @@ impl<K: StatusSink> State<K> {
 
     /// A pool has lost its last user: if it is not wanted, its time has come, after a while.
     pub(super) fn left(&mut self, pool: WorkId, now: Instant) {
-        let linger = self.settings.pool_linger;
-        self.left_at.retain(|_, left_at| now.duration_since(*left_at) < linger);
-        self.left_at.insert(pool.clone(), now);
+        self.departures.left(pool.clone(), now, self.settings.pool_linger);
         self.work.add(pool);
     }
 

@@ -52,9 +52,13 @@ impl<K: StatusSink> Scene for View<'_, K> {
     }
 
     fn lingers_until(&self, pool: &WorkId) -> Option<Instant> {
-        // Who had left before us may have left just before us.
-        let left_at = self.state.left_at.get(pool).copied().max(self.state.whole_since)?;
-        Some(left_at + self.state.settings.pool_linger).filter(|until| *until > self.now)
+        let since = match self.state.following_since {
+            // Who left while nobody told us may have left just now, and who came is being told.
+            Some(following_since) => self.state.departures.at(pool).max(Some(following_since))?,
+            // Somebody may have put a stream_route that names it, and nobody would have told us.
+            None => self.now,
+        };
+        Some(since + self.state.settings.pool_linger).filter(|until| *until > self.now)
     }
 }
 
@@ -71,16 +75,19 @@ impl<K: StatusSink> State<K> {
             let Some((number, packet)) = self.fill(now, &mut budget) else { break };
             let txn = packet.txn(&self.settings.prefix);
             self.metrics.sent(txn.n_operations());
-            self.work.sent(number, packet);
+            let ids = packet.writes.iter().map(|write| &write.id);
+            let changed_at = ids.filter_map(|id| self.changed_at.remove_entry(id)).collect();
+            self.work.sent(number, packet, changed_at);
             send(number, txn);
         }
         let more_statuses = self.publish();
-        let idle = !self.work.any_due() && self.work.n_in_flight() == 0 && !more_statuses;
+        let said = !more_statuses && !self.report.waits();
+        let idle = !self.work.any_due() && self.work.n_in_flight() == 0 && said;
         if idle && !self.told_idle {
             self.report.idle(&self.desired);
         }
         self.told_idle = idle;
-        more_statuses || (budget == 0 && self.may_send(now))
+        more_statuses || (self.work.any_due() && self.may_send(now))
     }
 
     /// When there is something to do although nobody tells anything.

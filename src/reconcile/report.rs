@@ -94,6 +94,11 @@ impl<K: StatusSink> Report<K> {
         self.due.insert(object);
     }
 
+    /// Whether a status is held back until documents are written.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Writing goes wrong: what waits for it is said as it is now.
     pub(super) fn stop_waiting(&mut self) {
         self.patient = false;

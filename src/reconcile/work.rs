@@ -46,6 +46,8 @@ pub(super) struct Work {
 pub(super) struct InFlight {
     /// What it writes and relies on.
     pub(super) packet: Packet,
+    /// When the earliest change came that each of its documents answers to, where there was one.
+    pub(super) changed_at: HashMap<WorkId, Instant>,
     /// What the watch told of ids it writes, in the order of telling.
     pub(super) heard: Vec<Heard>,
     /// Ids to be looked at again when it is answered.
@@ -154,8 +156,9 @@ impl Work {
     }
 
     /// `txn` leaves.
-    pub(super) fn sent(&mut self, txn: TxnNumber, packet: Packet) {
-        self.in_flight.entry(txn).or_default().packet = packet;
+    pub(super) fn sent(&mut self, txn: TxnNumber, packet: Packet, changed_at: HashMap<WorkId, Instant>) {
+        let flight = self.in_flight.entry(txn).or_default();
+        (flight.packet, flight.changed_at) = (packet, changed_at);
     }
 
     /// `txn` is answered: what it held is free, what waited for it is due.
@@ -332,7 +335,7 @@ mod tests {
             pool: None,
         };
         let conditions = pools.iter().map(|pool| (pool.clone(), Revision(1))).collect();
-        work.sent(txn, Packet { writes: ids.iter().map(write).collect(), conditions });
+        work.sent(txn, Packet { writes: ids.iter().map(write).collect(), conditions }, HashMap::new());
         txn
     }
 

@@ -142,6 +142,13 @@ impl Mirror {
         news
     }
 
+    /// Takes in what a lost compare found a key to be, whose events do not wait for that answer. When the watch is ahead of
+    /// the answer, a key that is not known here is one that it told to be gone since.
+    pub fn learn_read(&mut self, id: WorkId, revision: Revision, inspected: Option<Inspected>) -> Option<News> {
+        let overtaken = self.told.is_some_and(|told| revision <= told) && !self.entries.contains_key(&id);
+        if overtaken { None } else { self.learn(id, revision, inspected) }
+    }
+
     /// Takes in that everything up to `revision` has been told.
     pub fn passed(&mut self, revision: Revision) {
         if self.told.is_some_and(|told| told < revision) {
@@ -299,6 +306,17 @@ mod tests {
         assert!(mirror.entries.is_empty() && mirror.tombstones.is_empty());
         mirror.learn(pool("q"), Revision(9), None);
         assert!(mirror.entries.is_empty(), "what is deleted behind the watch needs no trace");
+    }
+
+    #[test]
+    fn an_answer_that_the_watch_has_overtaken_does_not_bring_a_deleted_key_back() {
+        let mut mirror = mirror(5, vec![(pool("p"), 4, ours("a", None))]);
+        mirror.learn(pool("p"), Revision(9), None);
+        mirror.passed(Revision(9));
+        assert_eq!(mirror.learn_read(pool("p"), Revision(7), Some(theirs("b", None))), None);
+        assert_eq!(revision(&mirror, &pool("p")), None);
+        assert!(mirror.learn_read(pool("p"), Revision(12), Some(theirs("c", None))).is_some());
+        assert!(mirror.learn_read(pool("p"), Revision(13), Some(theirs("d", None))).is_some());
     }
 
     #[test]

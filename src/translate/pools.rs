@@ -41,7 +41,7 @@ pub fn pool(route: &ObjectName, facts: &RouteFacts, known: &Known, split: bool) 
     let mut good = Vec::new();
     let (mut refused, mut total) = (0, 0);
     for (index, backend) in facts.backends.iter().enumerate() {
-        let weight = u64::try_from(backend.weight).unwrap_or(0);
+        let weight = u64::try_from(backend.weight).unwrap_or(0).min(weights::WEIGHT_MAX);
         let resolved = resolve(route, backend, known);
         pool.unreadable |= resolved.unreadable;
         if let Some(fault) = resolved.fault {
@@ -184,4 +184,31 @@ fn endpoints(service: &ObjectName, facts: &ServiceFacts, port_name: &Arc<str>, k
         endpoints = chosen(|state| state.leaving);
     }
     Resolved { endpoints, fault: None, unreadable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::names::Created;
+
+    #[test]
+    fn weights_beyond_all_bounds_are_taken_for_large_ones() {
+        let backend = |name: &str| BackendRef {
+            group: "".into(),
+            kind: "Service".into(),
+            namespace: None,
+            name: name.into(),
+            port: Some(80),
+            weight: i64::MAX,
+        };
+        let facts = RouteFacts {
+            generation: 1,
+            created: Created::UNKNOWN,
+            parents: vec![],
+            rules: 1,
+            backends: ["a", "b", "c"].map(backend).to_vec(),
+        };
+        let pool = pool(&ObjectName::new("ns", "route"), &facts, &Known::default(), false);
+        assert_eq!(pool.verdict.refused, Some(RefusedShare::All));
+    }
 }

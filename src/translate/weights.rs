@@ -38,8 +38,8 @@ const UNIT_MAX: u128 = 1 << 80;
 /// A unit that is not exact, but off by less than one part in 2^48 of any share.
 const FIXED_UNIT: u128 = UNIT_MAX;
 
-/// Largest weight taken at its word; Gateway API allows 1,000,000.
-const WEIGHT_MAX: u64 = u32::MAX as u64;
+/// Largest weight taken at its word; Gateway API allows 1,000,000, manifests in a folder may say anything.
+pub(super) const WEIGHT_MAX: u64 = u32::MAX as u64;
 
 /// Fits the shares. An empty list gives no nodes.
 #[must_use]

@@ -1,0 +1,71 @@
+//! When pools lost their last users. Departures in; out comes, for a while, when each was. Pure.
+//!
+//! However many leave at once, taking one in costs what it costs for a single one: each is forgotten once, in its turn.
+
+use crate::model::places::WorkId;
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+/// When pools lost their last users, as long as that matters.
+#[derive(Debug, Default)]
+pub(super) struct Departures {
+    at: HashMap<WorkId, Instant>,
+    /// Oldest first. A pool that was left twice is in twice.
+    order: VecDeque<(Instant, WorkId)>,
+}
+
+impl Departures {
+    /// `pool` has just lost its last user. What happened longer than `linger` ago is forgotten.
+    pub(super) fn left(&mut self, pool: WorkId, now: Instant, linger: Duration) {
+        while let Some((at, _)) = self.order.front()
+            && now.saturating_duration_since(*at) >= linger
+        {
+            let Some((at, pool)) = self.order.pop_front() else { break };
+            if self.at.get(&pool) == Some(&at) {
+                self.at.remove(&pool);
+            }
+        }
+        self.order.push_back((now, pool.clone()));
+        self.at.insert(pool, now);
+    }
+
+    /// When `pool` lost its last user, if that was not long ago.
+    pub(super) fn at(&self, pool: &WorkId) -> Option<Instant> {
+        self.at.get(pool).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock, model::places::Directory};
+
+    const LINGER: Duration = Duration::from_secs(1);
+
+    fn pool(name: &str) -> WorkId {
+        WorkId::new(Directory::Upstreams, name)
+    }
+
+    #[test]
+    fn a_departure_is_remembered_while_it_matters_and_then_forgotten() {
+        let (mut departures, begin) = (Departures::default(), clock::now());
+        departures.left(pool("a"), begin, LINGER);
+        departures.left(pool("b"), begin + LINGER / 2, LINGER);
+        assert_eq!(departures.at(&pool("a")), Some(begin));
+        departures.left(pool("c"), begin + LINGER, LINGER);
+        assert_eq!((departures.at(&pool("a")), departures.at(&pool("b"))), (None, Some(begin + LINGER / 2)));
+        departures.left(pool("d"), begin + LINGER * 3, LINGER);
+        assert_eq!((departures.at.len(), departures.order.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_pool_that_is_left_again_is_remembered_from_then_on() {
+        let (mut departures, begin) = (Departures::default(), clock::now());
+        departures.left(pool("a"), begin, LINGER);
+        departures.left(pool("a"), begin + LINGER / 2, LINGER);
+        departures.left(pool("b"), begin + LINGER, LINGER);
+        assert_eq!(departures.at(&pool("a")), Some(begin + LINGER / 2));
+    }
+}

@@ -1,0 +1,207 @@
+//! The loop's state without its inputs: events and answers in, transactions out, at times of the test's choosing.
+
+use super::{Metrics, Settings, State, Statuses};
+use crate::{
+    apisix::version::ApisixVersion,
+    clock,
+    cluster::{
+        ClusterEvent,
+        manifests::{File, Manifests},
+    },
+    model::{
+        facts::Change,
+        names::{Kind, ObjectName, ObjectRef},
+        places::Directory,
+    },
+    plan::order::TxnNumber,
+    status::{
+        conditions,
+        print::StatusPrint,
+        queue::{StatusSink, StatusUpdate},
+    },
+    store::{
+        follow::{Snapshot, StoreEvent},
+        txn::{Commit, CommitError, Revision, Txn},
+    },
+    translate::desired::{self, Desired},
+};
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+const CONTROLLER: &str = "apisix-etcd.io/gateway-controller";
+
+const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");
+const ROUTE: &str = include_str!("../../deploy/quickstart/route.yaml");
+const SERVICE: &str = include_str!("../../deploy/quickstart/service.yaml");
+
+struct NoStatuses;
+
+impl StatusSink for NoStatuses {
+    fn publish(&mut self, _: StatusUpdate) {}
+
+    fn forget(&mut self, _: &ObjectRef) {}
+}
+
+/// A loop and an etcd that answers when told to.
+struct Table {
+    state: State<NoStatuses>,
+    registry: Registry,
+    now: Instant,
+    sent: Vec<(TxnNumber, Txn)>,
+    revision: i64,
+    n_idle: Arc<AtomicUsize>,
+}
+
+impl Table {
+    /// The quickstart, listed over an empty etcd, and everything written.
+    fn settled() -> Self {
+        let settings = Settings::new("/apisix".into(), "default".into(), CONTROLLER.into());
+        let desired = Desired::new(desired::Settings {
+            controller_name: CONTROLLER.into(),
+            instance: "default".into(),
+            prefix: "/apisix".into(),
+            version: ApisixVersion::DEFAULT,
+        });
+        let n_idle = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&n_idle);
+        let idle = Box::new(move |_: &Desired| {
+            counted.fetch_add(1, Relaxed);
+        });
+        let statuses = Statuses { sink: NoStatuses, render: conditions::render, idle };
+        let mut registry = Registry::default();
+        let state = State::new(settings, desired, statuses, Metrics::register(&mut registry));
+        let mut table = Self { state, registry, now: clock::now(), sent: Vec::new(), revision: 1, n_idle };
+        for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
+            table.state.cluster_event(ClusterEvent::Listed { kind, objects, at: table.now });
+        }
+        let snapshot = Snapshot { revision: Revision(1), ..Snapshot::default() };
+        table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+        table.work_off();
+        assert_eq!(table.stored(), [1, 1]);
+        table
+    }
+
+    /// Passes and good answers, until nothing is sent any more.
+    fn work_off(&mut self) {
+        loop {
+            self.pass();
+            if self.sent.is_empty() {
+                return;
+            }
+            self.apply_all();
+        }
+    }
+
+    fn pass(&mut self) {
+        while self.state.pass(self.now, |number, txn| self.sent.push((number, txn))) {}
+    }
+
+    /// Answers all that was sent: not at all.
+    fn fall_silent(&mut self) {
+        for (number, txn) in std::mem::take(&mut self.sent) {
+            let waited = Duration::from_secs(5);
+            let error =
+                CommitError::Unanswered { n_operations: txn.n_operations(), waited, source: "no answer".into() };
+            self.state.answered(number, Err(error), self.now);
+        }
+    }
+
+    /// Answers all that was sent: applied.
+    fn apply_all(&mut self) {
+        for (number, _) in std::mem::take(&mut self.sent) {
+            self.revision += 1;
+            self.state.answered(number, Ok(Commit::Applied(Revision(self.revision))), self.now);
+        }
+    }
+
+    fn changed(&mut self, kind: Kind, yaml: &str) {
+        for object in read(&[yaml]).objects.remove(&kind).unwrap() {
+            let change = Change { kind, name: object.name, observed: Some(object.observed) };
+            self.state.cluster_event(ClusterEvent::Changed { change, status: object.status, at: self.now });
+        }
+    }
+
+    fn route_deleted(&mut self) {
+        let change = Change { kind: Kind::TcpRoute, name: ObjectName::new("default", "tcp-app"), observed: None };
+        self.state.cluster_event(ClusterEvent::Changed { change, status: StatusPrint::default(), at: self.now });
+    }
+
+    /// How many upstreams and stream_routes of ours there are.
+    fn stored(&self) -> [usize; 2] {
+        Directory::ALL.map(|directory| self.state.mirror.n_ours(directory))
+    }
+
+    /// The value of a metric.
+    fn metric(&self, name: &str) -> Option<f64> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).unwrap();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+}
+
+fn read(texts: &[&str]) -> Manifests {
+    let file = |(n, text): (usize, &&str)| File { path: format!("{n}.yaml").into(), text: (*text).to_owned() };
+    let files: Vec<File> = texts.iter().enumerate().map(file).collect();
+    Manifests::of(&files, CONTROLLER).unwrap()
+}
+
+/// The Service, with another address.
+fn endpoints(last: u8) -> String {
+    SERVICE.replace("192.0.2.11", &format!("192.0.2.{last}"))
+}
+
+#[test]
+fn no_pool_is_deleted_while_nobody_tells_who_uses_it() {
+    let mut table = Table::settled();
+    table.state.store_event(StoreEvent::Disconnected, table.now);
+    table.route_deleted();
+    for _ in 0..5 {
+        table.work_off();
+        assert_eq!(table.stored(), [1, 0]);
+        table.now = table.state.next_wake(table.now).unwrap();
+    }
+    table.state.store_event(StoreEvent::Reconnected, table.now);
+    table.work_off();
+    assert_eq!(table.stored(), [1, 0], "what happened meanwhile is yet to be told");
+    table.now += table.state.settings.pool_linger;
+    table.work_off();
+    assert_eq!(table.stored(), [0, 0]);
+}
+
+#[test]
+fn nobody_is_told_that_all_is_said_while_a_status_waits_for_etcd() {
+    let mut table = Table::settled();
+    let before = table.n_idle.load(Relaxed);
+    table.changed(Kind::EndpointSlice, &endpoints(101));
+    table.pass();
+    table.fall_silent();
+    table.pass();
+    assert_eq!(table.n_idle.load(Relaxed), before, "a first failure is not said yet");
+    // Both the document and the store rest, and not equally long.
+    while let Some(wake) = table.state.next_wake(table.now) {
+        table.now = wake;
+        table.work_off();
+    }
+    assert_eq!(table.n_idle.load(Relaxed), before + 1);
+}
+
+#[test]
+fn a_change_that_waits_for_a_transaction_in_flight_is_measured_from_its_own_arrival() {
+    let mut table = Table::settled();
+    let (count, sum) = ("propagation_seconds_count", "propagation_seconds_sum");
+    assert_eq!(table.metric(count), Some(0.0), "what was there before us took no time");
+    table.changed(Kind::EndpointSlice, &endpoints(101));
+    table.pass();
+    table.now += Duration::from_secs(1);
+    table.changed(Kind::EndpointSlice, &endpoints(102));
+    table.now += Duration::from_secs(2);
+    table.work_off();
+    assert_eq!((table.metric(count), table.metric(sum)), (Some(2.0), Some(3.0 + 2.0)));
+    assert!(table.state.changed_at.is_empty());
+}
