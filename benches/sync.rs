@@ -77,7 +77,7 @@ impl Loop {
         let statuses = Statuses {
             sink: NoStatuses,
             render: conditions::render,
-            idle: Box::new(move |_| tell_idle.send(()).unwrap_or_default()),
+            idle: Box::new(move |_, _| tell_idle.send(()).unwrap_or_default()),
         };
         let observers = (Metrics::register(&mut Registry::default()), watch::Sender::new(Progress::default()));
         let inputs = Inputs { cluster: from_cluster, store: from_store };

@@ -104,7 +104,12 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
         Source::Folder(paths) => {
             let (sink, overviews) = FolderSink::new(translation.clone());
             let shown = sink.clone();
-            start.spawn(&mut tasks, sink, Box::new(move |desired| shown.show(desired)), stop.clone());
+            start.spawn(
+                &mut tasks,
+                sink,
+                Box::new(move |desired, standing| shown.show(desired, standing)),
+                stop.clone(),
+            );
             tasks.spawn("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
             let following = follow_folder(paths, controller_name, cluster_events, cluster_metrics, stop.clone());
             tasks.spawn("following manifests", following);
@@ -113,7 +118,7 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
             let (served, watched_served) = watch::channel(Served::default());
             let queue = StatusQueue::default();
             let sink = ClusterSink { queue: queue.clone(), served };
-            start.spawn(&mut tasks, sink, Box::new(|_| ()), stop.clone());
+            start.spawn(&mut tasks, sink, Box::new(|_, _| ()), stop.clone());
             let writer = WriterSettings::new(Arc::clone(&controller_name));
             let writing = write_statuses(queue, client.clone(), watched_served, writer, status_metrics, stop.clone());
             tasks.spawn("writing statuses", writing);

@@ -113,6 +113,11 @@ impl<K: StatusSink> State<K> {
         let (revision, n_documents) = (snapshot.revision, snapshot.documents.len());
         let listed = snapshot.traffic_split;
         let news = self.mirror.take_snapshot(snapshot);
+        // An answer that is still to come may be older than the snapshot, and must not bring back what that lacks.
+        let lacking: Vec<WorkId> = self.work.writing().filter(|id| self.mirror.stored(id).is_none()).cloned().collect();
+        for id in lacking {
+            self.work.hear(Heard { id, revision, stored: None });
+        }
         tracing::info!(%revision, n_documents, n_different = news.len(), "read etcd");
         self.following_since = Some(now);
         for news in news {

@@ -84,7 +84,7 @@ impl<K: StatusSink> State<K> {
         let said = !more_statuses && !self.report.waits();
         let idle = !self.work.any_due() && self.work.n_in_flight() == 0 && said;
         if idle && !self.told_idle {
-            self.report.idle(&self.desired);
+            self.tell_idle();
         }
         self.told_idle = idle;
         more_statuses || (self.work.any_due() && self.may_send(now))

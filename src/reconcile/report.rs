@@ -25,9 +25,9 @@ use std::{
 /// Renders the part of an object's status that is ours, for our controller name, given how documents stand.
 pub type StatusRender = fn(&ObjectRef, &Verdict, &str, &dyn Fn(&WorkId) -> Standing) -> Value;
 
-/// Told that everything that can be done now is done: nothing is in flight, and every status that differs has been
-/// published. Called once each time that comes to be so; must not block.
-pub type IdleHook = Box<dyn FnMut(&Desired) + Send>;
+/// Told that everything that can be done now is done, with how each document stands: nothing is in flight, and every status
+/// that differs has been published. Called once each time that comes to be so; must not block.
+pub type IdleHook = Box<dyn FnMut(&Desired, &dyn Fn(&WorkId) -> Standing) + Send>;
 
 /// Where statuses go, and how they come about.
 pub struct Statuses<K> {
@@ -109,14 +109,17 @@ impl<K: StatusSink> Report<K> {
     pub(super) fn served(&mut self, served: &Served) {
         self.statuses.sink.served(served);
     }
-
-    /// Everything that can be done now is done.
-    pub(super) fn idle(&mut self, desired: &Desired) {
-        (self.statuses.idle)(desired);
-    }
 }
 
 impl<K: StatusSink> State<K> {
+    /// Everything that can be done now is done.
+    pub(super) fn tell_idle(&mut self) {
+        // The hook asks about everything else, so it steps out for that long.
+        let mut hook: IdleHook = std::mem::replace(&mut self.report.statuses.idle, Box::new(|_, _| ()));
+        hook(&self.desired, &|id| self.standing(id));
+        self.report.statuses.idle = hook;
+    }
+
     /// Publishes statuses that differ; gives whether some are left for later.
     pub(super) fn publish(&mut self) -> bool {
         self.report.patient = self.report.patient || self.outage.is_none();
@@ -127,7 +130,7 @@ impl<K: StatusSink> State<K> {
                 self.report.statuses.sink.forget(&object);
                 continue;
             };
-            if self.report.patient && documents_of(&verdict).any(|id| expected_soon(&self.work, id)) {
+            if self.report.patient && expected_soon(&self.work, &verdict) {
                 self.report.waiting.insert(object);
                 continue;
             }
@@ -151,8 +154,10 @@ impl<K: StatusSink> State<K> {
     }
 }
 
-fn expected_soon(work: &Work, id: &WorkId) -> bool {
-    work.young(id)
+/// Whether what the verdict depends on will be known in a moment. Not while one of its documents is in trouble: the others may
+/// be waiting for that one.
+fn expected_soon(work: &Work, verdict: &Verdict) -> bool {
+    documents_of(verdict).any(|id| work.young(id)) && !documents_of(verdict).any(|id| work.troubled(id))
 }
 
 /// The documents a status depends on.

@@ -11,9 +11,11 @@ use crate::{
     model::{
         facts::Change,
         names::{Kind, ObjectName, ObjectRef},
-        places::Directory,
+        places::{Directory, WorkId},
+        verdicts::Standing,
     },
     plan::order::TxnNumber,
+    show::overview::Overview,
     status::{
         conditions,
         print::StatusPrint,
@@ -70,7 +72,7 @@ impl Table {
         });
         let n_idle = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&n_idle);
-        let idle = Box::new(move |_: &Desired| {
+        let idle = Box::new(move |_: &Desired, _: &dyn Fn(&WorkId) -> Standing| {
             counted.fetch_add(1, Relaxed);
         });
         let statuses = Statuses { sink: NoStatuses, render: conditions::render, idle };
@@ -189,6 +191,40 @@ fn nobody_is_told_that_all_is_said_while_a_status_waits_for_etcd() {
         table.work_off();
     }
     assert_eq!(table.n_idle.load(Relaxed), before + 1);
+}
+
+#[test]
+fn a_late_answer_does_not_bring_back_what_a_newer_reading_of_etcd_lacks() {
+    let mut table = Table::settled();
+    table.changed(Kind::EndpointSlice, &endpoints(101));
+    table.pass();
+    assert_eq!(table.sent.len(), 1);
+    // Everything was deleted after our write, and etcd read anew, before the answer to it came.
+    let snapshot = Snapshot { revision: Revision(9), ..Snapshot::default() };
+    table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+    table.apply_all();
+    assert_eq!(table.stored(), [0, 0], "etcd was read at revision 9, after the answer's {}", table.revision);
+    table.revision = 9;
+    table.work_off();
+    assert_eq!(table.stored(), [1, 1], "and what is wanted is written again");
+}
+
+#[test]
+fn what_is_shown_is_what_etcd_holds() {
+    let mut table = Table::settled();
+    let shown = |table: &Table| {
+        let settings = desired::Settings {
+            controller_name: CONTROLLER.into(),
+            instance: "default".into(),
+            prefix: "/apisix".into(),
+            version: ApisixVersion::DEFAULT,
+        };
+        Overview::standing(&table.state.desired, &settings, &|id| table.state.standing(id)).documents.len()
+    };
+    assert_eq!(shown(&table), 2);
+    let snapshot = Snapshot { revision: Revision(9), ..Snapshot::default() };
+    table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+    assert_eq!(shown(&table), 0, "wanted, and gone from etcd");
 }
 
 #[test]

@@ -269,6 +269,16 @@ impl Work {
     }
 
     /// Whether `id` keeps being changed under our hands.
+    /// Whether writing it goes wrong for longer than a moment.
+    pub(super) fn troubled(&self, id: &WorkId) -> bool {
+        self.contended(id) || self.troubles.get(id).is_some_and(|trouble| trouble.n_tries >= TRIES_BEFORE_PENDING)
+    }
+
+    /// The documents that transactions in flight write.
+    pub(super) fn writing(&self) -> impl Iterator<Item = &WorkId> {
+        self.writing.keys()
+    }
+
     pub(super) fn contended(&self, id: &WorkId) -> bool {
         self.troubles.get(id).is_some_and(|trouble| trouble.n_losses >= LOSSES_BEFORE_CONTENDED)
     }

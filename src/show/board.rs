@@ -1,7 +1,7 @@
 //! What `run` shows when it follows a folder: everything once, then only what changed.
 //!
-//! Statuses and the translation come in from the reconcile loop, whenever it has nothing left to do; text goes to standard
-//! output. Nothing is written back into manifests.
+//! The translation and how its documents stand in etcd come in from the reconcile loop, whenever it has nothing left to do;
+//! text goes to standard output. Nothing is written back into manifests.
 
 use super::{
     overview::{Overview, Part},
@@ -12,11 +12,11 @@ use crate::{
     model::{
         names::ObjectRef,
         places::{Directory, WorkId},
+        verdicts::Standing,
     },
     status::queue::{StatusSink, StatusUpdate},
     translate::desired::{Desired, Settings},
 };
-use parking_lot::Mutex;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,15 +29,14 @@ use tokio_util::sync::CancellationToken;
 /// Nodes named in one line about an upstream.
 const NODES_SHOWN: usize = 4;
 
-/// Takes in what would be written to objects of an API server, and hands on how everything stands.
+/// Hands on how everything stands, each time the loop has nothing left to do.
 ///
 /// Only the newest state is kept for whoever prints it: a slow terminal misses what was in between, and holds up nothing.
 ///
-/// Clones share it all: the loop publishes into one, and tells another when it is idle.
+/// Clones share where it goes: the loop has one as its sink of statuses, and tells another when it is idle.
 #[derive(Clone, Debug)]
 pub struct FolderSink {
     settings: Settings,
-    statuses: Arc<Mutex<BTreeMap<ObjectRef, Value>>>,
     overviews: watch::Sender<Overview>,
 }
 
@@ -46,30 +45,20 @@ impl FolderSink {
     #[must_use]
     pub fn new(settings: Settings) -> (Self, watch::Receiver<Overview>) {
         let (overviews, receiver) = watch::channel(Overview::default());
-        (Self { settings, statuses: Arc::default(), overviews }, receiver)
+        (Self { settings, overviews }, receiver)
     }
 
-    /// Everything that can be done now is done: hands on how everything stands.
-    ///
-    /// A status that was never published is what its manifest says already.
-    pub fn show(&self, desired: &Desired) {
-        let mut overview = Overview::wanted(desired, &self.settings);
-        let mut statuses = self.statuses.lock();
-        statuses.retain(|object, _| overview.statuses.contains_key(object));
-        overview.statuses.extend(statuses.iter().map(|(object, status)| (object.clone(), status.clone())));
-        self.overviews.send_replace(overview);
+    /// Hands on how everything stands: documents that are in etcd, and what is said of each object.
+    pub fn show(&self, desired: &Desired, standing: &dyn Fn(&WorkId) -> Standing) {
+        self.overviews.send_replace(Overview::standing(desired, &self.settings, standing));
     }
 }
 
+/// Manifests have no status to write to: what is said of objects is shown with everything else.
 impl StatusSink for FolderSink {
-    fn publish(&mut self, update: StatusUpdate) {
-        let StatusUpdate { object, status, frozen_parents: _ } = update;
-        self.statuses.lock().insert(object, status);
-    }
+    fn publish(&mut self, _: StatusUpdate) {}
 
-    fn forget(&mut self, object: &ObjectRef) {
-        self.statuses.lock().remove(object);
-    }
+    fn forget(&mut self, _: &ObjectRef) {}
 }
 
 /// Prints overviews as they come, until `stop` or the end of the loop they come from. Dropping it loses at most one print.

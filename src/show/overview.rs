@@ -188,16 +188,22 @@ impl Overview {
     /// What is wanted: documents as etcd would hold them, and statuses as they would be then.
     #[must_use]
     pub fn wanted(desired: &Desired, settings: &Settings) -> Self {
-        let standing = |id: &WorkId| match desired.wanted(id) {
+        Self::standing(desired, settings, &|id| match desired.wanted(id) {
             Wanted::Refused(why) => Standing::Refused(why),
             Wanted::Absent | Wanted::Document(_) | Wanted::Kept { .. } => Standing::Programmed,
-        };
+        })
+    }
+
+    /// Of a translation whose documents stand in etcd as `standing` says: only those that are there as wanted are shown.
+    #[must_use]
+    pub fn standing(desired: &Desired, settings: &Settings, standing: &dyn Fn(&WorkId) -> Standing) -> Self {
         let status = |object: ObjectRef| {
             let verdict = desired.verdict(&object)?;
-            let status = conditions::render(&object, &verdict, &settings.controller_name, &standing);
+            let status = conditions::render(&object, &verdict, &settings.controller_name, standing);
             (!says_nothing(&object, &status)).then_some((object, status))
         };
-        let documents = desired.documents().into_iter().filter(|id| !id.is_placeholder());
+        let there = |id: &WorkId| !id.is_placeholder() && standing(id) == Standing::Programmed;
+        let documents = desired.documents().into_iter().filter(there);
         Self {
             instance: Arc::clone(&settings.instance),
             documents: documents.filter_map(|id| document(desired, &id).map(|bytes| (id, bytes))).collect(),
