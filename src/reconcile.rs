@@ -137,6 +137,8 @@ struct State<K> {
     waiting_for: BTreeSet<Kind>,
     /// Since when etcd is followed without a break; `None` while it is not.
     following_since: Option<Instant>,
+    /// When the earliest change came whose consequences have not been worked out yet.
+    noted_since: Option<Instant>,
     /// When the earliest change came that a document may need work for; what a transaction in flight answers to is with it.
     changed_at: HashMap<WorkId, Instant>,
     departures: Departures,
@@ -257,6 +259,7 @@ impl<K: StatusSink> State<K> {
             changed_at: HashMap::new(),
             departures: Departures::default(),
             drifted: HashSet::new(),
+            noted_since: None,
             outage: None,
             told_idle: false,
         }

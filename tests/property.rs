@@ -368,6 +368,7 @@ proptest! {
     fn a_complete_list_equals_the_changes_it_stands_for(
         before in history(),
         after in history(),
+        settled_each_time in any::<bool>(),
     ) {
         let mut desired = Desired::new(settings("3.14.0"));
         desired.apply(before.into_iter().flatten());
@@ -378,8 +379,12 @@ proptest! {
         }
         for kind in Kind::ALL {
             let list = objects.0.iter().filter(|((of, _), _)| *of == kind);
-            desired.replace(kind, list.map(|((_, name), observed)| (name.clone(), observed.clone())).collect());
+            desired.note_list(kind, list.map(|((_, name), observed)| (name.clone(), observed.clone())).collect());
+            if settled_each_time {
+                desired.settle();
+            }
         }
+        desired.settle();
         prop_assert_eq!(Said::by(&desired), rebuilt("3.14.0", objects.changes()));
     }
 

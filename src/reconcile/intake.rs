@@ -37,8 +37,8 @@ impl<K: StatusSink> State<K> {
                 let kind = change.kind;
                 let object = ObjectRef::new(kind, change.name.clone());
                 self.report.seen(object, change.observed.is_some().then_some(status));
-                let affected = self.desired.apply([change]);
-                self.affected(affected, Some(at));
+                self.desired.note(change);
+                self.noted(at);
                 self.metrics.objects_known(kind, self.desired.object_count(kind));
             }
         }
@@ -46,7 +46,9 @@ impl<K: StatusSink> State<K> {
 
     fn listed(&mut self, kind: Kind, objects: Vec<ListedObject>, at: Instant) {
         // What was there before us is no change that took its time.
-        let at = self.ready().then_some(at);
+        if self.ready() {
+            self.noted(at);
+        }
         self.waiting_for.remove(&kind);
         self.report.forget(kind);
         let mut listed: Vec<(ObjectName, _)> = Vec::with_capacity(objects.len());
@@ -55,9 +57,22 @@ impl<K: StatusSink> State<K> {
             listed.push((name, observed));
         }
         tracing::debug!(%kind, n_objects = listed.len(), "took in a list");
-        let affected = self.desired.replace(kind, listed);
-        self.affected(affected, at);
+        self.desired.note_list(kind, listed);
         self.metrics.objects_known(kind, self.desired.object_count(kind));
+    }
+
+    fn noted(&mut self, at: Instant) {
+        self.noted_since = Some(self.noted_since.map_or(at, |since| since.min(at)));
+    }
+
+    /// Works out what all changes that have gathered come to. Once for all of them: a thousand changes of one Service's
+    /// endpoints cost one look at its routes. Not before everything is listed, when most of it would be looked at again.
+    pub(super) fn settle_changes(&mut self) {
+        if self.ready() {
+            let affected = self.desired.settle();
+            let at = self.noted_since.take();
+            self.affected(affected, at);
+        }
     }
 
     fn affected(&mut self, affected: Affected, at: Option<Instant>) {
@@ -87,6 +102,8 @@ impl<K: StatusSink> State<K> {
     }
 
     pub(super) fn store_event(&mut self, event: StoreEvent, now: Instant) {
+        // Whether an edit is drift hangs on what is wanted now.
+        self.settle_changes();
         match event {
             StoreEvent::Snapshot(snapshot) => self.snapshot(snapshot, now),
             StoreEvent::Changed { revision, events } => {

@@ -70,6 +70,7 @@ impl<K: StatusSink> State<K> {
         if !self.ready() {
             return false;
         }
+        self.settle_changes();
         let mut budget = IDS_PER_PASS;
         while budget > 0 && self.may_send(now) {
             let Some((number, packet)) = self.fill(now, &mut budget) else { break };

@@ -93,6 +93,8 @@ pub struct Desired {
     attached: HashMap<ObjectName, BTreeMap<Arc<str>, u32>>,
     slots: Slots,
     route_of_pool: BTreeMap<WorkId, ObjectName>,
+    /// What was noted and not worked out yet.
+    pending: wave::Wave,
 }
 
 /// What the tiers said of one route.
@@ -120,21 +122,36 @@ impl Desired {
             attached: HashMap::new(),
             slots: Slots::default(),
             route_of_pool: BTreeMap::new(),
+            pending: wave::Wave::default(),
         }
     }
 
     /// Takes in single changes, in any order.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) -> Affected {
-        let mut wave = wave::Wave::default();
-        for Change { kind, name, observed } in changes {
-            wave.take_in(self, kind, &name, observed);
+        for change in changes {
+            self.note(change);
         }
-        wave.run(self)
+        self.settle()
     }
 
     /// Takes in a complete list of a kind: what is not in it is gone.
     pub fn replace(&mut self, kind: Kind, objects: Vec<(ObjectName, Observed)>) -> Affected {
-        let mut wave = wave::Wave::default();
+        self.note_list(kind, objects);
+        self.settle()
+    }
+
+    /// Takes in a change whose consequences are asked for later, by [`Desired::settle`]: many changes that touch the same
+    /// things cost as much as one. Until then answers may be those from before.
+    pub fn note(&mut self, change: Change) {
+        let Change { kind, name, observed } = change;
+        let mut wave = std::mem::take(&mut self.pending);
+        wave.take_in(self, kind, &name, observed);
+        self.pending = wave;
+    }
+
+    /// Takes in a complete list of a kind, as [`Desired::note`] does a change.
+    pub fn note_list(&mut self, kind: Kind, objects: Vec<(ObjectName, Observed)>) {
+        let mut wave = std::mem::take(&mut self.pending);
         let mut gone: BTreeSet<ObjectName> = self.known.names(kind).into_iter().collect();
         for (name, observed) in objects {
             gone.remove(&name);
@@ -143,7 +160,12 @@ impl Desired {
         for name in gone {
             wave.take_in(self, kind, &name, None);
         }
-        wave.run(self)
+        self.pending = wave;
+    }
+
+    /// Works out the consequences of everything that was noted.
+    pub fn settle(&mut self) -> Affected {
+        std::mem::take(&mut self.pending).run(self)
     }
 
     /// Takes in what the source serves.
@@ -161,11 +183,12 @@ impl Desired {
     pub fn set_traffic_split(&mut self, enabled: Option<bool>) -> Affected {
         let before = self.splits();
         self.traffic_split = enabled;
-        let mut wave = wave::Wave::default();
         if self.splits() != before {
+            let mut wave = std::mem::take(&mut self.pending);
             wave.recompute_pools(self);
+            self.pending = wave;
         }
-        wave.run(self)
+        self.settle()
     }
 
     /// What one document should be.

@@ -22,7 +22,7 @@ use std::{
 };
 
 /// What is marked to be computed again, by tier.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Wave {
     gateways: BTreeSet<ObjectName>,
     ports: BTreeSet<Port>,
