@@ -123,7 +123,7 @@ fn route() -> impl Strategy<Value = Facts> {
         text(&["Service", "Service", "Service", "Service", "Other"]),
         option::of(namespace()),
         text(&["svc", "svc2"]),
-        option::weighted(0.9, select(vec![80_i64, 81])),
+        option::weighted(0.9, select(vec![80_i64, 80, 80, 81])),
         select(vec![0_i64, 1, 3, 1_000_000]),
     )
         .prop_map(|(kind, namespace, name, port, weight)| BackendRef {
@@ -158,10 +158,13 @@ fn labels() -> impl Strategy<Value = Facts> {
 }
 
 fn service() -> impl Strategy<Value = Facts> {
-    let port =
-        (text(&["", "main"]), select(vec![80_i64, 81]), select(vec![Transport::Tcp, Transport::Tcp, Transport::Udp]))
-            .prop_map(|(name, port, transport)| ServicePortFacts { name, port, transport });
-    (prop::bool::weighted(0.1), option::of(select(vec![IpFamily::V4, IpFamily::V6])), vec(port, 0..3))
+    let port = (
+        text(&["", "", "", "main"]),
+        select(vec![80_i64, 80, 80, 81]),
+        select(vec![Transport::Tcp, Transport::Tcp, Transport::Tcp, Transport::Udp]),
+    )
+        .prop_map(|(name, port, transport)| ServicePortFacts { name, port, transport });
+    (prop::bool::weighted(0.05), option::weighted(0.3, select(vec![IpFamily::V4, IpFamily::V6])), vec(port, 0..4))
         .prop_map(|(external_name, family, ports)| Facts::Service(ServiceFacts { external_name, family, ports }))
 }
 
@@ -174,12 +177,12 @@ fn slice() -> impl Strategy<Value = Facts> {
             terminating,
         },
     );
-    let port = (text(&["", "main"]), option::weighted(0.9, select(vec![8080_i64, 8081, 0])))
+    let port = (text(&["", "", "", "main"]), option::weighted(0.95, select(vec![8080_i64, 8080, 8081, 0])))
         .prop_map(|(name, port)| SlicePortFacts { name, port, transport: Transport::Tcp });
     (
         option::weighted(0.9, text(&["svc", "svc2"])),
-        option::weighted(0.9, select(vec![IpFamily::V4, IpFamily::V6])),
-        vec(port, 0..3),
+        option::weighted(0.95, select(vec![IpFamily::V4, IpFamily::V4, IpFamily::V6])),
+        vec(port, 0..4),
         vec(endpoint, 0..4),
     )
         .prop_map(|(service, family, ports, endpoints)| {
@@ -386,6 +389,28 @@ proptest! {
         }
         desired.settle();
         prop_assert_eq!(Said::by(&desired), rebuilt("3.14.0", objects.changes()));
+    }
+
+    #[test]
+    fn the_stream_plugins_of_a_data_plane_count_whenever_they_become_known(
+        history in history(),
+        switches in vec(option::of(any::<bool>()), 1..4),
+    ) {
+        let mut desired = Desired::new(settings("3.14.0"));
+        desired.apply(history.iter().flatten().cloned());
+        for enabled in switches {
+            let before = Said::by(&desired);
+            desired.note_traffic_split(enabled);
+            let affected = desired.settle();
+            let now = Said::by(&desired);
+
+            let mut known_first = Desired::new(settings("3.14.0"));
+            known_first.note_traffic_split(enabled);
+            known_first.apply(history.iter().flatten().cloned());
+            prop_assert_eq!(&now, &Said::by(&known_first));
+            let differs = before.difference(&now);
+            prop_assert!(affected.documents.is_superset(&differs.documents), "unannounced: {:?}", differs.documents);
+        }
     }
 
     #[test]

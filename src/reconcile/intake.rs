@@ -114,7 +114,7 @@ impl<K: StatusSink> State<K> {
                                 self.learn(heard, now);
                             }
                         }
-                        KeyEvent::TrafficSplit(listed) => self.traffic_split(listed),
+                        KeyEvent::TrafficSplit(listed) => self.desired.note_traffic_split(listed),
                     }
                 }
                 self.mirror.passed(revision);
@@ -144,13 +144,8 @@ impl<K: StatusSink> State<K> {
                 self.react(news, now);
             }
         }
-        self.traffic_split(listed);
+        self.desired.note_traffic_split(listed);
         self.count_documents();
-    }
-
-    fn traffic_split(&mut self, listed: Option<bool>) {
-        let affected = self.desired.set_traffic_split(listed);
-        self.affected(affected, None);
     }
 
     /// Takes what the watch or an answer told of a document into the mirror, and what is new about it into account.

@@ -179,8 +179,9 @@ impl Desired {
     }
 
     /// Takes in whether the data plane runs `traffic-split` in stream mode, as the key `{prefix}/plugins` says;
-    /// `None` when there is no such key: then the version's default holds.
-    pub fn set_traffic_split(&mut self, enabled: Option<bool>) -> Affected {
+    /// `None` when there is no such key: then the version's default holds. As with [`Desired::note`], the consequences are
+    /// asked for later.
+    pub fn note_traffic_split(&mut self, enabled: Option<bool>) {
         let before = self.splits();
         self.traffic_split = enabled;
         if self.splits() != before {
@@ -188,7 +189,6 @@ impl Desired {
             wave.recompute_pools(self);
             self.pending = wave;
         }
-        self.settle()
     }
 
     /// What one document should be.
