@@ -5,7 +5,7 @@
 mod convert;
 mod decode;
 mod discovery;
-mod failure;
+pub mod failure;
 pub mod folder;
 mod frames;
 pub mod kinds;

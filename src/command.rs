@@ -7,12 +7,15 @@ pub mod run;
 pub mod translate;
 pub mod version;
 
-use crate::config::{
-    args::{Command, OutputFormat},
-    settings::{RunSettings, SettingError, TranslateSettings},
+use crate::{
+    cluster::failure::chain,
+    config::{
+        args::{Command, OutputFormat},
+        settings::{RunSettings, SettingError, TranslateSettings},
+    },
 };
 use serde::Serialize;
-use std::{error::Error, fmt::Write as _, process::ExitCode};
+use std::{error::Error, process::ExitCode};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,18 +65,6 @@ fn unusable(errors: &[SettingError]) -> Outcome {
 /// Says on standard error what went wrong, and why.
 fn complain(error: &dyn Error) {
     eprintln!("error: {}", chain(error));
-}
-
-/// An error and its sources, from the outermost in.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Writing to a String cannot fail.
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
 }
 
 /// A result as one JSON object or one YAML document.

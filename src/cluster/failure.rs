@@ -26,7 +26,8 @@ impl Failure {
 
 /// What an error and its sources say, outermost first. A source whose text its parent repeats is left out: kube's errors
 /// print their sources themselves.
-pub(super) fn chain(error: &dyn Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
