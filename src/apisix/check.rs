@@ -1,6 +1,6 @@
 //! The last look at a document before it may reach etcd: there is no Admin API behind us to refuse it.
 //!
-//! What the types of [`super::wire`] cannot express wrongly (field names, JSON types, the port's lower bound) needs no
+//! What the types of `apisix::wire` cannot express wrongly (field names, JSON types, the port's lower bound) needs no
 //! check. The bounds are those of `apisix/schema_def.lua`, in the strictest of the supported versions.
 
 use super::wire::{StreamRoute, Upstream};
