@@ -73,8 +73,7 @@ pub async fn follow<S: Store>(
     limits: RetryLimits,
     stop: CancellationToken,
 ) {
-    let mut follower =
-        Follower { store, prefix, events, resume: None, connected: true, retry: Retry::new(limits), limits };
+    let mut follower = Follower { store, prefix, events, resume: None, connected: true, retry: Retry::new(limits) };
     // Dropping a read or a watch half-way is safe, so the token may cut in anywhere.
     stop.run_until_cancelled(follower.run()).await;
 }
@@ -87,7 +86,6 @@ struct Follower<S> {
     resume: Option<Revision>,
     connected: bool,
     retry: Retry,
-    limits: RetryLimits,
 }
 
 /// Why following came to an end.
@@ -159,7 +157,7 @@ impl<S: Store> Follower<S> {
         }
         loop {
             let WatchBatch { revision, changes } = watch.next().await?;
-            self.retry = Retry::new(self.limits);
+            self.retry.reset();
             let events = changes.iter().filter_map(|change| key_event(&self.prefix, change)).collect();
             self.tell(StoreEvent::Changed { revision, events }).await?;
             // Inclusive: hearing a change twice is harmless, and no reasoning is needed about what was heard to its end.
