@@ -16,7 +16,6 @@ use apisix_etcd_controller::{
     reconcile::{Inputs, Metrics, Progress, Reconciler, Settings, Statuses},
     retry::RetryLimits,
     status::{
-        conditions,
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
@@ -74,11 +73,8 @@ impl Loop {
         let translation = fleet::settings(&prefix);
         let settings =
             Settings::new(prefix, Arc::clone(&translation.instance), Arc::clone(&translation.controller_name));
-        let statuses = Statuses {
-            sink: NoStatuses,
-            render: conditions::render,
-            idle: Box::new(move |_, _| tell_idle.send(()).unwrap_or_default()),
-        };
+        let statuses =
+            Statuses { sink: NoStatuses, idle: Box::new(move |_, _| tell_idle.send(()).unwrap_or_default()) };
         let observers = (Metrics::register(&mut Registry::default()), watch::Sender::new(Progress::default()));
         let inputs = Inputs { cluster: from_cluster, store: from_store };
         let reconciler = Reconciler::new(settings, Desired::new(translation), store, inputs, statuses, observers);

@@ -14,7 +14,7 @@ use crate::{
     retry::RetryLimits,
     show::board::{FolderSink, print_overviews},
     status::{
-        self, conditions,
+        self,
         queue::{StatusQueue, StatusSink, StatusUpdate},
         writer::{WriterSettings, write_statuses},
     },
@@ -205,7 +205,7 @@ struct Start {
 impl Start {
     fn spawn<K: StatusSink + 'static>(self, tasks: &mut Tasks, sink: K, idle: IdleHook, stop: CancellationToken) {
         let Self { settings, desired, store, inputs, observers } = self;
-        let statuses = Statuses { sink, render: conditions::render, idle };
+        let statuses = Statuses { sink, idle };
         let reconciler = Reconciler::new(settings, desired, store, inputs, statuses, observers);
         tasks.spawn("reconciling", reconciler.run(stop));
     }

@@ -41,7 +41,7 @@ use departures::Departures;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 pub use metrics::Metrics;
 use report::Report;
-pub use report::{IdleHook, StatusRender, Statuses};
+pub use report::{IdleHook, Statuses};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     future::{pending, ready},

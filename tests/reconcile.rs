@@ -17,7 +17,6 @@ use apisix_etcd_controller::{
     reconcile::{Inputs, Metrics, Progress, Reconciler, Settings, Statuses},
     retry::RetryLimits,
     status::{
-        conditions,
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
@@ -105,7 +104,7 @@ async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str
         desired,
         store.clone(),
         Inputs { cluster: cluster_events, store: store_events },
-        Statuses { sink: published.clone(), render: conditions::render, idle: Box::new(|_, _| {}) },
+        Statuses { sink: published.clone(), idle: Box::new(|_, _| {}) },
         (Metrics::register(&mut registry), progress),
     );
     tokio::spawn(follow(store, prefix.into(), told, retry, stop.clone()));

@@ -11,30 +11,25 @@ use crate::{
         verdicts::{ClaimOutcome, Served, Standing, Verdict},
     },
     status::{
+        conditions,
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
     translate::desired::Desired,
 };
-use serde_json::Value;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-/// Renders the part of an object's status that is ours, for our controller name, given how documents stand.
-pub type StatusRender = fn(&ObjectRef, &Verdict, &str, &dyn Fn(&WorkId) -> Standing) -> Value;
-
 /// Told that everything that can be done now is done, with how each document stands: nothing is in flight, and every status
 /// that differs has been published. Called once each time that comes to be so; must not block.
 pub type IdleHook = Box<dyn FnMut(&Desired, &dyn Fn(&WorkId) -> Standing) + Send>;
 
-/// Where statuses go, and how they come about.
+/// Where statuses go.
 pub struct Statuses<K> {
     /// Where they go.
     pub sink: K,
-    /// How they come about.
-    pub render: StatusRender,
     /// Who wants to know when there are no more to come.
     pub idle: IdleHook,
 }
@@ -134,10 +129,8 @@ impl<K: StatusSink> State<K> {
                 self.report.waiting.insert(object);
                 continue;
             }
-            let status =
-                (self.report.statuses.render)(&object, &verdict, &self.report.controller_name, &|id: &WorkId| {
-                    self.standing(id)
-                });
+            let standing = |id: &WorkId| self.standing(id);
+            let status = conditions::render(&object, &verdict, &self.report.controller_name, &standing);
             let print = StatusPrint::of(object.kind, &status, &self.report.controller_name);
             let frozen_parents = match verdict {
                 Verdict::Route(route) => route.frozen_parents,

@@ -17,7 +17,6 @@ use crate::{
     plan::order::TxnNumber,
     show::overview::Overview,
     status::{
-        conditions,
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
@@ -75,7 +74,7 @@ impl Table {
         let idle = Box::new(move |_: &Desired, _: &dyn Fn(&WorkId) -> Standing| {
             counted.fetch_add(1, Relaxed);
         });
-        let statuses = Statuses { sink: NoStatuses, render: conditions::render, idle };
+        let statuses = Statuses { sink: NoStatuses, idle };
         let mut registry = Registry::default();
         let state = State::new(settings, desired, statuses, Metrics::register(&mut registry));
         let mut table = Self { state, registry, now: clock::now(), sent: Vec::new(), revision: 1, n_idle };

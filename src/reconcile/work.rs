@@ -264,14 +264,12 @@ impl Work {
 
     /// Whether it is too early to say of `id` that it is not in etcd yet: it is about to be.
     pub(super) fn young(&self, id: &WorkId) -> bool {
-        self.unsettled.contains(id)
-            && self.troubles.get(id).is_none_or(|trouble| trouble.n_tries < TRIES_BEFORE_PENDING)
+        self.unsettled.contains(id) && !self.troubled(id)
     }
 
-    /// Whether `id` keeps being changed under our hands.
     /// Whether writing it goes wrong for longer than a moment.
     pub(super) fn troubled(&self, id: &WorkId) -> bool {
-        self.contended(id) || self.troubles.get(id).is_some_and(|trouble| trouble.n_tries >= TRIES_BEFORE_PENDING)
+        self.troubles.get(id).is_some_and(|trouble| trouble.n_tries >= TRIES_BEFORE_PENDING)
     }
 
     /// The documents that transactions in flight write.
@@ -279,6 +277,7 @@ impl Work {
         self.writing.keys()
     }
 
+    /// Whether `id` keeps being changed under our hands.
     pub(super) fn contended(&self, id: &WorkId) -> bool {
         self.troubles.get(id).is_some_and(|trouble| trouble.n_losses >= LOSSES_BEFORE_CONTENDED)
     }
