@@ -272,7 +272,8 @@ fn rebuilt(objects: &[Object], settings: &Settings) -> Desired {
         let of_kind = objects.iter().filter(|object| object.name.kind == kind);
         let list: Vec<(ObjectName, Observed)> =
             of_kind.map(|object| (object.name.name.clone(), object.observed.clone())).collect();
-        desired.replace(kind, list);
+        desired.note_list(kind, list);
+        desired.settle();
     }
     desired
 }

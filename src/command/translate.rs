@@ -91,8 +91,9 @@ fn translate_manifests(manifests: Manifests, settings: &Settings) -> Translation
                 unreadable.push(unreadable_object(kind, name, error));
             }
         }
-        desired.replace(kind, objects);
+        desired.note_list(kind, objects);
     }
+    desired.settle();
     let overview = Overview::wanted(&desired, settings);
     let documents = overview.documents.iter().map(|(id, value)| (id.key(&settings.prefix), raw(value))).collect();
     let statuses = overview.statuses.iter().map(|(object, status)| object_status(object, status)).collect();

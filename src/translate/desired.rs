@@ -3,13 +3,7 @@
 mod wave;
 
 use super::{
-    attachments::Attachments,
-    known::{Known, Presence},
-    listeners::Gateway,
-    pools::Pool,
-    ports::Ports,
-    slots::Slots,
-    verdicts,
+    attachments::Attachments, known::Known, listeners::Gateway, pools::Pool, ports::Ports, slots::Slots, verdicts,
 };
 use crate::{
     apisix::{
@@ -134,33 +128,23 @@ impl Desired {
         self.settle()
     }
 
-    /// Takes in a complete list of a kind: what is not in it is gone.
-    pub fn replace(&mut self, kind: Kind, objects: Vec<(ObjectName, Observed)>) -> Affected {
-        self.note_list(kind, objects);
-        self.settle()
-    }
-
     /// Takes in a change whose consequences are asked for later, by [`Desired::settle`]: many changes that touch the same
     /// things cost as much as one. Until then answers may be those from before.
     pub fn note(&mut self, change: Change) {
         let Change { kind, name, observed } = change;
-        let mut wave = std::mem::take(&mut self.pending);
-        wave.take_in(self, kind, &name, observed);
-        self.pending = wave;
+        self.mark(|wave, desired| wave.take_in(desired, kind, &name, observed));
     }
 
-    /// Takes in a complete list of a kind, as [`Desired::note`] does a change.
+    /// Takes in a complete list of a kind, as [`Desired::note`] does a change: what is not in it is gone.
     pub fn note_list(&mut self, kind: Kind, objects: Vec<(ObjectName, Observed)>) {
-        let mut wave = std::mem::take(&mut self.pending);
         let mut gone: BTreeSet<ObjectName> = self.known.names(kind).into_iter().collect();
         for (name, observed) in objects {
             gone.remove(&name);
-            wave.take_in(self, kind, &name, Some(observed));
+            self.note(Change { kind, name, observed: Some(observed) });
         }
         for name in gone {
-            wave.take_in(self, kind, &name, None);
+            self.note(Change { kind, name, observed: None });
         }
-        self.pending = wave;
     }
 
     /// Works out the consequences of everything that was noted.
@@ -185,9 +169,7 @@ impl Desired {
         let before = self.splits();
         self.traffic_split = enabled;
         if self.splits() != before {
-            let mut wave = std::mem::take(&mut self.pending);
-            wave.recompute_pools(self);
-            self.pending = wave;
+            self.mark(|wave, desired| wave.recompute_pools(desired));
         }
     }
 
@@ -262,6 +244,13 @@ impl Desired {
         self.known.count(kind)
     }
 
+    /// Lets the pending wave mark what is to be worked out; it steps out for that long, as it reads everything else.
+    fn mark(&mut self, mark: impl FnOnce(&mut wave::Wave, &mut Self)) {
+        let mut wave = std::mem::take(&mut self.pending);
+        mark(&mut wave, self);
+        self.pending = wave;
+    }
+
     /// Whether the data plane can refuse a share beside a pool.
     fn splits(&self) -> bool {
         self.settings.version.has_stream_traffic_split() && self.traffic_split.unwrap_or(true)
@@ -309,13 +298,4 @@ fn wanted(value: Result<String, crate::apisix::check::Refused>, pool: Option<Wor
 
 fn provenance(route: &ObjectName) -> String {
     format!("{} {route}", Kind::TcpRoute)
-}
-
-impl<F> Presence<F> {
-    fn readable(&self) -> Option<&F> {
-        match self {
-            Self::Readable(facts) => Some(facts),
-            Self::Unreadable => None,
-        }
-    }
 }

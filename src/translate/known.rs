@@ -23,6 +23,17 @@ pub enum Presence<F> {
     Unreadable,
 }
 
+impl<F> Presence<F> {
+    /// The facts, if it could be read.
+    #[must_use]
+    pub fn readable(&self) -> Option<&F> {
+        match self {
+            Self::Readable(facts) => Some(facts),
+            Self::Unreadable => None,
+        }
+    }
+}
+
 /// All objects of one kind.
 #[derive(Clone, Debug)]
 pub struct Shelf<F> {
@@ -42,10 +53,7 @@ impl<F: PartialEq> Shelf<F> {
     /// The facts of an object that could be read.
     #[must_use]
     pub fn get(&self, name: &ObjectName) -> Option<&F> {
-        match self.objects.get(name)? {
-            Presence::Readable(facts) => Some(facts),
-            Presence::Unreadable => None,
-        }
+        self.objects.get(name)?.readable()
     }
 
     /// Whether the object exists but could never be read.
@@ -63,10 +71,7 @@ impl<F: PartialEq> Shelf<F> {
 
     /// The readable objects of a namespace, by name.
     pub fn readable_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = &F> {
-        self.in_namespace(namespace).filter_map(|(_, presence)| match presence {
-            Presence::Readable(facts) => Some(facts),
-            Presence::Unreadable => None,
-        })
+        self.in_namespace(namespace).filter_map(|(_, presence)| presence.readable())
     }
 
     /// Every name, readable or not, in order.

@@ -38,12 +38,9 @@ impl Wave {
     /// Takes in what is now known of one object and marks what hangs on it.
     pub(super) fn take_in(&mut self, desired: &mut Desired, kind: Kind, name: &ObjectName, observed: Option<Observed>) {
         // A slice that moves from one Service to another touches both.
-        let mut slice_before = Wave::default();
-        if kind == Kind::EndpointSlice {
-            slice_before.mark_slice(&desired.known, name);
-        }
+        let before = if kind == Kind::EndpointSlice { routes_of_slice(&desired.known, name) } else { Vec::new() };
         if desired.known.set(kind, name, observed) {
-            self.pools.append(&mut slice_before.pools);
+            self.pools.extend(before);
             self.mark(desired, kind, name);
         }
     }
@@ -101,18 +98,7 @@ impl Wave {
             }
             Kind::Namespace => self.mark_routes_selected_by_label(desired, &name.name),
             Kind::Service => self.pools.extend(known.routes_by_service.of(name).cloned()),
-            Kind::EndpointSlice => self.mark_slice(known, name),
-        }
-    }
-
-    fn mark_slice(&mut self, known: &Known, name: &ObjectName) {
-        if let Some(service) = known.service_of(name) {
-            self.pools.extend(known.routes_by_service.of(&service).cloned());
-        }
-        // It may belong to any Service of its namespace.
-        if known.slices.is_unreadable(name) {
-            let services = known.services.in_namespace(&name.namespace).map(|(service, _)| service);
-            self.pools.extend(services.flat_map(|service| known.routes_by_service.of(service)).cloned());
+            Kind::EndpointSlice => self.pools.extend(routes_of_slice(known, name)),
         }
     }
 
@@ -259,4 +245,14 @@ impl Wave {
     fn verdict(&mut self, kind: Kind, name: &ObjectName) {
         self.affected.verdicts.insert(ObjectRef::new(kind, name.clone()));
     }
+}
+
+/// The routes whose pools an EndpointSlice may be part of, as it is known now.
+fn routes_of_slice(known: &Known, slice: &ObjectName) -> Vec<ObjectName> {
+    let mut services: Vec<ObjectName> = known.service_of(slice).into_iter().collect();
+    // It may belong to any Service of its namespace.
+    if known.slices.is_unreadable(slice) {
+        services.extend(known.services.in_namespace(&slice.namespace).map(|(service, _)| service.clone()));
+    }
+    services.iter().flat_map(|service| known.routes_by_service.of(service)).cloned().collect()
 }
