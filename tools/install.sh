@@ -91,9 +91,21 @@ apt_install() {
     with_rights env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$@" >&2 </dev/null
 }
 
+# Whether protoc is there with the types that come with it, which Debian packs apart and only recommends.
+have_protoc() {
+    local folder proto status=0
+    have "${PROTOC:-protoc}" || return 1
+    folder=$(mktemp -d) && proto=$folder/probe.proto
+    printf 'syntax = "proto3";\nimport "google/protobuf/descriptor.proto";\n' >"$proto"
+    "${PROTOC:-protoc}" --proto_path="$folder" ${PROTOC_INCLUDE:+--proto_path="$PROTOC_INCLUDE"} \
+        --descriptor_set_out=/dev/null "$proto" >/dev/null 2>&1 || status=1
+    rm -rf "$folder"
+    return "$status"
+}
+
 install_packages() {
     local missing=() policy=/usr/sbin/policy-rc.d guarded=no
-    [[ -n ${PROTOC:-} ]] || have protoc || missing+=(protobuf-compiler)
+    have_protoc || missing+=(protobuf-compiler libprotobuf-dev)
     [[ -n $(path_of etcd) ]] || missing+=(etcd-server)
     have etcdctl || missing+=(etcd-client)
     [[ ${#missing[@]} -gt 0 ]] || return 0
@@ -114,7 +126,7 @@ install_packages() {
         with_rights apt-get -qq update >&2 </dev/null && apt_install "${missing[@]}"
     } || missing+=(failed)
     [[ $guarded = no ]] || with_rights rm -f "$policy"
-    { have protoc || [[ -n ${PROTOC:-} ]]; } && [[ -n $(path_of etcd) ]] && have etcdctl || missing+=(failed)
+    have_protoc && [[ -n $(path_of etcd) ]] && have etcdctl || missing+=(failed)
     [[ ${missing[-1]} != failed ]] || fail "apt-get could not install them; its own words stand above"
     if [[ -d /run/systemd/system && " ${missing[*]} " == *" etcd-server "* ]]; then
         with_rights systemctl --quiet disable etcd.service >&2 || true
