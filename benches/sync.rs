@@ -91,7 +91,7 @@ impl Loop {
     }
 
     async fn change(&mut self, change: Change) {
-        let event = ClusterEvent::Changed { change, status: StatusPrint::default(), at: clock::now() };
+        let event = ClusterEvent::Changed { change, status: StatusPrint::default(), version: None, at: clock::now() };
         self.cluster.send(event).await.unwrap();
         self.settled().await;
     }
@@ -111,7 +111,7 @@ fn lists(routes: usize) -> Vec<ClusterEvent> {
             let observed = change.observed.clone()?;
             Some(ListedObject { name: change.name.clone(), observed, status: StatusPrint::default() })
         });
-        ClusterEvent::Listed { kind, objects: listed.collect(), at: clock::now() }
+        ClusterEvent::Listed { kind, objects: listed.collect(), version: None, ticket: 0, at: clock::now() }
     };
     Kind::ALL.into_iter().map(of_kind).collect()
 }

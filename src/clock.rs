@@ -6,7 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]
 pub fn now() -> Instant {
-    Instant::now()
+    // SUBTLE: the runtime's clock, so that a test can let hours pass; outside a paused runtime it is the machine's.
+    tokio::time::Instant::now().into_std()
 }
 
 /// Now in whole seconds since the Unix epoch, for `lastTransitionTime`.

@@ -21,10 +21,11 @@ use crate::{
         facts::{Change, Observed},
         names::{Kind, ObjectName},
         verdicts::Served,
+        versions::CacheVersion,
     },
     status::print::StatusPrint,
 };
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 /// One object of a complete list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,9 @@ pub struct ListedObject {
 /// What a source of objects tells the reconcile loop.
 #[derive(Clone, Debug)]
 pub enum ClusterEvent {
+    /// Which cluster this is: the UID of its namespace `kube-system`, or `folder`. Said once at start, and again should it
+    /// turn out to be another.
+    Identity(Arc<str>),
     /// What the source serves, at start and whenever that changes.
     Served(Served),
     /// A kind is not served (its CRD is not installed), said once at start so that nobody waits for its list. If it
@@ -51,6 +55,10 @@ pub enum ClusterEvent {
         kind: Kind,
         /// Every object of the kind.
         objects: Vec<ListedObject>,
+        /// The version the list stands at; `None` where the source has no versions that can be compared.
+        version: Option<CacheVersion>,
+        /// The latest [`Relist`] of this kind that this list was begun after; 0 if none was asked for.
+        ticket: u64,
         /// When it arrived.
         at: Instant,
     },
@@ -60,7 +68,25 @@ pub enum ClusterEvent {
         change: Change,
         /// What the object's status says of us now; empty when it is gone.
         status: StatusPrint,
+        /// Up to here the kind has now been told.
+        version: Option<CacheVersion>,
         /// When it arrived.
         at: Instant,
     },
+    /// Nothing changed, and the kind has now been told up to here.
+    Reached {
+        /// The kind.
+        kind: Kind,
+        /// Up to here.
+        version: CacheVersion,
+    },
+}
+
+/// Asks a source to list a kind anew, from a state no older than this request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relist {
+    /// The kind.
+    pub kind: Kind,
+    /// Growing with each request; the list that answers carries it.
+    pub ticket: u64,
 }

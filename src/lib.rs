@@ -12,6 +12,7 @@ pub mod clock;
 pub mod cluster;
 pub mod command;
 pub mod config;
+pub mod leader;
 pub mod metrics;
 pub mod model;
 pub mod plan;

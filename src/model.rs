@@ -6,3 +6,4 @@ pub mod facts;
 pub mod names;
 pub mod places;
 pub mod verdicts;
+pub mod versions;

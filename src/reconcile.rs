@@ -33,7 +33,7 @@ use crate::{
         Store,
         follow::StoreEvent,
         mirror::Mirror,
-        txn::{Commit, CommitError, Txn},
+        txn::{Commit, CommitError, Fence, Revision, Txn},
     },
     translate::desired::Desired,
 };
@@ -147,6 +147,7 @@ struct State<K> {
     outage: Option<Outage>,
     /// Whether the sink has been told that nothing is to be done.
     told_idle: bool,
+    fence: Fence,
 }
 
 /// The store refuses, or does not answer. Until it does again, one transaction at a time is sent.
@@ -262,6 +263,7 @@ impl<K: StatusSink> State<K> {
             noted_since: None,
             outage: None,
             told_idle: false,
+            fence: Fence { key: "/".into(), created: Revision::ABSENT },
         }
     }
 

@@ -3,12 +3,15 @@
 //! [`Store`] is the boundary: everything above it speaks of keys, values and revisions, never of etcd's client. What it
 //! never does: decide what to write.
 
+pub mod checkpoint;
+pub mod control;
 pub mod etcd;
 pub mod follow;
+pub mod lease;
 pub mod mirror;
 pub mod txn;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 use txn::{Commit, CommitError, Revision, Txn};
 
 /// Any error of a client library, kept for the log line of whoever handles it.
@@ -23,12 +26,39 @@ pub trait Store: Send + Sync + 'static {
     /// [`CommitError::Unanswered`].
     fn commit(&self, txn: Txn) -> impl Future<Output = Result<Commit, CommitError>> + Send;
 
-    /// Reads up to [`PAGE_KEYS`] keys below `prefix` and a slash, in key order; linearizable. Dropping it is safe.
-    fn page(&self, prefix: &str, place: PagePlace) -> impl Future<Output = Result<Page, ReadError>> + Send;
+    /// Reads up to [`PAGE_KEYS`] keys of `scope`, in key order; linearizable. Dropping it is safe.
+    fn page(
+        &self,
+        scope: &Scope,
+        content: Content,
+        place: PagePlace,
+    ) -> impl Future<Output = Result<Page, ReadError>> + Send;
 
-    /// Watches every key below `prefix` and a slash, from revision `from` on, inclusive. Dropping it is safe.
-    fn watch(&self, prefix: &str, from: Revision) -> impl Future<Output = Result<Self::Watch, ReadError>> + Send;
+    /// Watches every key of `scope`, from revision `from` on, inclusive. Dropping it is safe.
+    fn watch(&self, scope: &Scope, from: Revision) -> impl Future<Output = Result<Self::Watch, ReadError>> + Send;
 }
+
+/// Which keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every key that begins with this and a slash.
+    Below(Arc<str>),
+    /// This one.
+    Key(Arc<str>),
+}
+
+/// What is read of each key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Everything.
+    Values,
+    /// Key and revision; values come empty.
+    KeysOnly,
+}
+
+/// Which etcd this is: its cluster id. One that was wiped and set up anew, or restored from a backup, has another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct StoreId(pub u64);
 
 /// A running watch.
 pub trait Watch: Send {
@@ -58,6 +88,8 @@ pub enum PagePlace {
 /// One page of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
+    /// Who answered.
+    pub store: StoreId,
     /// The revision of the whole store that was read.
     pub revision: Revision,
     /// The keys, in order.

@@ -133,17 +133,21 @@ impl Played {
     async fn next(&mut self) -> anyhow::Result<String> {
         loop {
             match timeout(DEADLINE, self.events.recv()).await.context("no event came")?.context("the source ended")? {
-                ClusterEvent::Listed { kind: Kind::Service, objects, at: _ } => {
+                ClusterEvent::Listed { kind: Kind::Service, objects, version: _, ticket: _, at: _ } => {
                     let names: Vec<_> = objects.iter().map(|object| shown(&object.name, &object.observed)).collect();
                     return Ok(format!("listed {}", names.join(",")));
                 }
-                ClusterEvent::Changed { change, status: _, at: _ } => {
+                ClusterEvent::Changed { change, status: _, version: _, at: _ } => {
                     return Ok(match change.observed {
                         Some(observed) => format!("changed {}", shown(&change.name, &observed)),
                         None => format!("gone {}", change.name),
                     });
                 }
-                ClusterEvent::Listed { .. } | ClusterEvent::Served(_) | ClusterEvent::NotServed(_) => {}
+                ClusterEvent::Identity(_)
+                | ClusterEvent::Reached { .. }
+                | ClusterEvent::Listed { .. }
+                | ClusterEvent::Served(_)
+                | ClusterEvent::NotServed(_) => {}
             }
         }
     }

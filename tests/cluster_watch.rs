@@ -52,9 +52,15 @@ impl Told {
         let mut lists = Vec::new();
         while !awaited.is_empty() {
             match self.next().await.with_context(|| format!("lists of {awaited:?}"))? {
-                ClusterEvent::Listed { kind, objects, at: _ } if awaited.remove(&kind) => lists.push((kind, objects)),
+                ClusterEvent::Listed { kind, objects, version: _, ticket: _, at: _ } if awaited.remove(&kind) => {
+                    lists.push((kind, objects))
+                }
                 ClusterEvent::Served(_) => {}
-                event @ (ClusterEvent::NotServed(_) | ClusterEvent::Listed { .. } | ClusterEvent::Changed { .. }) => {
+                event @ (ClusterEvent::Identity(_)
+                | ClusterEvent::Reached { .. }
+                | ClusterEvent::NotServed(_)
+                | ClusterEvent::Listed { .. }
+                | ClusterEvent::Changed { .. }) => {
                     bail!("not a list of {awaited:?}, but {event:?}")
                 }
             }
@@ -65,7 +71,7 @@ impl Told {
     /// The next change of this object.
     async fn change(&mut self, kind: Kind, name: &ObjectName) -> anyhow::Result<Option<Observed>> {
         loop {
-            if let ClusterEvent::Changed { change, status: _, at: _ } = self.next().await? {
+            if let ClusterEvent::Changed { change, status: _, version: _, at: _ } = self.next().await? {
                 let Change { kind: changed, name: of, observed } = change;
                 if (changed, &of) == (kind, name) {
                     return Ok(observed);

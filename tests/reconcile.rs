@@ -124,7 +124,9 @@ impl Loop {
     async fn listed(&self, yaml: &str) -> anyhow::Result<()> {
         self.cluster.send(ClusterEvent::Served(manifests::served())).await?;
         for (kind, objects) in read(yaml)?.objects {
-            self.cluster.send(ClusterEvent::Listed { kind, objects, at: clock::now() }).await?;
+            self.cluster
+                .send(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: clock::now() })
+                .await?;
         }
         Ok(())
     }
@@ -134,7 +136,9 @@ impl Loop {
         for (kind, objects) in read(yaml)?.objects {
             for object in objects {
                 let change = Change { kind, name: object.name, observed: Some(object.observed) };
-                self.cluster.send(ClusterEvent::Changed { change, status: object.status, at: clock::now() }).await?;
+                self.cluster
+                    .send(ClusterEvent::Changed { change, status: object.status, version: None, at: clock::now() })
+                    .await?;
             }
         }
         Ok(())
@@ -144,7 +148,7 @@ impl Loop {
         let change = Change { kind, name: ObjectName::new("default", name), observed: None };
         Ok(self
             .cluster
-            .send(ClusterEvent::Changed { change, status: StatusPrint::default(), at: clock::now() })
+            .send(ClusterEvent::Changed { change, status: StatusPrint::default(), version: None, at: clock::now() })
             .await?)
     }
 
@@ -286,7 +290,9 @@ async fn nothing_is_written_before_every_kind_is_listed() -> anyhow::Result<()> 
     let run = start(&shared_etcd().await?, "/waits").await?;
     for (kind, objects) in read(&one_route())?.objects {
         if kind != Kind::ReferenceGrant {
-            run.cluster.send(ClusterEvent::Listed { kind, objects, at: clock::now() }).await?;
+            run.cluster
+                .send(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: clock::now() })
+                .await?;
         }
     }
     let mut progress = run.progress.clone();

@@ -205,7 +205,9 @@ impl Follower {
             }
             self.metrics.listed(kind);
             info!(%kind, objects = objects.len(), "listed");
-            self.events.send(ClusterEvent::Listed { kind, objects, at: clock::now() }).await?;
+            self.events
+                .send(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: clock::now() })
+                .await?;
         }
         self.known = Some(manifests);
         Ok(())
@@ -380,7 +382,9 @@ mod tests {
 
         async fn listed(&mut self) -> (Kind, Vec<ObjectName>) {
             let event = self.next().await;
-            let ClusterEvent::Listed { kind, objects, at: _ } = event else { panic!("{event:?}") };
+            let ClusterEvent::Listed { kind, objects, version: _, ticket: _, at: _ } = event else {
+                panic!("{event:?}")
+            };
             (kind, objects.into_iter().map(|object| object.name).collect())
         }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock,
-    model::{facts::Change, names::Kind},
+    model::{facts::Change, names::Kind, versions::CacheVersion},
     retry::{Retry, RetryLimits},
     status::print::StatusPrint,
 };
@@ -249,7 +249,13 @@ impl Follower {
         reading.works();
         self.metrics.listed(self.kind);
         info!(objects = list.objects.len(), version = list.version, "listed");
-        let event = ClusterEvent::Listed { kind: self.kind, objects: list.objects, at: clock::now() };
+        let event = ClusterEvent::Listed {
+            kind: self.kind,
+            objects: list.objects,
+            version: CacheVersion::read(&list.version),
+            ticket: 0,
+            at: clock::now(),
+        };
         self.events.send(event).await?;
         reading.version = Some(list.version);
         reading.way = Way::Stream;
@@ -286,7 +292,9 @@ impl Follower {
                     continue;
                 }
             };
-            self.events.send(ClusterEvent::Changed { change, status, at }).await?;
+            self.events
+                .send(ClusterEvent::Changed { change, status, version: CacheVersion::read(&version), at })
+                .await?;
             reading.reached(version);
         }
         Ok(())

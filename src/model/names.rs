@@ -74,6 +74,21 @@ impl Kind {
         }
     }
 
+    /// Group and resource, as in `gateway.networking.k8s.io/tcproutes`; the core group is left out: `services`.
+    #[must_use]
+    pub fn resource(self) -> String {
+        match self.group() {
+            "" => self.plural().to_owned(),
+            group => format!("{group}/{}", self.plural()),
+        }
+    }
+
+    /// The kind of a [`Kind::resource`]; `None` for one that is not read here.
+    #[must_use]
+    pub fn of_resource(resource: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.resource() == resource)
+    }
+
     /// Whether objects of this kind live in a namespace.
     #[must_use]
     pub fn namespaced(self) -> bool {

@@ -3,7 +3,7 @@
 use super::{DocumentWrite, PoolUse};
 use crate::{
     model::places::WorkId,
-    store::txn::{Condition, Revision, Txn, Write, condition_bytes, write_bytes},
+    store::txn::{Condition, Fence, Revision, Txn, Write, condition_bytes, write_bytes},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -55,7 +55,7 @@ pub struct Packet {
 impl Packet {
     /// The transaction itself, with keys under `prefix`.
     #[must_use]
-    pub fn txn(&self, prefix: &str) -> Txn {
+    pub fn txn(&self, prefix: &str, fence: Fence) -> Txn {
         let conditions =
             self.conditions.iter().map(|(id, &expected)| Condition { key: id.key(prefix).into(), expected });
         let writes = self.writes.iter().map(|DocumentWrite { id, expected, action, pool: _ }| Write {
@@ -63,7 +63,7 @@ impl Packet {
             expected: *expected,
             action: action.clone(),
         });
-        Txn { conditions: conditions.collect(), writes: writes.collect() }
+        Txn { fence, conditions: conditions.collect(), writes: writes.collect() }
     }
 }
 

@@ -23,6 +23,7 @@ impl<K: StatusSink> State<K> {
                 }
                 self.applied(&flight.packet, revision, now);
             }
+            Ok(Commit::Fenced) => {}
             Ok(Commit::Conflicted { at, current }) => {
                 self.recovered();
                 self.changed_at.extend(flight.changed_at);

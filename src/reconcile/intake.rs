@@ -32,8 +32,9 @@ impl<K: StatusSink> State<K> {
                 tracing::info!(%kind, "not served; it is not waited for");
                 self.waiting_for.remove(&kind);
             }
-            ClusterEvent::Listed { kind, objects, at } => self.listed(kind, objects, at),
-            ClusterEvent::Changed { change, status, at } => {
+            ClusterEvent::Identity(_) | ClusterEvent::Reached { .. } => {}
+            ClusterEvent::Listed { kind, objects, version: _, ticket: _, at } => self.listed(kind, objects, at),
+            ClusterEvent::Changed { change, status, version: _, at } => {
                 let kind = change.kind;
                 let object = ObjectRef::new(kind, change.name.clone());
                 self.report.seen(object, change.observed.is_some().then_some(status));

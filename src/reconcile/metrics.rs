@@ -111,6 +111,7 @@ impl Metrics {
         let outcome = match answer {
             Ok(Commit::Applied(_)) => "applied",
             Ok(Commit::Conflicted { .. }) => "conflicted",
+            Ok(Commit::Fenced) => "fenced",
             Err(CommitError::Refused { .. }) => "refused",
             Err(CommitError::Unanswered { .. }) => "unanswered",
         };

@@ -74,7 +74,7 @@ impl<K: StatusSink> State<K> {
         let mut budget = IDS_PER_PASS;
         while budget > 0 && self.may_send(now) {
             let Some((number, packet)) = self.fill(now, &mut budget) else { break };
-            let txn = packet.txn(&self.settings.prefix);
+            let txn = packet.txn(&self.settings.prefix, self.fence.clone());
             self.metrics.sent(txn.n_operations());
             let ids = packet.writes.iter().map(|write| &write.id);
             let changed_at = ids.filter_map(|id| self.changed_at.remove_entry(id)).collect();

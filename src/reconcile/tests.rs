@@ -79,7 +79,7 @@ impl Table {
         let state = State::new(settings, desired, statuses, Metrics::register(&mut registry));
         let mut table = Self { state, registry, now: clock::now(), sent: Vec::new(), revision: 1, n_idle };
         for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
-            table.state.cluster_event(ClusterEvent::Listed { kind, objects, at: table.now });
+            table.state.cluster_event(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: table.now });
         }
         let snapshot = Snapshot { revision: Revision(1), ..Snapshot::default() };
         table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
@@ -124,13 +124,23 @@ impl Table {
     fn changed(&mut self, kind: Kind, yaml: &str) {
         for object in read(&[yaml]).objects.remove(&kind).unwrap() {
             let change = Change { kind, name: object.name, observed: Some(object.observed) };
-            self.state.cluster_event(ClusterEvent::Changed { change, status: object.status, at: self.now });
+            self.state.cluster_event(ClusterEvent::Changed {
+                change,
+                status: object.status,
+                version: None,
+                at: self.now,
+            });
         }
     }
 
     fn route_deleted(&mut self) {
         let change = Change { kind: Kind::TcpRoute, name: ObjectName::new("default", "tcp-app"), observed: None };
-        self.state.cluster_event(ClusterEvent::Changed { change, status: StatusPrint::default(), at: self.now });
+        self.state.cluster_event(ClusterEvent::Changed {
+            change,
+            status: StatusPrint::default(),
+            version: None,
+            at: self.now,
+        });
     }
 
     /// How many upstreams and stream_routes of ours there are.

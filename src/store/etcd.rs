@@ -3,12 +3,14 @@
 //! Every request has a timeout, because a connection that went away silently would otherwise hold its caller for ever.
 
 use super::{
-    BoxError, KeyChange, KeyValue, PAGE_KEYS, Page, PagePlace, ReadError, Store, Watch, WatchBatch,
+    BoxError, Content, KeyChange, KeyValue, PAGE_KEYS, Page, PagePlace, ReadError, Scope, Store, StoreId, Watch,
+    WatchBatch,
+    lease::{Claim, LeaseError, LeaseId, Leases},
     txn::{Action, Commit, CommitError, Current, Revision, Txn},
 };
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, GetResponse, KvClient, PutOptions, TxnOp,
-    TxnOpResponse, WatchClient, WatchOptions, WatchStream,
+    Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, GetResponse, KvClient, LeaseClient, PutOptions,
+    TxnOp, TxnOpResponse, WatchClient, WatchOptions, WatchStream,
 };
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -43,6 +45,7 @@ pub struct ConnectError {
 pub struct EtcdStore {
     kv: KvClient,
     watch: WatchClient,
+    lease: LeaseClient,
     request_timeout: Duration,
 }
 
@@ -64,6 +67,7 @@ impl EtcdStore {
             // tonic's default of 4 MiB is less than what one transaction's reads or one watch response may come to.
             kv: client.kv_client().max_decoding_message_size(usize::MAX),
             watch: client.watch_client().max_decoding_message_size(usize::MAX),
+            lease: client.lease_client(),
             request_timeout: settings.request_timeout,
         })
     }
@@ -94,14 +98,23 @@ impl Store for EtcdStore {
                 if response.succeeded() {
                     return Ok(Commit::Applied(at));
                 }
-                Ok(Commit::Conflicted { at, current: read_back(keys, response.op_responses()) })
+                let mut read = response.op_responses().into_iter();
+                let created = read.next().map_or(Revision::ABSENT, created);
+                if created != txn.fence.created {
+                    return Ok(Commit::Fenced);
+                }
+                Ok(Commit::Conflicted { at, current: read_back(keys, read) })
             }
         }
     }
 
-    async fn page(&self, prefix: &str, place: PagePlace) -> Result<Page, ReadError> {
-        let (from, end) = range(prefix);
+    async fn page(&self, scope: &Scope, content: Content, place: PagePlace) -> Result<Page, ReadError> {
+        let (from, end) = range(scope);
         let options = GetOptions::new().with_range(end).with_limit(i64::try_from(PAGE_KEYS).unwrap_or(i64::MAX));
+        let options = match content {
+            Content::Values => options,
+            Content::KeysOnly => options.with_keys_only(),
+        };
         let (from, options, pinned) = match place {
             PagePlace::First => (from, options, None),
             PagePlace::After { mut key, at } => {
@@ -114,20 +127,85 @@ impl Store for EtcdStore {
         let mut response = self.read(kv.get(from, Some(options))).await?;
         // A pinned read's header still tells the newest revision.
         let revision = pinned.unwrap_or_else(|| revision_of(&response));
+        let store = StoreId(response.header().map_or(0, etcd_client::ResponseHeader::cluster_id));
         let more = response.more();
         let entries: Vec<KeyValue> = response.take_kvs().into_iter().map(key_value).collect();
         let next = entries.last().filter(|_| more).map(|last| PagePlace::After { key: last.key.clone(), at: revision });
-        Ok(Page { revision, entries, next })
+        Ok(Page { store, revision, entries, next })
     }
 
-    async fn watch(&self, prefix: &str, from: Revision) -> Result<EtcdWatch, ReadError> {
-        let (key, end) = range(prefix);
+    async fn watch(&self, scope: &Scope, from: Revision) -> Result<EtcdWatch, ReadError> {
+        let (key, end) = range(scope);
         // No fragments: without them etcd never parts the changes of one revision, and the decode limit is lifted.
         // Progress notifications let an idle prefix resume after a compaction without reading everything anew.
         let options = WatchOptions::new().with_range(end).with_start_revision(from.0).with_progress_notify();
         let mut client = self.watch.clone();
         let stream = self.read(client.watch(key, Some(options))).await?;
         Ok(EtcdWatch { stream })
+    }
+}
+
+impl Leases for EtcdStore {
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, LeaseError> {
+        let seconds = i64::try_from(ttl.as_secs().max(1)).unwrap_or(i64::MAX);
+        let mut lease = self.lease.clone();
+        self.about_lease(lease.grant(seconds, None)).await.map(|granted| LeaseId(granted.id()))
+    }
+
+    async fn renew(&self, lease: LeaseId) -> Result<(), LeaseError> {
+        let mut client = self.lease.clone();
+        let renewed = async {
+            let (mut keeper, mut answers) = client.keep_alive(lease.0).await?;
+            keeper.keep_alive().await?;
+            answers.message().await
+        };
+        // An answer without time left is etcd's way of saying that there is no such lease.
+        match self.about_lease(renewed).await? {
+            Some(answer) if answer.ttl() > 0 => Ok(()),
+            Some(_) | None => Err(LeaseError::Ended),
+        }
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), LeaseError> {
+        let mut client = self.lease.clone();
+        match self.about_lease(client.revoke(lease.0)).await {
+            Ok(_) | Err(LeaseError::Ended) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn claim(&self, key: &str, value: &[u8], lease: LeaseId) -> Result<Claim, LeaseError> {
+        let absent = Compare::create_revision(key, CompareOp::Equal, 0);
+        let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease.0)));
+        let txn = etcd_client::Txn::new().when([absent]).and_then([put]).or_else([TxnOp::get(key, None)]);
+        let mut kv = self.kv.clone();
+        let response = self.about_lease(kv.txn(txn)).await?;
+        let at = Revision(response.header().map_or(0, etcd_client::ResponseHeader::revision));
+        if response.succeeded() {
+            return Ok(Claim::Won(at));
+        }
+        let mut held = Claim::Held { at, created: Revision::ABSENT, value: Vec::new() };
+        if let Some(TxnOpResponse::Get(got)) = response.op_responses().into_iter().next()
+            && let Some(kv) = got.kvs().first()
+        {
+            held = Claim::Held { at, created: Revision(kv.create_revision()), value: kv.value().to_vec() };
+        }
+        Ok(held)
+    }
+}
+
+impl EtcdStore {
+    async fn about_lease<T>(
+        &self,
+        request: impl Future<Output = Result<T, etcd_client::Error>>,
+    ) -> Result<T, LeaseError> {
+        match tokio::time::timeout(self.request_timeout, request).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if lease_ended(&error) => Err(LeaseError::Ended),
+            Ok(Err(error)) if refusal(&error) => Err(LeaseError::Refused { source: error.into() }),
+            Ok(Err(error)) => Err(LeaseError::Unanswered { waited: self.request_timeout, source: error.into() }),
+            Err(elapsed) => Err(LeaseError::Unanswered { waited: self.request_timeout, source: elapsed.into() }),
+        }
     }
 }
 
@@ -161,22 +239,25 @@ impl Watch for EtcdWatch {
     }
 }
 
-/// First key below `prefix` and a slash, and the first key after them: `0` follows `/` in ASCII.
-fn range(prefix: &str) -> (Vec<u8>, Vec<u8>) {
-    (format!("{prefix}/").into_bytes(), format!("{prefix}0").into_bytes())
+/// The first key of `scope`, and the first key after it: `0` follows `/` in ASCII.
+fn range(scope: &Scope) -> (Vec<u8>, Vec<u8>) {
+    match scope {
+        Scope::Below(prefix) => (format!("{prefix}/").into_bytes(), format!("{prefix}0").into_bytes()),
+        Scope::Key(key) => (key.as_bytes().to_vec(), [key.as_bytes(), b"\0"].concat()),
+    }
 }
 
-/// Every key of a transaction, in the order of its compares and of the reads that follow a lost compare.
+/// Every key of a transaction but the fence's, in the order of its compares and of the reads that follow a lost compare.
 fn keys(txn: &Txn) -> impl Iterator<Item = &Arc<str>> {
     txn.writes.iter().map(|write| &write.key).chain(txn.conditions.iter().map(|condition| &condition.key))
 }
 
 fn encode(txn: &Txn) -> etcd_client::Txn {
     let compare = |key: &str, expected: Revision| Compare::mod_revision(key, CompareOp::Equal, expected.0);
-    let compares: Vec<Compare> = txn
-        .writes
-        .iter()
-        .map(|write| compare(&write.key, write.expected))
+    let fence = Compare::create_revision(&*txn.fence.key, CompareOp::Equal, txn.fence.created.0);
+    let written = txn.writes.iter().map(|write| compare(&write.key, write.expected));
+    let compares: Vec<Compare> = std::iter::once(fence)
+        .chain(written)
         .chain(txn.conditions.iter().map(|condition| compare(&condition.key, condition.expected)))
         .collect();
     let writes: Vec<TxnOp> = txn
@@ -187,11 +268,20 @@ fn encode(txn: &Txn) -> etcd_client::Txn {
             Action::Delete => TxnOp::delete(&*write.key, None),
         })
         .collect();
-    let reads: Vec<TxnOp> = keys(txn).map(|key| TxnOp::get(&**key, None)).collect();
+    let fence = std::iter::once(TxnOp::get(&*txn.fence.key, Some(GetOptions::new().with_keys_only())));
+    let reads: Vec<TxnOp> = fence.chain(keys(txn).map(|key| TxnOp::get(&**key, None))).collect();
     etcd_client::Txn::new().when(compares).and_then(writes).or_else(reads)
 }
 
-fn read_back(keys: Vec<Arc<str>>, answers: Vec<TxnOpResponse>) -> Vec<Current> {
+/// When the key of this read was created; absent if it is not there.
+fn created(answer: TxnOpResponse) -> Revision {
+    match answer {
+        TxnOpResponse::Get(got) => got.kvs().first().map_or(Revision::ABSENT, |kv| Revision(kv.create_revision())),
+        TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => Revision::ABSENT,
+    }
+}
+
+fn read_back(keys: Vec<Arc<str>>, answers: impl Iterator<Item = TxnOpResponse>) -> Vec<Current> {
     keys.into_iter()
         .zip(answers)
         .filter_map(|(key, answer)| match answer {
@@ -239,6 +329,13 @@ fn read_error(error: etcd_client::Error) -> ReadError {
 /// How etcd says that a revision is gone (`ErrCompacted` in its `rpctypes`); the status code, OutOfRange, is also that of
 /// a revision yet to come.
 const COMPACTED: &str = "required revision has been compacted";
+
+/// How etcd says that there is no such lease (`ErrLeaseNotFound` in its `rpctypes`).
+const LEASE_NOT_FOUND: &str = "requested lease not found";
+
+fn lease_ended(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains(LEASE_NOT_FOUND))
+}
 
 const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;

@@ -4,7 +4,7 @@
 //! watch that ends is resumed where it was; when that revision is compacted, everything is read anew. Values are inspected
 //! here and dropped. It never gives up and never writes.
 
-use super::{KeyChange, PagePlace, ReadError, Store, Watch, WatchBatch, txn::Revision};
+use super::{Content, KeyChange, PagePlace, ReadError, Scope, Store, Watch, WatchBatch, txn::Revision};
 use crate::{
     apisix::{
         plugins,
@@ -150,7 +150,7 @@ impl<S: Store> Follower<S> {
             self.tell(StoreEvent::Snapshot(snapshot)).await?;
             next
         };
-        let mut watch = self.store.watch(&self.prefix, from).await?;
+        let mut watch = self.store.watch(&self.scope(), from).await?;
         if !self.connected {
             self.recovered();
             self.tell(StoreEvent::Reconnected).await?;
@@ -168,7 +168,7 @@ impl<S: Store> Follower<S> {
     /// Whether the store is older than what it told before: then a watch would wait silently for revisions yet to come.
     async fn behind(&self) -> Result<bool, ReadError> {
         let Some(resume) = self.resume else { return Ok(false) };
-        let page = self.store.page(&self.prefix, PagePlace::First).await?;
+        let page = self.store.page(&self.scope(), Content::KeysOnly, PagePlace::First).await?;
         Ok(page.revision.0 + 1 < resume.0)
     }
 
@@ -176,7 +176,7 @@ impl<S: Store> Follower<S> {
         let mut snapshot = Snapshot::default();
         let mut place = PagePlace::First;
         loop {
-            let page = self.store.page(&self.prefix, place).await?;
+            let page = self.store.page(&self.scope(), Content::Values, place).await?;
             snapshot.revision = page.revision;
             for entry in page.entries {
                 let change = KeyChange { key: entry.key, revision: entry.mod_revision, value: Some(entry.value) };
@@ -193,6 +193,10 @@ impl<S: Store> Follower<S> {
                 None => return Ok(snapshot),
             }
         }
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::Below(Arc::clone(&self.prefix))
     }
 
     fn recovered(&mut self) {

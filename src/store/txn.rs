@@ -1,7 +1,7 @@
 //! Transactions: compares in, an answer out. Pure.
 //!
-//! A lost race is an answer ([`Commit::Conflicted`]); an error says what the caller may do next. A transaction that
-//! touches a key without comparing it cannot be expressed.
+//! A lost race is an answer ([`Commit::Conflicted`], [`Commit::Fenced`]); an error says what the caller may do next. A
+//! transaction that touches a key without comparing it, or that nobody leads, cannot be expressed.
 
 use super::BoxError;
 use std::{fmt, sync::Arc, time::Duration};
@@ -21,12 +21,25 @@ impl fmt::Display for Revision {
     }
 }
 
-/// One transaction: if every condition holds and every key to be written is still as expected, all writes happen at one
-/// revision; otherwise nothing happens and the same keys are read.
+/// What makes sure that whoever writes still leads: the leader key, as it was created for this leader.
 ///
-/// No key may occur twice, among conditions and writes together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A leader that was paused, or cut off, finds the key gone or created anew, whatever its own clock says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The leader key.
+    pub key: Arc<str>,
+    /// Its creation revision.
+    pub created: Revision,
+}
+
+/// One transaction: if the fence stands, every condition holds and every key to be written is still as expected, all writes
+/// happen at one revision; otherwise nothing happens and the same keys are read.
+///
+/// No key may occur twice, among fence, conditions and writes together.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Txn {
+    /// Who must be leading.
+    pub fence: Fence,
     /// Keys that must be as expected although they are not written.
     pub conditions: Vec<Condition>,
     /// Keys to write.
@@ -68,6 +81,12 @@ const COMPARE_BYTES: usize = 40;
 /// What a put, a delete or a read costs as encoded, besides key and value, reckoned the same way.
 const OPERATION_BYTES: usize = 32;
 
+/// What the fence adds to a transaction, as encoded: a compare and a read.
+#[must_use]
+pub fn fence_bytes(key: &str) -> usize {
+    condition_bytes(key)
+}
+
 /// What one condition adds to a transaction, as encoded: a compare and a read.
 #[must_use]
 pub fn condition_bytes(key: &str) -> usize {
@@ -88,7 +107,7 @@ impl Txn {
     /// The number that etcd's limit is about: the longest of compares, writes and reads.
     #[must_use]
     pub fn n_operations(&self) -> usize {
-        let compares = self.conditions.len() + self.writes.len();
+        let compares = 1 + self.conditions.len() + self.writes.len();
         let reads = compares;
         compares.max(self.writes.len()).max(reads)
     }
@@ -96,8 +115,9 @@ impl Txn {
     /// An upper bound of the transaction's size as encoded.
     #[must_use]
     pub fn n_bytes(&self) -> usize {
-        let Self { conditions, writes } = self;
-        conditions.iter().map(|condition| condition_bytes(&condition.key)).sum::<usize>()
+        let Self { fence, conditions, writes } = self;
+        fence_bytes(&fence.key)
+            + conditions.iter().map(|condition| condition_bytes(&condition.key)).sum::<usize>()
             + writes.iter().map(|write| write_bytes(&write.key, &write.action)).sum::<usize>()
     }
 }
@@ -107,7 +127,9 @@ impl Txn {
 pub enum Commit {
     /// Every compare held; all writes are visible at this revision.
     Applied(Revision),
-    /// A compare did not hold; nothing was written.
+    /// Somebody else leads, or nobody; nothing was written, and nothing more under this fence ever will be.
+    Fenced,
+    /// A compare other than the fence's did not hold; nothing was written.
     Conflicted {
         /// The revision at which the keys were read.
         at: Revision,
@@ -169,24 +191,24 @@ mod tests {
     #[test]
     fn operations_are_the_longest_of_the_three_lists() {
         let condition = Condition { key: "/p/a".into(), expected: Revision(3) };
-        assert_eq!(Txn::default().n_operations(), 0);
-        assert_eq!(Txn { conditions: vec![condition.clone()], writes: vec![] }.n_operations(), 1);
-        assert_eq!(
-            Txn { conditions: vec![condition], writes: vec![write("/p/b", 1), write("/p/c", 1)] }.n_operations(),
-            3
-        );
+        let fence = || Fence { key: "/c/leader".into(), created: Revision(2) };
+        assert_eq!(Txn { fence: fence(), conditions: vec![condition.clone()], writes: vec![] }.n_operations(), 2);
+        let writes = vec![write("/p/b", 1), write("/p/c", 1)];
+        assert_eq!(Txn { fence: fence(), conditions: vec![condition], writes }.n_operations(), 4);
     }
 
     #[test]
     fn a_transaction_is_as_large_as_its_parts() {
         let txn = Txn {
+            fence: Fence { key: "/c/leader".into(), created: Revision(2) },
             conditions: vec![Condition { key: "/p/a".into(), expected: Revision(3) }],
             writes: vec![
                 write("/p/b", 100),
                 Write { key: "/p/c".into(), expected: Revision(1), action: Action::Delete },
             ],
         };
-        let parts = condition_bytes("/p/a")
+        let parts = fence_bytes("/c/leader")
+            + condition_bytes("/p/a")
             + write_bytes("/p/b", &Action::Put(vec![0; 100].into()))
             + write_bytes("/p/c", &Action::Delete);
         assert_eq!(txn.n_bytes(), parts);
