@@ -26,14 +26,17 @@ use crate::{
         names::Kind,
         places::{Directory, WorkId},
     },
-    plan::{order::TxnNumber, pack::Limits},
+    plan::{
+        order::TxnNumber,
+        pack::{Envelope, Limits},
+    },
     retry::{Retry, RetryLimits},
     status::queue::StatusSink,
     store::{
         Store,
         follow::StoreEvent,
         mirror::Mirror,
-        txn::{Commit, CommitError, Fence, Revision, Txn},
+        txn::{Action, Commit, CommitError, Fence, Revision, Txn, Write},
     },
     translate::desired::Desired,
 };
@@ -147,7 +150,7 @@ struct State<K> {
     outage: Option<Outage>,
     /// Whether the sink has been told that nothing is to be done.
     told_idle: bool,
-    fence: Fence,
+    envelope: Envelope,
 }
 
 /// The store refuses, or does not answer. Until it does again, one transaction at a time is sent.
@@ -263,7 +266,10 @@ impl<K: StatusSink> State<K> {
             noted_since: None,
             outage: None,
             told_idle: false,
-            fence: Fence { key: "/".into(), created: Revision::ABSENT },
+            envelope: Envelope {
+                fence: Fence { key: "/".into(), created: Revision::ABSENT },
+                lane: Write { key: "/".into(), expected: Revision::ABSENT, action: Action::Delete },
+            },
         }
     }
 

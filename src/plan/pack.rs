@@ -3,7 +3,7 @@
 use super::{DocumentWrite, PoolUse};
 use crate::{
     model::places::WorkId,
-    store::txn::{Condition, Fence, Revision, Txn, Write, condition_bytes, write_bytes},
+    store::txn::{Condition, Fence, Revision, Txn, Write, condition_bytes, fence_bytes, write_bytes},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -20,6 +20,26 @@ impl Limits {
     /// etcd's own limits are 128 operations and 1.5 MiB; its administrator may have set others. 1 MiB leaves room for
     /// what etcd wraps a request in.
     pub const DEFAULT: Self = Self { operations_max: 128, bytes_max: 1024 * 1024 };
+}
+
+/// What every transaction holds before any document: its fence, and the record of its lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Who must be leading.
+    pub fence: Fence,
+    /// The lane and its record.
+    pub lane: Write,
+}
+
+impl Envelope {
+    /// A compare and a read of the fence, and the same of the lane beside its put.
+    const OPERATIONS: usize = 2;
+
+    /// What it takes of a transaction's bytes.
+    #[must_use]
+    pub fn n_bytes(&self) -> usize {
+        fence_bytes(&self.fence.key) + write_bytes(&self.lane.key, &self.lane.action)
+    }
 }
 
 /// A transaction being filled.
@@ -53,9 +73,10 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// The transaction itself, with keys under `prefix`.
+    /// The transaction itself, with keys under `prefix`; the documents are its first writes.
     #[must_use]
-    pub fn txn(&self, prefix: &str, fence: Fence) -> Txn {
+    pub fn txn(&self, prefix: &str, envelope: Envelope) -> Txn {
+        let Envelope { fence, lane } = envelope;
         let conditions =
             self.conditions.iter().map(|(id, &expected)| Condition { key: id.key(prefix).into(), expected });
         let writes = self.writes.iter().map(|DocumentWrite { id, expected, action, pool: _ }| Write {
@@ -63,15 +84,15 @@ impl Packet {
             expected: *expected,
             action: action.clone(),
         });
-        Txn { fence, conditions: conditions.collect(), writes: writes.collect() }
+        Txn { fence, conditions: conditions.collect(), writes: writes.chain([lane]).collect() }
     }
 }
 
 impl Packer {
-    /// An empty transaction with keys under `prefix`.
+    /// An empty transaction with keys under `prefix`, whose [`Envelope`] takes `envelope_bytes`.
     #[must_use]
-    pub fn new(prefix: Arc<str>, limits: Limits) -> Self {
-        Self { prefix, limits, writes: Vec::new(), conditions: BTreeMap::new(), n_bytes: 0 }
+    pub fn new(prefix: Arc<str>, limits: Limits, envelope_bytes: usize) -> Self {
+        Self { prefix, limits, writes: Vec::new(), conditions: BTreeMap::new(), n_bytes: envelope_bytes }
     }
 
     /// Whether nothing is in yet.
@@ -115,7 +136,8 @@ impl Packer {
             }
             Some(_) | None => None,
         };
-        let n_compares = self.writes.len() + self.conditions.len() + 1 + usize::from(condition.is_some());
+        let n_compares =
+            Envelope::OPERATIONS + self.writes.len() + self.conditions.len() + 1 + usize::from(condition.is_some());
         let n_bytes = self.n_bytes
             + write_bytes(&write.id.key(&self.prefix), &write.action)
             + condition.as_ref().map_or(0, |(id, _)| condition_bytes(&id.key(&self.prefix)));
@@ -135,7 +157,12 @@ mod tests {
     use super::*;
     use crate::{model::places::Directory, store::txn::Action};
 
-    const SMALL: Limits = Limits { operations_max: 4, bytes_max: 100_000 };
+    const SMALL: Limits = Limits { operations_max: 6, bytes_max: 100_000 };
+
+    fn envelope() -> Envelope {
+        let lane = Write { key: "/c/us/lanes/0".into(), expected: Revision(2), action: Action::Put([b'r'; 50].into()) };
+        Envelope { fence: Fence { key: "/c/us/leader".into(), created: Revision(1) }, lane }
+    }
 
     fn pool(name: &str, n_bytes: usize) -> DocumentWrite {
         let id = WorkId::new(Directory::Upstreams, name);
@@ -153,7 +180,7 @@ mod tests {
     }
 
     fn packer(limits: Limits) -> Packer {
-        Packer::new("/apisix".into(), limits)
+        Packer::new("/apisix".into(), limits, envelope().n_bytes())
     }
 
     #[test]
@@ -168,7 +195,7 @@ mod tests {
             assert_eq!(packer.add(vec![pool(name, 1)]), packed(&[&pool(name, 1)]));
         }
         assert_eq!(packer.add(vec![pool("e", 1)]), Packed::Full);
-        assert_eq!(packer.finish().unwrap().txn("/apisix").n_operations(), 4);
+        assert_eq!(packer.finish().unwrap().txn("/apisix", envelope()).n_operations(), 6);
     }
 
     #[test]
@@ -178,8 +205,8 @@ mod tests {
             assert_eq!(packer.add(vec![slot(name, "p", Some(7))]), packed(&[&slot(name, "p", Some(7))]));
         }
         assert_eq!(packer.add(vec![slot("d", "p", Some(7))]), Packed::Full);
-        let txn = packer.finish().unwrap().txn("/apisix");
-        assert_eq!(txn.n_operations(), 4);
+        let txn = packer.finish().unwrap().txn("/apisix", envelope());
+        assert_eq!(txn.n_operations(), 6);
         assert_eq!(txn.conditions, [Condition { key: "/apisix/upstreams/p".into(), expected: Revision(7) }]);
     }
 
@@ -189,8 +216,10 @@ mod tests {
         filled.add(vec![pool("p", 1), slot("s", "p", None)]);
         let packet = filled.finish().unwrap();
         assert!(packet.conditions.is_empty());
-        let keys: Vec<_> = packet.txn("/apisix").writes.into_iter().map(|write| write.key).collect();
-        assert_eq!(keys, ["/apisix/upstreams/p".into(), "/apisix/stream_routes/s".into()] as [Arc<str>; 2]);
+        let keys: Vec<_> = packet.txn("/apisix", envelope()).writes.into_iter().map(|write| write.key).collect();
+        let documents_first: [Arc<str>; 3] =
+            ["/apisix/upstreams/p".into(), "/apisix/stream_routes/s".into(), "/c/us/lanes/0".into()];
+        assert_eq!(keys, documents_first);
     }
 
     #[test]
@@ -211,7 +240,7 @@ mod tests {
 
     #[test]
     fn bytes_fit_up_to_the_limit_and_not_one_more() {
-        let overhead = write_bytes("/apisix/upstreams/a", &Action::Delete);
+        let overhead = write_bytes("/apisix/upstreams/a", &Action::Delete) + envelope().n_bytes();
         let limits = Limits { operations_max: 128, bytes_max: 1_000 };
         let fits = pool("a", 1_000 - overhead);
         assert_eq!(packer(limits).add(vec![fits.clone()]), packed(&[&fits]));
@@ -229,6 +258,6 @@ mod tests {
         packer.add(vec![pool("p", 700), slot("s", "p", None)]);
         packer.add(vec![slot("t", "q", Some(9))]);
         let n_bytes = packer.n_bytes;
-        assert_eq!(packer.finish().unwrap().txn("/apisix").n_bytes(), n_bytes);
+        assert_eq!(packer.finish().unwrap().txn("/apisix", envelope()).n_bytes(), n_bytes);
     }
 }

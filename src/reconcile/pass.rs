@@ -74,7 +74,7 @@ impl<K: StatusSink> State<K> {
         let mut budget = IDS_PER_PASS;
         while budget > 0 && self.may_send(now) {
             let Some((number, packet)) = self.fill(now, &mut budget) else { break };
-            let txn = packet.txn(&self.settings.prefix, self.fence.clone());
+            let txn = packet.txn(&self.settings.prefix, self.envelope.clone());
             self.metrics.sent(txn.n_operations());
             let ids = packet.writes.iter().map(|write| &write.id);
             let changed_at = ids.filter_map(|id| self.changed_at.remove_entry(id)).collect();
@@ -108,7 +108,7 @@ impl<K: StatusSink> State<K> {
     /// Fills one transaction with what is due; `None` if nothing can be written now.
     fn fill(&mut self, now: Instant, budget: &mut usize) -> Option<(TxnNumber, Packet)> {
         let number = self.work.next_txn();
-        let mut packer = Packer::new(self.settings.prefix.clone(), self.settings.limits);
+        let mut packer = Packer::new(self.settings.prefix.clone(), self.settings.limits, self.envelope.n_bytes());
         while *budget > 0 {
             let Some(id) = self.work.pop() else { break };
             *budget -= 1;
