@@ -69,64 +69,55 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
     let mut registry = metrics::registry(translation.version);
     let source = Source::of(source, &mut registry).await?;
     let store = Arc::new(connect(etcd).await?);
-    let (cluster_events, cluster) = mpsc::channel(EVENTS_QUEUED);
-    let (store_events, stored) = mpsc::channel(EVENTS_QUEUED);
-    let (progress, watched_progress) = watch::channel(Progress::default());
     let stop = CancellationToken::new();
-    let mut tasks = Tasks::default();
-
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         prefix = %translation.prefix,
         instance = %translation.instance,
+        replica = %replica.holder,
         controller_name = %translation.controller_name,
         apisix_version = %translation.version,
         admin_address = %admin_address,
         "starting"
     );
-    let (prefix, controller_name) = (Arc::clone(&translation.prefix), Arc::clone(&translation.controller_name));
-    tasks.spawn(
-        "following etcd",
-        follow(Arc::clone(&store), prefix.clone(), store_events, RetryLimits::STORE, stop.clone()),
-    );
-    let mut loop_settings =
-        reconcile::Settings::new(prefix, Arc::clone(&translation.instance), Arc::clone(&controller_name));
-    loop_settings.in_flight_max = transactions_in_flight.get();
     let start = Start {
-        settings: loop_settings,
+        settings: replica_settings(&translation, &replica),
         desired: Desired::new(translation.clone()),
         store,
-        inputs: Inputs { cluster, store: stored },
-        observers: (reconcile::Metrics::register(&mut registry), progress),
+        metrics: replica::Metrics {
+            reconcile: reconcile::Metrics::register(&mut registry),
+            leader: leader::Metrics::register(&mut registry),
+        },
     };
     let cluster_metrics = cluster::metrics::Metrics::register(&mut registry);
-    match source {
+    let (mut tasks, controller_name) = (Tasks::default(), Arc::clone(&translation.controller_name));
+    let progress = match source {
         Source::Folder(paths) => {
             let (sink, overviews) = FolderSink::new(translation.clone());
             let shown = sink.clone();
-            start.spawn(
-                &mut tasks,
-                sink,
-                Box::new(move |desired, standing| shown.show(desired, standing)),
-                stop.clone(),
-            );
+            let idle: IdleHook = Box::new(move |desired, standing| shown.show(desired, standing));
+            let started = start.spawn(&mut tasks, Statuses { sink, idle }, &stop);
             tasks.spawn("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
-            let following = follow_folder(paths, controller_name, cluster_events, cluster_metrics, stop.clone());
+            let Started { events, relists, progress } = started;
+            let following = follow_folder(paths, controller_name, events, relists, cluster_metrics, stop.clone());
             tasks.spawn("following manifests", following);
+            progress
         }
         Source::Cluster(client, status_metrics) => {
             let (served, watched_served) = watch::channel(Served::default());
             let queue = StatusQueue::default();
             let sink = ClusterSink { queue: queue.clone(), served };
-            start.spawn(&mut tasks, sink, Box::new(|_, _| ()), stop.clone());
+            let started = start.spawn(&mut tasks, Statuses { sink, idle: Box::new(|_, _| ()) }, &stop);
             let writer = WriterSettings::new(Arc::clone(&controller_name));
             let writing = write_statuses(queue, client.clone(), watched_served, writer, status_metrics, stop.clone());
             tasks.spawn("writing statuses", writing);
-            let following = follow_cluster(client, controller_name, cluster_events, cluster_metrics, stop.clone());
+            let Started { events, relists, progress } = started;
+            let following = follow_cluster(client, controller_name, events, relists, cluster_metrics, stop.clone());
             tasks.spawn("following the cluster", following);
+            progress
         }
-    }
-    let answers = Answers { readiness: readiness(watched_progress), registry: Arc::new(registry) };
+    };
+    let answers = Answers { readiness: readiness(progress), registry: Arc::new(registry) };
     tasks.try_spawn("serving the admin port", admin.serve(answers, stop.clone()));
     Ok(App { admin_address, stop, tasks })
 }
@@ -193,22 +184,48 @@ impl Tasks {
     }
 }
 
-/// Everything of a loop but where its statuses go.
+/// Everything of a replica but where its statuses go.
 struct Start {
-    settings: reconcile::Settings,
+    settings: replica::Settings,
     desired: Desired,
     store: Arc<EtcdStore>,
-    inputs: Inputs,
-    observers: (reconcile::Metrics, watch::Sender<Progress>),
+    metrics: replica::Metrics,
+}
+
+/// What the source of objects is connected to.
+struct Started {
+    events: mpsc::Sender<ClusterEvent>,
+    relists: mpsc::UnboundedReceiver<Relist>,
+    progress: watch::Receiver<Progress>,
 }
 
 impl Start {
-    fn spawn<K: StatusSink + 'static>(self, tasks: &mut Tasks, sink: K, idle: IdleHook, stop: CancellationToken) {
-        let Self { settings, desired, store, inputs, observers } = self;
-        let statuses = Statuses { sink, idle };
-        let reconciler = Reconciler::new(settings, desired, store, inputs, statuses, observers);
-        tasks.spawn("reconciling", reconciler.run(stop));
+    fn spawn<K: StatusSink + 'static>(
+        self,
+        tasks: &mut Tasks,
+        statuses: Statuses<K>,
+        stop: &CancellationToken,
+    ) -> Started {
+        let Self { settings, desired, store, metrics } = self;
+        let Replica { cluster, relists, progress, tasks: of_replica } =
+            replica::wire(settings, desired, &store, statuses, metrics, stop);
+        for (name, task) in of_replica {
+            tasks.spawn(name, task);
+        }
+        Started { events: cluster, relists, progress }
     }
+}
+
+fn replica_settings(translation: &desired::Settings, replica: &ReplicaSettings) -> replica::Settings {
+    let control = ControlKeys::new(Arc::clone(&replica.control_prefix), Arc::clone(&translation.instance));
+    let (prefix, controller_name) = (Arc::clone(&translation.prefix), Arc::clone(&translation.controller_name));
+    let mut settings = reconcile::Settings::new(prefix, control, Arc::clone(&replica.holder), controller_name);
+    settings.in_flight_max = replica.transactions_in_flight;
+    settings.audit_interval = replica.audit_interval;
+    settings.write_stall = replica.write_stall;
+    settings.drift = replica.drift;
+    settings.hold_time = replica.hold_time;
+    replica::Settings { reconcile: settings, lease_ttl: replica.lease_ttl }
 }
 
 /// Where objects come from, opened.
@@ -258,17 +275,17 @@ fn readiness(progress: watch::Receiver<Progress>) -> Readiness {
 }
 
 fn waiting_for(progress: &Progress) -> Vec<String> {
-    let Progress { waiting_for, mirror_whole, following: _, ready, settled: _ } = progress;
-    if *ready {
-        return Vec::new();
-    }
-    let lists = waiting_for.iter().map(|kind| format!("the list of every {kind}"));
-    let mirror = (!mirror_whole).then(|| "etcd, to read what is there".to_owned());
-    let mut all: Vec<String> = lists.chain(mirror).collect();
-    if all.is_empty() {
-        all.push("the reconcile loop to begin".to_owned());
-    }
-    all
+    let Progress { waiting, following: _, halted, role: _, settled: _ } = progress;
+    let Waiting { kinds, identity, documents, control } = waiting;
+    let lists = kinds.iter().map(|(kind, reason)| match reason {
+        Some(reason) => format!("the list of every {kind}: {reason}"),
+        None => format!("the list of every {kind}"),
+    });
+    let identity = identity.then(|| "the cluster, to say which one it is".to_owned());
+    let documents = documents.then(|| "etcd, to read what is there".to_owned());
+    let control = control.then(|| "etcd, to read who wrote last".to_owned());
+    let halted = halted.as_ref().map(|why| format!("a person: {why}"));
+    lists.chain(identity).chain(documents).chain(control).chain(halted).collect()
 }
 
 /// Statuses on their way to an API server.

@@ -18,6 +18,7 @@ pub mod model;
 pub mod plan;
 pub mod readiness;
 pub mod reconcile;
+pub mod replica;
 pub mod retry;
 pub mod show;
 pub mod status;

@@ -7,13 +7,15 @@ use crate::{
         stored::{Inspected, Seal},
     },
     cluster::{ClusterEvent, ListedObject},
+    leader::Again,
     model::{
         names::{Kind, ObjectName, ObjectRef},
         places::{Directory, WorkId},
+        versions::CacheVersion,
     },
     status::queue::StatusSink,
     store::{
-        follow::{KeyEvent, Snapshot, StoreEvent},
+        follow::{ControlEvent, KeyEvent, Snapshot, StoreEvent},
         mirror::{News, written_by},
     },
     translate::desired::{Affected, Wanted},
@@ -21,8 +23,12 @@ use crate::{
 use std::time::Instant;
 
 impl<K: StatusSink> State<K> {
-    pub(super) fn cluster_event(&mut self, event: ClusterEvent) {
+    pub(super) fn cluster_event(&mut self, event: ClusterEvent, now: Instant) {
         match event {
+            ClusterEvent::Identity(cluster) => {
+                self.identity = Some(cluster);
+                self.judge(now);
+            }
             ClusterEvent::Served(served) => {
                 self.report.served(&served);
                 let affected = self.desired.set_served(served);
@@ -31,11 +37,16 @@ impl<K: StatusSink> State<K> {
             ClusterEvent::NotServed(kind) => {
                 tracing::info!(%kind, "not served; it is not waited for");
                 self.waiting_for.remove(&kind);
+                self.not_served.insert(kind);
             }
-            ClusterEvent::Identity(_) | ClusterEvent::Reached { .. } => {}
-            ClusterEvent::Listed { kind, objects, version: _, ticket: _, at } => self.listed(kind, objects, at),
-            ClusterEvent::Changed { change, status, version: _, at } => {
+            ClusterEvent::Reached { kind, version } => self.reached(kind, Some(version)),
+            ClusterEvent::Listed { kind, objects, version, ticket, at } => {
+                self.listed(kind, objects, at);
+                self.list_stands_at(kind, version, ticket, now);
+            }
+            ClusterEvent::Changed { change, status, version, at } => {
                 let kind = change.kind;
+                self.reached(kind, version);
                 let object = ObjectRef::new(kind, change.name.clone());
                 self.report.seen(object, change.observed.is_some().then_some(status));
                 self.desired.note(change);
@@ -47,10 +58,11 @@ impl<K: StatusSink> State<K> {
 
     fn listed(&mut self, kind: Kind, objects: Vec<ListedObject>, at: Instant) {
         // What was there before us is no change that took its time.
-        if self.ready() {
+        if self.warm() {
             self.noted(at);
         }
         self.waiting_for.remove(&kind);
+        self.not_served.remove(&kind);
         self.report.forget(kind);
         let mut listed: Vec<(ObjectName, _)> = Vec::with_capacity(objects.len());
         for ListedObject { name, observed, status } in objects {
@@ -62,14 +74,39 @@ impl<K: StatusSink> State<K> {
         self.metrics.objects_known(kind, self.desired.object_count(kind));
     }
 
+    /// The kind has been told up to `version`.
+    fn reached(&mut self, kind: Kind, version: Option<CacheVersion>) {
+        if let Some(version) = version {
+            let known = self.versions.entry(kind).or_insert(version);
+            *known = version.max(*known);
+        }
+    }
+
+    fn list_stands_at(&mut self, kind: Kind, version: Option<CacheVersion>, ticket: u64, now: Instant) {
+        match version {
+            // As it is: a list of a restored cluster is older than what was known.
+            Some(version) => drop(self.versions.insert(kind, version)),
+            None => drop(self.versions.remove(&kind)),
+        }
+        let answered = self.tickets.entry(kind).or_default();
+        *answered = ticket.max(*answered);
+        self.check_list(kind, now);
+        self.judge(now);
+    }
+
+    pub(super) fn control_event(&mut self, event: ControlEvent, now: Instant) {
+        self.control.take(event);
+        self.control_told(now);
+    }
+
     fn noted(&mut self, at: Instant) {
         self.noted_since = Some(self.noted_since.map_or(at, |since| since.min(at)));
     }
 
     /// Works out what all changes that have gathered come to. Once for all of them: a thousand changes of one Service's
     /// endpoints cost one look at its routes. Not before everything is listed, when most of it would be looked at again.
-    pub(super) fn settle_changes(&mut self) {
-        if self.ready() {
+    pub(super) fn settle_changes(&mut self, _now: Instant) {
+        if self.warm() {
             let affected = self.desired.settle();
             let at = self.noted_since.take();
             self.affected(affected, at);
@@ -104,7 +141,7 @@ impl<K: StatusSink> State<K> {
 
     pub(super) fn store_event(&mut self, event: StoreEvent, now: Instant) {
         // Whether an edit is drift hangs on what is wanted now.
-        self.settle_changes();
+        self.settle_changes(now);
         match event {
             StoreEvent::Snapshot(snapshot) => self.snapshot(snapshot, now),
             StoreEvent::Changed { revision, events } => {
@@ -129,6 +166,11 @@ impl<K: StatusSink> State<K> {
     fn snapshot(&mut self, snapshot: Snapshot, now: Instant) {
         let first = !self.mirror.whole();
         let (revision, n_documents) = (snapshot.revision, snapshot.documents.len());
+        self.store_id = Some(snapshot.store);
+        if snapshot.begins_anew {
+            // Nothing is left of what our term, or anybody's, was built on.
+            self.resign(Again::AtOnce, now);
+        }
         let listed = snapshot.traffic_split;
         let news = self.mirror.take_snapshot(snapshot);
         // An answer that is still to come may be older than the snapshot, and must not bring back what that lacks.
@@ -165,7 +207,9 @@ impl<K: StatusSink> State<K> {
         if !is_our_shape(&id.id) && !id.is_placeholder() {
             return;
         }
-        self.look_for_drift(&id, before.as_ref());
+        if self.leading().is_some() {
+            self.look_for_drift(&id, before.as_ref());
+        }
         self.add(id);
     }
 
@@ -177,7 +221,7 @@ impl<K: StatusSink> State<K> {
 
     /// Drift is judged by content: a whole seal of ours is an older translation, and an unwanted document that is gone is
     /// no loss, whoever did it.
-    fn look_for_drift(&mut self, id: &WorkId, before: Option<&Inspected>) {
+    pub(super) fn look_for_drift(&mut self, id: &WorkId, before: Option<&Inspected>) {
         let ours = |inspected: &Inspected| written_by(&inspected.seal, &self.settings.instance);
         let drift = match self.mirror.stored(id).map(|stored| stored.inspected) {
             Some(now) if ours(now) || id.is_placeholder() => return,
@@ -186,8 +230,7 @@ impl<K: StatusSink> State<K> {
                 Seal::Intact { .. } if !before.is_some_and(ours) => return,
                 Seal::Intact { .. } | Seal::Broken => Drift::Edited,
             },
-            // SUBTLE: a deletion of our own whose answer was lost looks the same, if the document is wanted again.
-            None if before.is_none() || self.work.uncertain(id) => return,
+            None if before.is_none() => return,
             None => match self.wanted(id) {
                 Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) } => Drift::Deleted,
                 Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_) => return,

@@ -55,6 +55,9 @@ pub struct Metrics {
     propagation: Histogram,
     drift_detected: Family<DriftLabel, Counter>,
     drift_repaired: Counter,
+    halted: Gauge,
+    store_full: Gauge,
+    audits_failed: Counter,
 }
 
 impl Metrics {
@@ -70,6 +73,9 @@ impl Metrics {
             propagation: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             drift_detected: Family::default(),
             drift_repaired: Counter::default(),
+            halted: Gauge::default(),
+            store_full: Gauge::default(),
+            audits_failed: Counter::default(),
         };
         registry.register("objects", "Objects known of each kind", metrics.objects.clone());
         registry.register("documents", "Documents in etcd as this instance wrote them", metrics.documents.clone());
@@ -90,6 +96,17 @@ impl Metrics {
             metrics.drift_detected.clone(),
         );
         registry.register("drift_repaired", "Documents put right after that", metrics.drift_repaired.clone());
+        registry.register(
+            "halted",
+            "1 while nothing is written until a person has decided; the log says why",
+            metrics.halted.clone(),
+        );
+        registry.register("store_full", "1 while etcd refuses writes for want of space", metrics.store_full.clone());
+        registry.register(
+            "audits_failed",
+            "Audits that found changes of etcd which its watch had not told",
+            metrics.audits_failed.clone(),
+        );
         metrics
     }
 
@@ -128,6 +145,18 @@ impl Metrics {
             Drift::Deleted => "deleted",
         };
         self.drift_detected.get_or_create(&DriftLabel { what }).inc();
+    }
+
+    pub(super) fn halted(&self, halted: bool) {
+        self.halted.set(i64::from(halted));
+    }
+
+    pub(super) fn store_full(&self, full: bool) {
+        self.store_full.set(i64::from(full));
+    }
+
+    pub(super) fn audit_failed(&self) {
+        self.audits_failed.inc();
     }
 
     pub(super) fn drift_repaired(&self) {

@@ -89,6 +89,15 @@ impl<K: StatusSink> Report<K> {
         self.due.insert(object);
     }
 
+    /// This replica leads no more: nothing is said, and what waits to be written never will be.
+    pub(super) fn stand_down(&mut self) {
+        for object in self.statuses.sink.clear() {
+            self.prints.remove(&object);
+            self.due.insert(object);
+        }
+        self.due.append(&mut self.waiting);
+    }
+
     /// Whether a status is held back until documents are written.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty()

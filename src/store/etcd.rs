@@ -91,7 +91,9 @@ impl Store for EtcdStore {
         let unanswered = |source| CommitError::Unanswered { n_operations, waited: self.request_timeout, source };
         match answer {
             Err(elapsed) => Err(unanswered(elapsed.into())),
-            Ok(Err(error)) if refusal(&error) => Err(CommitError::Refused { n_operations, source: error.into() }),
+            Ok(Err(error)) if refusal(&error) => {
+                Err(CommitError::Refused { n_operations, full: no_space(&error), source: error.into() })
+            },
             Ok(Err(error)) => Err(unanswered(error.into())),
             Ok(Ok(response)) => {
                 let at = Revision(response.header().map_or(0, etcd_client::ResponseHeader::revision));
@@ -335,6 +337,13 @@ const LEASE_NOT_FOUND: &str = "requested lease not found";
 
 fn lease_ended(error: &etcd_client::Error) -> bool {
     matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains(LEASE_NOT_FOUND))
+}
+
+/// How etcd says that its quota is used up (`ErrNoSpace` in its `rpctypes`).
+const NO_SPACE: &str = "database space exceeded";
+
+fn no_space(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if status.message().contains(NO_SPACE))
 }
 
 const INVALID_ARGUMENT: i32 = 3;
