@@ -6,7 +6,7 @@
 use crate::{
     admin::{Admin, Answers},
     cluster::{self, folder::follow_folder, watch::follow_cluster},
-    config::settings::{EtcdAddress, ObjectSource, RunSettings},
+    config::settings::{ObjectSource, RunSettings, etcd::EtcdAddress},
     metrics,
     model::{names::ObjectRef, verdicts::Served},
     readiness::Readiness,
@@ -62,7 +62,7 @@ struct Tasks {
 ///
 /// Errors are those of settings that could not be checked before: an address that is taken, a kubeconfig that cannot be read.
 pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
-    let RunSettings { source, etcd, transactions_in_flight, translation, admin_address, log: _ } = settings;
+    let RunSettings { source, etcd, writing, translation, admin_address, log: _ } = settings;
     install_tls_provider();
     let admin = Admin::bind(admin_address).await?;
     let admin_address = admin.address();
@@ -91,7 +91,7 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
     );
     let mut loop_settings =
         reconcile::Settings::new(prefix, Arc::clone(&translation.instance), Arc::clone(&controller_name));
-    loop_settings.in_flight_max = transactions_in_flight.get();
+    loop_settings.in_flight_max = writing.transactions_in_flight.get();
     let start = Start {
         settings: loop_settings,
         desired: Desired::new(translation.clone()),
@@ -241,7 +241,7 @@ async fn read_kubeconfig(path: &Path) -> anyhow::Result<Config> {
 }
 
 async fn connect(etcd: EtcdAddress) -> anyhow::Result<EtcdStore> {
-    let EtcdAddress { endpoints, timeout } = etcd;
+    let EtcdAddress { endpoints, timeout, login: _, tls: _ } = etcd;
     tracing::info!(?endpoints, "writing to etcd");
     Ok(EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout }).await?)
 }
