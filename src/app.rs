@@ -6,7 +6,7 @@
 use crate::{
     admin::{Admin, Answers},
     cluster::{self, folder::follow_folder, watch::follow_cluster},
-    config::settings::{EtcdAddress, ObjectSource, RunSettings},
+    config::settings::{ObjectSource, RunSettings, etcd::EtcdAddress},
     metrics,
     model::{names::ObjectRef, verdicts::Served},
     readiness::Readiness,
@@ -62,7 +62,7 @@ struct Tasks {
 ///
 /// Errors are those of settings that could not be checked before: an address that is taken, a kubeconfig that cannot be read.
 pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
-    let RunSettings { source, etcd, transactions_in_flight, translation, admin_address, log: _ } = settings;
+    let RunSettings { source, etcd, writing, translation, admin_address, log: _ } = settings;
     install_tls_provider();
     let admin = Admin::bind(admin_address).await?;
     let admin_address = admin.address();
@@ -74,14 +74,14 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
         version = env!("CARGO_PKG_VERSION"),
         prefix = %translation.prefix,
         instance = %translation.instance,
-        replica = %replica.holder,
+        replica = %writing.holder,
         controller_name = %translation.controller_name,
         apisix_version = %translation.version,
         admin_address = %admin_address,
         "starting"
     );
     let start = Start {
-        settings: replica_settings(&translation, &replica),
+        settings: replica_settings(&translation, &writing),
         desired: Desired::new(translation.clone()),
         store,
         metrics: replica::Metrics {
@@ -216,16 +216,16 @@ impl Start {
     }
 }
 
-fn replica_settings(translation: &desired::Settings, replica: &ReplicaSettings) -> replica::Settings {
-    let control = ControlKeys::new(Arc::clone(&replica.control_prefix), Arc::clone(&translation.instance));
+fn replica_settings(translation: &desired::Settings, writing: &WritingSettings) -> replica::Settings {
+    let control = ControlKeys::new(Arc::clone(&writing.control_prefix), Arc::clone(&translation.instance));
     let (prefix, controller_name) = (Arc::clone(&translation.prefix), Arc::clone(&translation.controller_name));
-    let mut settings = reconcile::Settings::new(prefix, control, Arc::clone(&replica.holder), controller_name);
-    settings.in_flight_max = replica.transactions_in_flight;
-    settings.audit_interval = replica.audit_interval;
-    settings.write_stall = replica.write_stall;
-    settings.drift = replica.drift;
-    settings.hold_time = replica.hold_time;
-    replica::Settings { reconcile: settings, lease_ttl: replica.lease_ttl }
+    let mut settings = reconcile::Settings::new(prefix, control, Arc::clone(&writing.holder), controller_name);
+    settings.in_flight_max = writing.transactions_in_flight;
+    settings.audit_interval = writing.audit_interval;
+    settings.write_stall = writing.write_stall;
+    settings.drift = writing.drift;
+    settings.hold_time = writing.hold_time;
+    replica::Settings { reconcile: settings, lease_ttl: writing.lease_ttl }
 }
 
 /// Where objects come from, opened.
@@ -258,7 +258,7 @@ async fn read_kubeconfig(path: &Path) -> anyhow::Result<Config> {
 }
 
 async fn connect(etcd: EtcdAddress) -> anyhow::Result<EtcdStore> {
-    let EtcdAddress { endpoints, timeout } = etcd;
+    let EtcdAddress { endpoints, timeout, login: _, tls: _ } = etcd;
     tracing::info!(?endpoints, "writing to etcd");
     Ok(EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout }).await?)
 }

@@ -93,8 +93,8 @@ pub struct Settings {
     pub write_stall: Duration,
     /// What is done about edited documents whose route does not say.
     pub drift: DriftPolicy,
-    /// How long a change that would stop most of a data plane is held; zero: not at all.
-    pub hold_time: Duration,
+    /// How long a change that would stop most of a data plane is held; `None`: not at all.
+    pub hold_time: Option<Duration>,
     /// How delays grow when writing goes wrong.
     pub retry: RetryLimits,
 }
@@ -118,7 +118,7 @@ impl Settings {
             audit_grace: Duration::from_secs(2),
             write_stall: Duration::from_mins(1),
             drift: DriftPolicy::Repair,
-            hold_time: Duration::from_hours(1),
+            hold_time: Some(Duration::from_hours(1)),
             retry: RetryLimits::STORE,
         }
     }

@@ -69,7 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("apisix", &["model"]),
     ("clock", &[]),
     ("cluster", &["clock", "model", "retry", "status"]),
-    ("config", &["apisix", "translate"]),
+    ("config", &["apisix", "model", "translate"]),
     ("metrics", &["apisix"]),
     ("model", &[]),
     ("plan", &["apisix", "model", "store", "translate"]),
