@@ -5,13 +5,13 @@
 
 use crate::{
     admin::{Admin, Answers},
-    cluster::{self, folder::follow_folder, watch::follow_cluster},
-    config::settings::{ObjectSource, RunSettings, etcd::EtcdAddress},
-    metrics,
+    cluster::{self, ClusterEvent, Relist, folder::follow_folder, watch::follow_cluster},
+    config::settings::{ObjectSource, RunSettings, etcd::EtcdAddress, writing::WritingSettings},
+    leader, metrics,
     model::{names::ObjectRef, verdicts::Served},
     readiness::Readiness,
-    reconcile::{self, IdleHook, Inputs, Progress, Reconciler, Statuses},
-    retry::RetryLimits,
+    reconcile::{self, IdleHook, Progress, Statuses, Waiting},
+    replica::{self, Replica},
     show::board::{FolderSink, print_overviews},
     status::{
         self,
@@ -19,10 +19,10 @@ use crate::{
         writer::{WriterSettings, write_statuses},
     },
     store::{
+        control::ControlKeys,
         etcd::{EtcdSettings, EtcdStore},
-        follow::follow,
     },
-    translate::desired::Desired,
+    translate::desired::{self, Desired},
 };
 use anyhow::{Context as _, anyhow};
 use kube::{Client, Config, config::Kubeconfig};
@@ -34,10 +34,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-
-/// Events on their way to the loop from one source. When it is full, the source waits: an API server or etcd keeps what is
-/// to come. The loop takes as many between two passes.
-const EVENTS_QUEUED: usize = 1_024;
 
 /// How long tasks may take to end. The status writer takes longest: up to ten seconds for a request on its way.
 const ENDING: Duration = Duration::from_secs(12);

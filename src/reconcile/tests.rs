@@ -1,11 +1,12 @@
 //! The loop's state without its inputs: events and answers in, transactions out, at times of the test's choosing.
 
-use super::{Metrics, Settings, State, Statuses};
+use super::{Answer, Metrics, Outputs, Settings, State, Statuses, Task};
 use crate::{
     apisix::version::ApisixVersion,
     clock,
+    leader::{Leadership, Resign, Term},
     cluster::{
-        ClusterEvent,
+        ClusterEvent, Relist,
         manifests::{File, Manifests},
     },
     model::{
@@ -21,8 +22,10 @@ use crate::{
         queue::{StatusSink, StatusUpdate},
     },
     store::{
-        follow::{Snapshot, StoreEvent},
-        txn::{Commit, CommitError, Revision, Txn},
+        StoreId,
+        control::ControlKeys,
+        follow::{ControlEvent, Reread, Snapshot, StoreEvent},
+        txn::{Commit, CommitError, Fence, Revision, Txn},
     },
     translate::desired::{self, Desired},
 };
@@ -34,6 +37,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::{mpsc, watch};
 
 const CONTROLLER: &str = "apisix-etcd.io/gateway-controller";
 
@@ -57,12 +61,15 @@ struct Table {
     sent: Vec<(TxnNumber, Txn)>,
     revision: i64,
     n_idle: Arc<AtomicUsize>,
+    asked_lists: mpsc::UnboundedReceiver<Relist>,
+    resigned: mpsc::Receiver<Resign>,
 }
 
 impl Table {
     /// The quickstart, listed over an empty etcd, and everything written.
     fn settled() -> Self {
-        let settings = Settings::new("/apisix".into(), "default".into(), CONTROLLER.into());
+        let control = ControlKeys::new("/control".into(), "default".into());
+        let settings = Settings::new("/apisix".into(), control, "replica".into(), CONTROLLER.into());
         let desired = Desired::new(desired::Settings {
             controller_name: CONTROLLER.into(),
             instance: "default".into(),
@@ -76,13 +83,24 @@ impl Table {
         });
         let statuses = Statuses { sink: NoStatuses, idle };
         let mut registry = Registry::default();
-        let state = State::new(settings, desired, statuses, Metrics::register(&mut registry));
-        let mut table = Self { state, registry, now: clock::now(), sent: Vec::new(), revision: 1, n_idle };
+        let (relists, asked_lists) = mpsc::unbounded_channel();
+        let (resign, resigned) = mpsc::channel(8);
+        let outputs = Outputs { relists, reread: Reread::default(), fit: watch::Sender::new(false), resign };
+        let state = State::new(settings, outputs, desired, statuses, Metrics::register(&mut registry));
+        let (now, sent) = (clock::now(), Vec::new());
+        let mut table = Self { state, registry, now, sent, revision: 1, n_idle, asked_lists, resigned };
+        table.state.cluster_event(ClusterEvent::Identity("cluster".into()), now);
+        table.state.control_event(
+            ControlEvent::Snapshot { revision: Revision(1), keys: Vec::new(), begins_anew: false },
+            now,
+        );
         for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
-            table.state.cluster_event(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: table.now });
+            table.state.cluster_event(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: now }, now);
         }
         let snapshot = Snapshot { revision: Revision(1), ..Snapshot::default() };
         table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+        assert!(table.state.fit());
+        table.wins(1);
         table.work_off();
         assert_eq!(table.stored(), [1, 1]);
         table
@@ -99,8 +117,33 @@ impl Table {
         }
     }
 
+    /// The leader key was created at this revision.
+    fn wins(&mut self, created: i64) {
+        let term = Term { fence: Fence { key: "/control/default/leader".into(), created: Revision(created) } };
+        self.state.leadership(Leadership::Leading(term), self.now);
+    }
+
+    /// Passes until there is nothing more to do at once. Lanes are found empty, and an audit finds what is known.
     fn pass(&mut self) {
-        while self.state.pass(self.now, |number, txn| self.sent.push((number, txn))) {}
+        let mut tasks = Vec::new();
+        loop {
+            let more = self.state.pass(self.now, |task| tasks.push(task));
+            if tasks.is_empty() && !more {
+                return;
+            }
+            for task in std::mem::take(&mut tasks) {
+                match task {
+                    Task::Commit(number, txn) => self.sent.push((number, txn)),
+                    Task::ReadLanes(term) => {
+                        self.state.task_answered(Answer::Lanes(term, Ok(Vec::new())), self.now);
+                    }
+                    Task::List(term) => {
+                        let listing = self.state.mirror.listing();
+                        self.state.task_answered(Answer::Listed(term, Ok((StoreId(0), listing))), self.now);
+                    }
+                }
+            }
+        }
     }
 
     /// Answers all that was sent: not at all.
@@ -129,7 +172,7 @@ impl Table {
                 status: object.status,
                 version: None,
                 at: self.now,
-            });
+            }, self.now);
         }
     }
 
@@ -140,7 +183,7 @@ impl Table {
             status: StatusPrint::default(),
             version: None,
             at: self.now,
-        });
+        }, self.now);
     }
 
     /// How many upstreams and stream_routes of ours there are.
