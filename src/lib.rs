@@ -16,6 +16,7 @@ pub mod leader;
 pub mod metrics;
 pub mod model;
 pub mod plan;
+mod proto;
 pub mod readiness;
 pub mod reconcile;
 pub mod replica;

@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod control;
 pub mod etcd;
 pub mod follow;
+pub mod lanes;
 pub mod lease;
 pub mod mirror;
 pub mod txn;
