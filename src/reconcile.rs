@@ -40,7 +40,7 @@ use crate::{
     store::{
         Content, PagePlace, ReadError, Store, StoreId,
         audit::{self as listing, Listing},
-        checkpoint::Stop,
+        checkpoint::judge::Stop,
         control::ControlKeys,
         follow::{ControlEvent, Reread, StoreEvent},
         mirror::Mirror,

@@ -1,7 +1,7 @@
 //! What the controller's own keys in etcd say: who wrote this prefix last, and what a person wants let go. Pure.
 
 use crate::store::{
-    checkpoint::{self, Checkpoint, CheckpointError},
+    checkpoint::{Checkpoint, CheckpointError, judge::newest},
     control::{ControlKey, Purpose},
     follow::ControlEvent,
     txn::Revision,
@@ -91,7 +91,7 @@ impl Control {
     /// This instance's newest record.
     pub(super) fn newest(&self) -> Result<Option<Checkpoint>, CheckpointError> {
         let ours = self.lanes.iter().filter(|((instance, _), _)| *instance == self.instance);
-        checkpoint::newest(ours.map(|(_, record)| record.clone()))
+        newest(ours.map(|(_, record)| record.clone()))
     }
 
     /// Who has written the prefix.

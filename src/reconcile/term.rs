@@ -16,7 +16,10 @@ use crate::{
     status::queue::StatusSink,
     store::{
         ReadError,
-        checkpoint::{self, Checkpoint, Stop},
+        checkpoint::{
+            Checkpoint,
+            judge::{Stop, newest},
+        },
         control::Purpose,
         lanes::{LaneId, Lanes},
         txn::{Action, Revision, fence_bytes, write_bytes},
@@ -263,7 +266,7 @@ impl<K: StatusSink> State<K> {
             }
         };
         let records = keys.iter().map(|(_, _, value)| Checkpoint::decode(value));
-        let stop = match checkpoint::newest(records) {
+        let stop = match newest(records) {
             Err(error) => Some(Stop::from(error)),
             Ok(record) => {
                 let cluster = self.identity.as_deref().unwrap_or_default();
