@@ -9,6 +9,7 @@ pub mod etcd;
 pub mod follow;
 pub mod lanes;
 pub mod lease;
+pub mod memory;
 pub mod mirror;
 pub mod txn;
 

@@ -32,6 +32,7 @@ const PURE: &[&str] = &[
     "status/reasons",
     "store/checkpoint",
     "store/lanes",
+    "store/memory/state",
     "store/mirror",
     "store/txn",
     "translate",
@@ -84,6 +85,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("show", &["apisix", "model", "status", "translate"]),
     ("status", &["clock", "model", "retry"]),
     ("store", &["apisix", "model", "proto", "retry"]),
+    ("store", &["apisix", "clock", "model", "retry"]),
     ("telemetry", &["config"]),
     ("translate", &["apisix", "model"]),
 ];
