@@ -84,8 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("retry", &[]),
     ("show", &["apisix", "model", "status", "translate"]),
     ("status", &["clock", "model", "retry"]),
-    ("store", &["apisix", "model", "proto", "retry"]),
-    ("store", &["apisix", "clock", "model", "retry"]),
+    ("store", &["apisix", "clock", "model", "proto", "retry"]),
     ("telemetry", &["config"]),
     ("translate", &["apisix", "model"]),
 ];

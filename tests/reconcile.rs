@@ -91,7 +91,7 @@ async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str
     let mut settings = Settings::new(prefix.into(), control, "replica".into(), CONTROLLER.into());
     settings.pool_linger = Duration::from_millis(200);
     settings.audit_grace = Duration::from_millis(100);
-    settings.retry = RetryLimits { first: Duration::from_millis(10), longest: Duration::from_millis(100) };
+    settings.retry = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(100));
     let desired = Desired::new(desired::Settings {
         controller_name: CONTROLLER.into(),
         instance: instance.into(),

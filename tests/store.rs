@@ -273,7 +273,7 @@ impl Following {
     fn start(store: EtcdStore, prefix: &str) -> Self {
         let (sender, events) = mpsc::channel(16);
         let stop = CancellationToken::new();
-        let retry = RetryLimits { first: Duration::from_millis(10), longest: Duration::from_millis(100) };
+        let retry = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(100));
         tokio::spawn(follow(Arc::new(store), prefix.into(), sender, retry, stop.clone()));
         Self { events, _stop: stop.drop_guard() }
     }

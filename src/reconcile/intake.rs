@@ -200,7 +200,8 @@ impl<K: StatusSink> State<K> {
     }
 
     pub(super) fn react(&mut self, news: News, now: Instant) {
-        let News { id, before, left } = news;
+        // PLACEHOLDER: `freed` and `taken` say which slots are to be looked at again.
+        let News { id, before, left, freed: _, taken: _ } = news;
         if let Some(pool) = left {
             self.left(pool, now);
         }

@@ -1,13 +1,17 @@
 //! One pass: the work set in, transactions out, until as many are in flight as may be.
 
-use super::{State, Task};
+use super::{
+    State, Task,
+    standing::{Hindrance, standing},
+};
 use crate::{
     leader::Again,
-    model::{places::WorkId, verdicts::Standing},
+    model::{facts::DriftPolicy, places::WorkId, verdicts::Standing},
     plan::{
         DocumentWrite, PoolUse,
         order::{self, Hold, Next, Scene, TxnNumber},
         pack::{Packed, Packer, Packet},
+        step::{Ours, Unsealed},
     },
     status::queue::StatusSink,
     store::{
@@ -21,6 +25,9 @@ use std::time::Instant;
 /// How many ids are looked at before the loop listens again: some ten milliseconds of work.
 const IDS_PER_PASS: usize = 4_096;
 
+/// PLACEHOLDER: until checkpoints are read, every id of our shape counts as ours.
+const UNSEALED: Unsealed = Unsealed::Ours;
+
 /// What the order is decided over, at one moment.
 struct View<'a, K> {
     state: &'a State<K>,
@@ -30,6 +37,18 @@ struct View<'a, K> {
 impl<K: StatusSink> Scene for View<'_, K> {
     fn instance(&self) -> &str {
         &self.state.settings.instance
+    }
+
+    fn unsealed(&self) -> Unsealed {
+        UNSEALED
+    }
+
+    fn drift_policy(&self, id: &WorkId) -> DriftPolicy {
+        self.state.drift_policy(id)
+    }
+
+    fn overlap(&self, slot: &WorkId) -> Option<WorkId> {
+        self.state.mirror.overlapping(slot).cloned()
     }
 
     fn wanted(&self, id: &WorkId) -> Wanted {
@@ -159,7 +178,7 @@ impl<K: StatusSink> State<K> {
                 break;
             }
             match order::next(&id, &View { state: self, now }) {
-                Next::Settled { starved_by } => self.settle(&id, starved_by),
+                Next::Settled { starved_by, left: _ } => self.settle(&id, starved_by),
                 Next::After(txn) => self.work.park(id, txn),
                 Next::NotBefore(at) => self.work.wake_at(id, at),
                 Next::Write(writes) => {
@@ -244,7 +263,20 @@ impl<K: StatusSink> State<K> {
     /// How a document stands in etcd.
     pub(super) fn standing(&self, id: &WorkId) -> Standing {
         let (wanted, stored) = (self.wanted(id), self.mirror.stored(id));
-        super::standing::standing(id, &wanted, stored, &self.settings.instance, self.work.contended(id))
+        let ours = Ours {
+            instance: &self.settings.instance,
+            unsealed: UNSEALED,
+            pool_kept: &|| false,
+            overlap: &|| self.mirror.overlapping(id).cloned(),
+            drift: &|| self.drift_policy(id),
+        };
+        let hindrance = Hindrance { contended: self.work.contended(id), held: None };
+        standing(id, &wanted, stored, ours, &hindrance)
+    }
+
+    /// PLACEHOLDER: the setting decides where the route says nothing; there is none yet, so that its default holds.
+    fn drift_policy(&self, id: &WorkId) -> DriftPolicy {
+        self.desired.drift_policy(id).unwrap_or_default()
     }
 }
 

@@ -330,7 +330,7 @@ mod tests {
     use crate::{clock, model::places::Directory, plan::DocumentWrite, store::txn::Action};
     use std::time::Duration;
 
-    const LIMITS: RetryLimits = RetryLimits { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+    const LIMITS: RetryLimits = RetryLimits::new(Duration::from_millis(100), Duration::from_secs(5));
 
     fn slot(name: &str) -> WorkId {
         WorkId::new(Directory::StreamRoutes, name)

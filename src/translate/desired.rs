@@ -12,7 +12,7 @@ use crate::{
         version::ApisixVersion,
     },
     model::{
-        facts::{Change, Observed},
+        facts::{Change, DriftPolicy, Observed},
         names::{Created, Kind, ObjectName, ObjectRef},
         places::{Directory, Port, WorkId},
         verdicts::{Served, Verdict},
@@ -231,11 +231,14 @@ impl Desired {
     /// The routes whose `Programmed` depends on how this document stands in etcd.
     #[must_use]
     pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> {
-        let route = match id.directory {
-            Directory::Upstreams => self.route_of_pool.get(id),
-            Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
-        };
-        route.map(|route| ObjectRef::new(Kind::TcpRoute, route.clone())).into_iter().collect()
+        self.route_of(id).map(|route| ObjectRef::new(Kind::TcpRoute, route.clone())).into_iter().collect()
+    }
+
+    /// The drift policy that the route of this document asks for: the one that holds the slot, or that the pool belongs to.
+    /// `None` where there is no such route or it asks for none: then the setting decides.
+    #[must_use]
+    pub fn drift_policy(&self, id: &WorkId) -> Option<DriftPolicy> {
+        self.known.routes.get(self.route_of(id)?)?.drift
     }
 
     /// How many objects of a kind are known.
@@ -249,6 +252,13 @@ impl Desired {
         let mut wave = std::mem::take(&mut self.pending);
         mark(&mut wave, self);
         self.pending = wave;
+    }
+
+    fn route_of(&self, id: &WorkId) -> Option<&ObjectName> {
+        match id.directory {
+            Directory::Upstreams => self.route_of_pool.get(id),
+            Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
+        }
     }
 
     /// Whether the data plane can refuse a share beside a pool.
