@@ -20,7 +20,7 @@ use crate::{
     },
     store::{
         etcd::{EtcdSettings, EtcdStore},
-        follow::follow,
+        follow::{Reread, follow},
     },
     translate::desired::Desired,
 };
@@ -87,7 +87,7 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
     let (prefix, controller_name) = (Arc::clone(&translation.prefix), Arc::clone(&translation.controller_name));
     tasks.spawn(
         "following etcd",
-        follow(Arc::clone(&store), prefix.clone(), store_events, RetryLimits::STORE, stop.clone()),
+        follow(Arc::clone(&store), prefix.clone(), store_events, Reread::default(), RetryLimits::STORE, stop.clone()),
     );
     let mut loop_settings =
         reconcile::Settings::new(prefix, Arc::clone(&translation.instance), Arc::clone(&controller_name));

@@ -70,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("cluster", &["clock", "model", "retry", "status"]),
     ("config", &["apisix", "translate"]),
+    ("leader", &["clock", "retry", "store"]),
     ("metrics", &["apisix"]),
     ("model", &[]),
     ("plan", &["apisix", "model", "store", "translate"]),
