@@ -8,6 +8,7 @@ pub mod control;
 pub mod etcd;
 pub mod follow;
 pub mod lease;
+pub mod memory;
 pub mod mirror;
 pub mod txn;
 

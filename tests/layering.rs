@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "status/merge",
     "status/print",
     "status/reasons",
+    "store/memory/state",
     "store/mirror",
     "store/txn",
     "translate",
@@ -79,7 +80,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("retry", &[]),
     ("show", &["apisix", "model", "status", "translate"]),
     ("status", &["clock", "model", "retry"]),
-    ("store", &["apisix", "model", "retry"]),
+    ("store", &["apisix", "clock", "model", "retry"]),
     ("telemetry", &["config"]),
     ("translate", &["apisix", "model"]),
 ];
