@@ -34,7 +34,10 @@ use crate::{
         places::{Directory, WorkId},
         versions::CacheVersion,
     },
-    plan::{order::TxnNumber, pack::Limits},
+    plan::{
+        order::{Left, TxnNumber},
+        pack::Limits,
+    },
     retry::{Retry, RetryLimits},
     status::queue::StatusSink,
     store::{
@@ -42,7 +45,7 @@ use crate::{
         audit::{self as listing, Listing},
         checkpoint::judge::Stop,
         control::ControlKeys,
-        follow::{ControlEvent, Reread, StoreEvent},
+        follow::{Reread, StoreEvent, control::ControlEvent},
         mirror::Mirror,
         txn::{Commit, CommitError, Txn},
     },
@@ -145,8 +148,8 @@ pub struct Inputs {
 pub struct Outputs {
     /// Lists a kind anew.
     pub relists: mpsc::UnboundedSender<Relist>,
-    /// Reads the documents in etcd anew.
-    pub reread: Reread,
+    /// Read the documents in etcd anew, and the controller's own keys.
+    pub rereads: [Reread; 2],
     /// Whether this replica may campaign.
     pub fit: watch::Sender<bool>,
     /// Gives leading up.
@@ -249,6 +252,8 @@ struct State<K> {
     /// When the earliest change came that a document may need work for; what a transaction in flight answers to is with it.
     changed_at: HashMap<WorkId, Instant>,
     departures: Departures,
+    /// Documents that are not as they are wanted, and left so.
+    left: HashMap<WorkId, Left>,
     /// Documents found edited or deleted by somebody else, and not put right yet.
     drifted: HashSet<WorkId>,
     outage: Option<Outage>,
@@ -429,6 +434,7 @@ impl<K: StatusSink> State<K> {
             noted_since: None,
             changed_at: HashMap::new(),
             departures: Departures::default(),
+            left: HashMap::new(),
             drifted: HashSet::new(),
             outage: None,
             told_idle: false,

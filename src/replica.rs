@@ -6,12 +6,15 @@
 
 use crate::{
     cluster::{ClusterEvent, Relist},
-    leader::{self, CampaignSettings, Leadership, campaign},
+    leader::{
+        self, Leadership,
+        campaign::{CampaignSettings, campaign},
+    },
     reconcile::{self, Inputs, Outputs, Progress, Reconciler, Statuses},
     status::queue::StatusSink,
     store::{
         Store,
-        follow::{Reread, follow, follow_control},
+        follow::{Reread, control::follow_control, follow},
         lease::Leases,
     },
     translate::desired::Desired,
@@ -77,7 +80,7 @@ pub fn wire<S: Store + Leases, K: StatusSink + 'static>(
     let (resign, resignations) = mpsc::channel(RESIGNATIONS_QUEUED);
     let (relist, relists) = mpsc::unbounded_channel();
     let (progress, watched_progress) = watch::channel(Progress::default());
-    let reread = Reread::default();
+    let (reread, reread_control) = (Reread::default(), Reread::default());
 
     let campaign_settings =
         CampaignSettings { keys: control.clone(), holder: settings.holder.clone(), ttl: lease_ttl, retry };
@@ -87,7 +90,7 @@ pub fn wire<S: Store + Leases, K: StatusSink + 'static>(
         control: control_events,
         leadership: watched_leadership,
     };
-    let outputs = Outputs { relists: relist, reread: reread.clone(), fit, resign };
+    let outputs = Outputs { relists: relist, rereads: [reread.clone(), reread_control.clone()], fit, resign };
     let reconciler =
         Reconciler::new(settings, desired, store.clone(), (inputs, outputs), statuses, (metrics.reconcile, progress));
     let written = CancellationToken::new();
@@ -108,7 +111,15 @@ pub fn wire<S: Store + Leases, K: StatusSink + 'static>(
         written,
     );
     let following = follow(store.clone(), prefix, documents, reread, retry, stop.clone());
-    let following_control = follow_control(store.clone(), control, control_keys, retry, stop.clone());
+    let following_control = follow_control(
+        store.clone(),
+        control.clone(),
+        control.everyone(),
+        control_keys,
+        reread_control,
+        retry,
+        stop.clone(),
+    );
     Replica {
         cluster,
         relists,

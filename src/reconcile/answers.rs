@@ -64,7 +64,7 @@ impl<K: StatusSink> State<K> {
             Some(LaneAnswer::Fenced) => self.fenced(now),
             Some(LaneAnswer::Stolen) => {
                 tracing::error!("somebody else writes the controller's own keys; beginning anew");
-                self.outputs.reread.ask();
+                self.reread();
                 self.resign(Again::AtOnce, now);
             }
         }

@@ -66,7 +66,7 @@ impl<K: StatusSink> State<K> {
         let behind = self.mirror.told().is_some_and(|told| listing.revision < told);
         if behind || self.store_id.is_some_and(|known| known != store) {
             tracing::error!("etcd was wiped or restored from a backup; beginning anew");
-            self.outputs.reread.ask();
+            self.reread();
             return self.resign(Again::AtOnce, now);
         }
         let different = differences(&self.mirror, &listing);
@@ -80,10 +80,17 @@ impl<K: StatusSink> State<K> {
         if missed > 0 {
             tracing::warn!(n_keys = missed, "the watch has missed changes; reading etcd anew");
             self.metrics.audit_failed();
-            self.outputs.reread.ask();
+            self.reread();
             return self.look_again(now + grace, BTreeSet::new());
         }
         self.look_again(now + grace, different);
+    }
+
+    /// Has everything in etcd read anew.
+    pub(super) fn reread(&self) {
+        for reread in &self.outputs.rereads {
+            reread.ask();
+        }
     }
 
     fn look_again(&mut self, at: Instant, suspects: BTreeSet<WorkId>) {

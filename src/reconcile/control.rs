@@ -3,7 +3,7 @@
 use crate::store::{
     checkpoint::{Checkpoint, CheckpointError, judge::newest},
     control::{ControlKey, Purpose},
-    follow::ControlEvent,
+    follow::control::ControlEvent,
     txn::Revision,
 };
 use std::{

@@ -3,7 +3,8 @@
 use super::{State, metrics::Drift, work::Heard};
 use crate::{
     apisix::{
-        ids::is_our_shape,
+        ids::{self, is_our_shape},
+        routing::Reach,
         stored::{Inspected, Seal},
     },
     cluster::{ClusterEvent, ListedObject},
@@ -15,7 +16,7 @@ use crate::{
     },
     status::queue::StatusSink,
     store::{
-        follow::{ControlEvent, KeyEvent, Snapshot, StoreEvent},
+        follow::{KeyEvent, Snapshot, StoreEvent, control::ControlEvent},
         mirror::{News, written_by},
     },
     translate::desired::{Affected, Wanted},
@@ -200,8 +201,8 @@ impl<K: StatusSink> State<K> {
     }
 
     pub(super) fn react(&mut self, news: News, now: Instant) {
-        // PLACEHOLDER: `freed` and `taken` say which slots are to be looked at again.
-        let News { id, before, left, freed: _, taken: _ } = news;
+        let News { id, before, left, freed, taken } = news;
+        self.reached_by_others(&id, freed, taken);
         if let Some(pool) = left {
             self.left(pool, now);
         }
@@ -212,6 +213,26 @@ impl<K: StatusSink> State<K> {
             self.look_for_drift(&id, before.as_ref());
         }
         self.add(id);
+    }
+
+    /// A stream_route that is not ours stopped, or began, to take connections of these slots: who gave way to it may be
+    /// written, who is not written yet has to give way.
+    fn reached_by_others(&mut self, id: &WorkId, freed: Reach, taken: Reach) {
+        for reach in [freed, taken] {
+            match reach {
+                Reach::Nothing => {}
+                Reach::Port(port) => self.work.add(ids::slot(port)),
+                Reach::EveryPort => {
+                    let slots = self.desired.documents().into_iter();
+                    for slot in slots.filter(|id| ids::slot_port(id).is_some()).collect::<Vec<_>>() {
+                        self.work.add(slot);
+                    }
+                }
+            }
+        }
+        if taken != Reach::Nothing && !is_our_shape(&id.id) {
+            tracing::debug!(key = id.key(&self.settings.prefix), "a stream_route of somebody else may take connections");
+        }
     }
 
     /// A pool has lost its last user: if it is not wanted, its time has come, after a while.
@@ -226,10 +247,11 @@ impl<K: StatusSink> State<K> {
         let ours = |inspected: &Inspected| written_by(&inspected.seal, &self.settings.instance);
         let drift = match self.mirror.stored(id).map(|stored| stored.inspected) {
             Some(now) if ours(now) || id.is_placeholder() => return,
-            Some(now) => match &now.seal {
+            Some(now) => match (&now.seal, self.unsealed()) {
                 // Another instance took an id that was not ours: its good right.
-                Seal::Intact { .. } if !before.is_some_and(ours) => return,
-                Seal::Intact { .. } | Seal::Broken => Drift::Edited,
+                (Seal::Intact { .. }, _) if !before.is_some_and(ours) => return,
+                (Seal::Broken, Unsealed::Foreign) => return,
+                (Seal::Intact { .. } | Seal::Broken, _) => Drift::Edited,
             },
             None if before.is_none() => return,
             None => match self.wanted(id) {

@@ -2,6 +2,7 @@
 
 use crate::{
     model::{names::Kind, places::Directory},
+    plan::order::Left,
     store::txn::{Commit, CommitError},
 };
 use prometheus_client::{
@@ -36,6 +37,11 @@ struct DriftLabel {
     what: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeftLabel {
+    why: &'static str,
+}
+
 /// What somebody else did to a document of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drift {
@@ -58,6 +64,7 @@ pub struct Metrics {
     halted: Gauge,
     store_full: Gauge,
     audits_failed: Counter,
+    left: Family<LeftLabel, Gauge>,
 }
 
 impl Metrics {
@@ -76,6 +83,7 @@ impl Metrics {
             halted: Gauge::default(),
             store_full: Gauge::default(),
             audits_failed: Counter::default(),
+            left: Family::default(),
         };
         registry.register("objects", "Objects known of each kind", metrics.objects.clone());
         registry.register("documents", "Documents in etcd as this instance wrote them", metrics.documents.clone());
@@ -107,7 +115,24 @@ impl Metrics {
             "Audits that found changes of etcd which its watch had not told",
             metrics.audits_failed.clone(),
         );
+        registry.register(
+            "documents_left",
+            "Documents at ids of ours that are not as wanted and are left so, by why",
+            metrics.left.clone(),
+        );
         metrics
+    }
+
+    pub(super) fn documents_left<'a>(&self, left: impl Iterator<Item = &'a Left>) {
+        let (mut n_edited, mut n_strays) = (0, 0);
+        for left in left {
+            match left {
+                Left::Edited => n_edited += 1,
+                Left::Stray => n_strays += 1,
+            }
+        }
+        self.left.get_or_create(&LeftLabel { why: "edited" }).set(n_edited);
+        self.left.get_or_create(&LeftLabel { why: "stray" }).set(n_strays);
     }
 
     pub(super) fn objects_known(&self, kind: Kind, n_objects: usize) {

@@ -2,6 +2,7 @@
 
 use super::{
     State, Task,
+    control::Claims,
     standing::{Hindrance, standing},
 };
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     model::{facts::DriftPolicy, places::WorkId, verdicts::Standing},
     plan::{
         DocumentWrite, PoolUse,
-        order::{self, Hold, Next, Scene, TxnNumber},
+        order::{self, Hold, Left, Next, Scene, TxnNumber},
         pack::{Packed, Packer, Packet},
         step::{Ours, Unsealed},
     },
@@ -25,9 +26,6 @@ use std::time::Instant;
 /// How many ids are looked at before the loop listens again: some ten milliseconds of work.
 const IDS_PER_PASS: usize = 4_096;
 
-/// PLACEHOLDER: until checkpoints are read, every id of our shape counts as ours.
-const UNSEALED: Unsealed = Unsealed::Ours;
-
 /// What the order is decided over, at one moment.
 struct View<'a, K> {
     state: &'a State<K>,
@@ -40,7 +38,7 @@ impl<K: StatusSink> Scene for View<'_, K> {
     }
 
     fn unsealed(&self) -> Unsealed {
-        UNSEALED
+        self.state.unsealed()
     }
 
     fn drift_policy(&self, id: &WorkId) -> DriftPolicy {
@@ -178,7 +176,10 @@ impl<K: StatusSink> State<K> {
                 break;
             }
             match order::next(&id, &View { state: self, now }) {
-                Next::Settled { starved_by, left: _ } => self.settle(&id, starved_by),
+                Next::Settled { starved_by, left } => {
+                    self.settle(&id, starved_by);
+                    self.leave(&id, left);
+                }
                 Next::After(txn) => self.work.park(id, txn),
                 Next::NotBefore(at) => self.work.wake_at(id, at),
                 Next::Write(writes) => {
@@ -226,6 +227,26 @@ impl<K: StatusSink> State<K> {
         }
     }
 
+    /// A document is not as it is wanted, and left so.
+    fn leave(&mut self, id: &WorkId, left: Option<Left>) {
+        let before = self.left.get(id).copied();
+        if before == left {
+            return;
+        }
+        match left {
+            Some(left) => {
+                let key = id.key(&self.settings.prefix);
+                match left {
+                    Left::Edited => tracing::warn!(key, "somebody edited this; left, as the drift policy says"),
+                    Left::Stray => tracing::warn!(key, "nobody's document at an id of ours; left, as others write here too"),
+                }
+                self.left.insert(id.clone(), left);
+            }
+            None => drop(self.left.remove(id)),
+        }
+        self.metrics.documents_left(self.left.values());
+    }
+
     /// Nothing is to be done about `id` any more.
     pub(super) fn settle(&mut self, id: &WorkId, starved_by: Option<WorkId>) {
         self.work.settle(id, starved_by);
@@ -265,7 +286,7 @@ impl<K: StatusSink> State<K> {
         let (wanted, stored) = (self.wanted(id), self.mirror.stored(id));
         let ours = Ours {
             instance: &self.settings.instance,
-            unsealed: UNSEALED,
+            unsealed: self.unsealed(),
             pool_kept: &|| false,
             overlap: &|| self.mirror.overlapping(id).cloned(),
             drift: &|| self.drift_policy(id),
@@ -274,9 +295,18 @@ impl<K: StatusSink> State<K> {
         standing(id, &wanted, stored, ours, &hindrance)
     }
 
-    /// PLACEHOLDER: the setting decides where the route says nothing; there is none yet, so that its default holds.
+    /// What becomes of the document when somebody edits it: what its route says, else what the settings say.
     fn drift_policy(&self, id: &WorkId) -> DriftPolicy {
-        self.desired.drift_policy(id).unwrap_or_default()
+        self.desired.drift_policy(id).unwrap_or(self.settings.drift)
+    }
+
+    /// Whose a document of our shape is that has no intact seal.
+    pub(super) fn unsealed(&self) -> Unsealed {
+        match self.claims {
+            Claims { ours: false, others: _ } => Unsealed::Foreign,
+            Claims { ours: true, others: false } => Unsealed::Ours,
+            Claims { ours: true, others: true } => Unsealed::IfWanted,
+        }
     }
 }
 

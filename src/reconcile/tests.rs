@@ -24,7 +24,7 @@ use crate::{
     store::{
         StoreId,
         control::ControlKeys,
-        follow::{ControlEvent, Reread, Snapshot, StoreEvent},
+        follow::{Reread, Snapshot, StoreEvent, control::ControlEvent},
         txn::{Commit, CommitError, Fence, Revision, Txn},
     },
     translate::desired::{self, Desired},
@@ -85,7 +85,7 @@ impl Table {
         let mut registry = Registry::default();
         let (relists, asked_lists) = mpsc::unbounded_channel();
         let (resign, resigned) = mpsc::channel(8);
-        let outputs = Outputs { relists, reread: Reread::default(), fit: watch::Sender::new(false), resign };
+        let outputs = Outputs { relists, rereads: Default::default(), fit: watch::Sender::new(false), resign };
         let state = State::new(settings, outputs, desired, statuses, Metrics::register(&mut registry));
         let (now, sent) = (clock::now(), Vec::new());
         let mut table = Self { state, registry, now, sent, revision: 1, n_idle, asked_lists, resigned };

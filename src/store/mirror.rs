@@ -147,11 +147,10 @@ impl Mirror {
 
     /// Takes in a snapshot: what is not in it, and not written since, is gone.
     ///
-    /// A snapshot older than what the watch has told means that etcd was wiped or restored from a backup: then nothing that
-    /// was known holds any more.
+    /// One that begins anew is of an etcd that was wiped or restored from a backup: then nothing that was known holds any
+    /// more.
     pub fn take_snapshot(&mut self, snapshot: Snapshot) -> Vec<News> {
-        let Snapshot { revision: at, documents, traffic_split: _ } = snapshot;
-        let begins_anew = self.told.is_some_and(|told| at < told);
+        let Snapshot { store: _, revision: at, begins_anew, documents, traffic_split: _ } = snapshot;
         let mut gone: BTreeSet<WorkId> = self.entries.keys().cloned().collect();
         let mut news = Vec::new();
         for (id, revision, inspected) in documents {
@@ -339,7 +338,7 @@ mod tests {
 
     fn snapshot(revision: i64, documents: Vec<(WorkId, i64, Inspected)>) -> Snapshot {
         let documents = documents.into_iter().map(|(id, revision, doc)| (id, Revision(revision), doc)).collect();
-        Snapshot { revision: Revision(revision), documents, traffic_split: None }
+        Snapshot { revision: Revision(revision), documents, ..Snapshot::default() }
     }
 
     fn mirror(at: i64, documents: Vec<(WorkId, i64, Inspected)>) -> Mirror {
@@ -440,9 +439,10 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_from_the_past_replaces_everything() {
+    fn a_snapshot_that_begins_anew_replaces_everything() {
         let mut mirror = mirror(50, vec![(pool("p"), 40, ours("a", None)), (pool("q"), 45, ours("b", None))]);
-        let news = mirror.take_snapshot(snapshot(7, vec![(pool("p"), 3, ours("old", None))]));
+        let snapshot = snapshot(7, vec![(pool("p"), 3, ours("old", None))]);
+        let news = mirror.take_snapshot(Snapshot { begins_anew: true, ..snapshot });
         assert_eq!(news.len(), 2);
         assert_eq!((revision(&mirror, &pool("p")), revision(&mirror, &pool("q"))), (Some(3), None));
         assert!(mirror.learn(pool("p"), Revision(8), Some(ours("new", None))).is_some());
