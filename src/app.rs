@@ -95,7 +95,7 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
             let started = start.spawn(&mut tasks, Statuses { sink, idle }, &stop);
             tasks.spawn("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
             let Started { events, relists, progress } = started;
-            let following = follow_folder(paths, controller_name, events, relists, cluster_metrics, stop.clone());
+            let following = follow_folder(paths, controller_name, events, cluster_metrics, stop.clone());
             tasks.spawn("following manifests", following);
             progress
         }
@@ -108,7 +108,7 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
             let writing = write_statuses(queue, client.clone(), watched_served, writer, status_metrics, stop.clone());
             tasks.spawn("writing statuses", writing);
             let Started { events, relists, progress } = started;
-            let following = follow_cluster(client, controller_name, events, relists, cluster_metrics, stop.clone());
+            let following = follow_cluster(client, controller_name, events, cluster_metrics, stop.clone());
             tasks.spawn("following the cluster", following);
             progress
         }
@@ -342,15 +342,23 @@ mod tests {
 
     #[test]
     fn what_is_waited_for_is_named() {
-        let mut progress = Progress { waiting_for: vec![Kind::Gateway, Kind::Service], ..Progress::default() };
+        let kinds = [(Kind::Gateway, None), (Kind::Service, Some("forbidden".into()))].into();
+        let waiting = Waiting { kinds, identity: true, documents: true, control: true };
+        let mut progress = Progress { waiting, halted: Some("look at it".into()), ..Progress::default() };
         assert_eq!(
             waiting_for(&progress),
-            ["the list of every Gateway", "the list of every Service", "etcd, to read what is there"]
+            [
+                "the list of every Gateway",
+                "the list of every Service: forbidden",
+                "the cluster, to say which one it is",
+                "etcd, to read what is there",
+                "etcd, to read who wrote last",
+                "a person: look at it"
+            ]
         );
-        progress.waiting_for.clear();
-        progress.mirror_whole = true;
-        assert_eq!(waiting_for(&progress), ["the reconcile loop to begin"]);
-        progress.ready = true;
-        assert!(waiting_for(&progress).is_empty());
+        progress.waiting = Waiting::default();
+        assert_eq!(waiting_for(&progress), ["a person: look at it"]);
+        progress.halted = None;
+        assert!(waiting_for(&progress).is_empty(), "one that could lead is ready");
     }
 }

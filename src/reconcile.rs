@@ -185,15 +185,23 @@ pub struct Waiting {
 }
 
 /// Whether this replica writes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Another one does, if its name is known.
-    #[default]
-    Standby,
+    /// Another one does, or nobody.
+    Standby {
+        /// Its name, if known.
+        leader: Option<Arc<str>>,
+    },
     /// It is about to.
     TakingOver,
     /// It does.
     Leading,
+}
+
+impl Default for Role {
+    fn default() -> Self {
+        Self::Standby { leader: None }
+    }
 }
 
 impl Progress {
@@ -454,7 +462,7 @@ impl<K: StatusSink> State<K> {
             control: !self.control.whole(),
         };
         let role = match &self.phase {
-            Phase::Standby { .. } => Role::Standby,
+            Phase::Standby { leader } => Role::Standby { leader: leader.clone() },
             Phase::TakingOver(_) => Role::TakingOver,
             Phase::Leading(_) => Role::Leading,
         };

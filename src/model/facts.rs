@@ -41,16 +41,6 @@ impl Facts {
     }
 }
 
-/// What is done with a document of ours that somebody else edited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DriftPolicy {
-    /// It is written anew at once.
-    #[default]
-    Repair,
-    /// It is reported, and left until what it is made from changes.
-    Report,
-}
-
 /// What a watch event or a manifest said of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observed {

@@ -14,6 +14,7 @@ use crate::{
         places::{Directory, WorkId},
         versions::CacheVersion,
     },
+    plan::step::Unsealed,
     status::queue::StatusSink,
     store::{
         follow::{KeyEvent, Snapshot, StoreEvent, control::ControlEvent},

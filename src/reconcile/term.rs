@@ -6,7 +6,6 @@
 
 use super::{Answer, State, Task, audit::Audit, tidy::Tidying};
 use crate::{
-    apisix::ids::is_our_shape,
     clock,
     cluster::Relist,
     leader::{Again, Leadership, Resign, Term},
@@ -145,7 +144,6 @@ impl<K: StatusSink> State<K> {
             self.learn(heard, now);
         }
         self.report.stand_down();
-        self.holds.clear();
         self.told_idle = false;
     }
 
@@ -304,13 +302,11 @@ impl<K: StatusSink> State<K> {
         }));
         self.remember_envelope();
         self.look_at_unsealed();
-        self.hold_what_the_start_would_stop(now);
-        self.report.take_over();
     }
 
     /// Edits made while nobody looked.
     fn look_at_unsealed(&mut self) {
-        for id in self.mirror.unsealed().filter(|id| is_our_shape(&id.id)).collect::<Vec<WorkId>>() {
+        for id in self.mirror.unsealed().cloned().collect::<Vec<WorkId>>() {
             self.look_for_drift(&id, None);
             self.add(id);
         }
@@ -323,7 +319,6 @@ impl<K: StatusSink> State<K> {
             self.claims = claims;
             self.look_at_unsealed();
         }
-        self.released(now);
         self.judge(now);
     }
 

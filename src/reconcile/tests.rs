@@ -23,8 +23,9 @@ use crate::{
     },
     store::{
         StoreId,
+        audit::Listing,
         control::ControlKeys,
-        follow::{Reread, Snapshot, StoreEvent, control::ControlEvent},
+        follow::{Snapshot, StoreEvent, control::ControlEvent},
         txn::{Commit, CommitError, Fence, Revision, Txn},
     },
     translate::desired::{self, Desired},
@@ -138,7 +139,11 @@ impl Table {
                         self.state.task_answered(Answer::Lanes(term, Ok(Vec::new())), self.now);
                     }
                     Task::List(term) => {
-                        let listing = self.state.mirror.listing();
+                        let mirror = &self.state.mirror;
+                        let revision = mirror.told().unwrap_or_default();
+                        let key = |id: WorkId| (id.clone(), mirror.known_revision(&id));
+                        let keys = mirror.written_until(revision).into_iter().map(key).collect();
+                        let listing = Listing { revision, keys };
                         self.state.task_answered(Answer::Listed(term, Ok((StoreId(0), listing))), self.now);
                     }
                 }
@@ -238,8 +243,8 @@ fn nobody_is_told_that_all_is_said_while_a_status_waits_for_etcd() {
     table.pass();
     assert_eq!(table.n_idle.load(Relaxed), before, "a first failure is not said yet");
     // Both the document and the store rest, and not equally long.
-    while let Some(wake) = table.state.next_wake(table.now) {
-        table.now = wake;
+    while !table.state.work.settled() {
+        table.now = table.state.next_wake(table.now).unwrap();
         table.work_off();
     }
     assert_eq!(table.n_idle.load(Relaxed), before + 1);

@@ -196,7 +196,11 @@ impl Store for MemoryStore {
 
     async fn commit(&self, txn: Txn) -> Result<Commit, CommitError> {
         self.with(|state, _| match refusal(&txn, state.full) {
-            Some(reason) => Err(CommitError::Refused { n_operations: txn.n_operations(), source: reason.into() }),
+            Some(reason) => Err(CommitError::Refused {
+                n_operations: txn.n_operations(),
+                full: reason == NO_SPACE,
+                source: reason.into(),
+            }),
             None => Ok(state.contents.commit(&txn)),
         })
     }

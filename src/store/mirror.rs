@@ -139,6 +139,25 @@ impl Mirror {
             .map(|(id, _)| id)
     }
 
+    /// Everything up to this revision has been told; `None` before the first snapshot.
+    #[must_use]
+    pub fn told(&self) -> Option<Revision> {
+        self.told
+    }
+
+    /// When a document was last written or deleted, as far as known.
+    #[must_use]
+    pub fn known_revision(&self, id: &WorkId) -> Revision {
+        self.entries.get(id).map_or(Revision::ABSENT, |entry| entry.revision)
+    }
+
+    /// Every document that is there and was last written at `revision` or before. Looks at every entry.
+    #[must_use]
+    pub fn written_until(&self, revision: Revision) -> BTreeSet<WorkId> {
+        let there = |entry: &Entry| entry.revision <= revision && entry.state != State::Absent;
+        self.entries.iter().filter(|(_, entry)| there(entry)).map(|(id, _)| id.clone()).collect()
+    }
+
     /// How many documents of a directory are as this instance wrote them.
     #[must_use]
     pub fn n_ours(&self, directory: Directory) -> usize {
