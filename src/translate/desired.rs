@@ -195,6 +195,11 @@ impl Desired {
         slots.chain(pools).chain(placeholders).filter(|id| self.wanted(id) != Wanted::Absent).collect()
     }
 
+    /// Every slot that a route holds, in order, without asking what its document should be.
+    pub fn held_slots(&self) -> impl Iterator<Item = WorkId> {
+        self.slots.held().map(|(port, _)| ids::slot(port))
+    }
+
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
     #[must_use]
     pub fn verdict(&self, object: &ObjectRef) -> Option<Verdict> {
@@ -380,6 +385,7 @@ mod tests {
         desired.apply([route("a", Some(DriftPolicy::Report)), route("b", Some(DriftPolicy::Repair)), route("c", None)]);
         let pool = |name: &str| ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", name));
         let slot = ids::slot(Port::new(9100).unwrap());
+        assert_eq!(desired.held_slots().collect::<Vec<_>>(), [slot.clone()]);
         assert_eq!(desired.drift_policy(&slot), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("a")), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("b")), Some(DriftPolicy::Repair));
