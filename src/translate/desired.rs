@@ -385,7 +385,7 @@ mod tests {
         desired.apply([route("a", Some(DriftPolicy::Report)), route("b", Some(DriftPolicy::Repair)), route("c", None)]);
         let pool = |name: &str| ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", name));
         let slot = ids::slot(Port::new(9100).unwrap());
-        assert_eq!(desired.held_slots().collect::<Vec<_>>(), [slot.clone()]);
+        assert_eq!(desired.held_slots().collect::<Vec<_>>(), std::slice::from_ref(&slot));
         assert_eq!(desired.drift_policy(&slot), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("a")), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("b")), Some(DriftPolicy::Repair));
