@@ -189,14 +189,16 @@ mod tests {
 
     #[test]
     fn a_change_that_is_held_back_says_by_which_guard_and_what_is_as_wanted_says_nothing_of_it() {
-        let held = Around { hindrance: Hindrance { contended: true, held: Some("a1".into()) }, ..around() };
         let (wanted, want) = (Wanted::Document(document("a")), Standing::Held { name: "a1".into() });
-        for directory in [SLOT, POOL] {
+        let held = |contended| Hindrance { contended, held: Some("a1".into()) };
+        for (directory, contended) in [(SLOT, false), (SLOT, true), (POOL, false), (POOL, true)] {
+            let held = Around { hindrance: held(contended), ..around() };
             check(directory, &wanted, Some(&ours("a")), &held, &Standing::Programmed);
             check(directory, &wanted, Some(&ours("older")), &held, &want);
             check(directory, &wanted, None, &held, &want);
+            let refused = Wanted::Refused("why".into());
+            check(directory, &refused, Some(&ours("a")), &held, &Standing::Refused("why".into()));
         }
-        check(POOL, &Wanted::Refused("why".into()), Some(&ours("a")), &held, &Standing::Refused("why".into()));
     }
 
     #[test]

@@ -570,6 +570,14 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_somebody_edited_in_its_own_place_is_in_nobodys_way() {
+        let mut mirror = mirror(5, vec![(slot("gateway-api.9100"), 4, reaching(port(9100)))]);
+        assert!(mirror.strangers.is_empty());
+        let news = mirror.learn(slot("gateway-api.9100"), Revision(6), None).unwrap();
+        assert_eq!((news.freed, news.taken), (Reach::Nothing, Reach::Nothing));
+    }
+
+    #[test]
     fn slots_of_ours_with_a_stranger_beside_them_are_counted() {
         let mut mirror = mirror(
             5,

@@ -195,6 +195,11 @@ impl Desired {
         slots.chain(pools).chain(placeholders).filter(|id| self.wanted(id) != Wanted::Absent).collect()
     }
 
+    /// Every slot that a route holds, in order, without asking what its document should be.
+    pub fn held_slots(&self) -> impl Iterator<Item = WorkId> {
+        self.slots.held().map(|(port, _)| ids::slot(port))
+    }
+
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
     #[must_use]
     pub fn verdict(&self, object: &ObjectRef) -> Option<Verdict> {
@@ -308,4 +313,100 @@ fn wanted(value: Result<String, crate::apisix::check::Refused>, pool: Option<Wor
 
 fn provenance(route: &ObjectName) -> String {
     format!("{} {route}", Kind::TcpRoute)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        facts::{Facts, FromNamespaces, GatewayClassFacts, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
+        names::GATEWAY_GROUP,
+    };
+
+    fn change(kind: Kind, name: ObjectName, facts: Facts) -> Change {
+        Change { kind, name, observed: Some(Observed::Facts(facts)) }
+    }
+
+    fn route(name: &str, drift: Option<DriftPolicy>) -> Change {
+        let parent = ParentRef {
+            group: GATEWAY_GROUP.into(),
+            kind: "Gateway".into(),
+            namespace: None,
+            name: "gw".into(),
+            section_name: None,
+            port: None,
+        };
+        let facts = RouteFacts {
+            generation: 1,
+            created: Created(7),
+            drift,
+            parents: vec![parent],
+            rules: 0,
+            backends: Vec::new(),
+        };
+        change(Kind::TcpRoute, ObjectName::new("ns", name), Facts::TcpRoute(facts))
+    }
+
+    /// A Gateway with one listener on port 9100.
+    fn desired() -> Desired {
+        let mut desired = Desired::new(Settings {
+            controller_name: "a/b".into(),
+            instance: "us".into(),
+            prefix: "/apisix".into(),
+            version: "3.16.0".parse().unwrap(),
+        });
+        let class = GatewayClassFacts { generation: 1, controller_name: "a/b".into(), parameters: None };
+        let listener = ListenerFacts {
+            name: "l".into(),
+            port: 9100,
+            protocol: "TCP".into(),
+            hostname: None,
+            namespaces: FromNamespaces::Same,
+            kinds: Vec::new(),
+        };
+        let gateway = GatewayFacts {
+            generation: 1,
+            created: Created(1),
+            class: "c".into(),
+            parameters: None,
+            addresses: Vec::new(),
+            listeners: vec![listener],
+        };
+        desired.apply([
+            change(Kind::GatewayClass, ObjectName::cluster("c"), Facts::GatewayClass(class)),
+            change(Kind::Gateway, ObjectName::new("ns", "gw"), Facts::Gateway(gateway)),
+        ]);
+        desired
+    }
+
+    #[test]
+    fn a_drift_policy_is_that_of_the_route_that_holds_the_slot_or_owns_the_pool() {
+        let mut desired = desired();
+        desired.apply([route("a", Some(DriftPolicy::Report)), route("b", Some(DriftPolicy::Repair)), route("c", None)]);
+        let pool = |name: &str| ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", name));
+        let slot = ids::slot(Port::new(9100).unwrap());
+        assert_eq!(desired.held_slots().collect::<Vec<_>>(), std::slice::from_ref(&slot));
+        assert_eq!(desired.drift_policy(&slot), Some(DriftPolicy::Report));
+        assert_eq!(desired.drift_policy(&pool("a")), Some(DriftPolicy::Report));
+        assert_eq!(desired.drift_policy(&pool("b")), Some(DriftPolicy::Repair));
+        assert_eq!(desired.drift_policy(&pool("c")), None);
+        let nobodys = ids::slot(Port::MIN);
+        for id in [nobodys, pool("gone"), WorkId::placeholder(Directory::StreamRoutes)] {
+            assert_eq!(desired.drift_policy(&id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_drift_policy_that_changes_changes_no_document_and_touches_the_routes() {
+        let mut desired = desired();
+        desired.apply([route("a", Some(DriftPolicy::Report))]);
+        let pool = ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", "a"));
+        let slot = ids::slot(Port::new(9100).unwrap());
+        let before = [desired.wanted(&pool), desired.wanted(&slot)];
+        assert!(before.iter().all(|wanted| matches!(wanted, Wanted::Document(_))));
+        let affected = desired.apply([route("a", None)]);
+        assert_eq!([desired.wanted(&pool), desired.wanted(&slot)], before);
+        assert_eq!(affected.documents, [pool, slot].into());
+        assert_eq!(affected.verdicts, [ObjectRef::new(Kind::TcpRoute, ObjectName::new("ns", "a"))].into());
+    }
 }
