@@ -10,6 +10,7 @@ pub mod follow;
 pub mod lanes;
 pub mod lease;
 pub mod mirror;
+pub mod records;
 pub mod txn;
 
 use std::{future::Future, sync::Arc, time::Duration};

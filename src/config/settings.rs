@@ -3,11 +3,14 @@
 //! The command line as written goes in; settings come out, or every error in it at once, each saying which flag it is about
 //! and what would do. Nothing is opened or asked here.
 
+pub mod control;
+
 use super::args::{LogFormat, OutputFormat, RunArgs, TargetArgs, TranslateArgs};
 use crate::{
     apisix::version::{ApisixVersion, VersionError},
     translate::desired::Settings,
 };
+use control::ControlSettingError;
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
 use tracing_subscriber::{
     EnvFilter,
@@ -74,6 +77,9 @@ pub struct LogSettings {
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
+    /// Of the commands about the controller's own keys.
+    #[error(transparent)]
+    Control(#[from] ControlSettingError),
     /// No endpoint was given.
     #[error(
         "--etcd-endpoints is missing: name the etcd that APISIX reads, for example --etcd-endpoints http://127.0.0.1:2379"
