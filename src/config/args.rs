@@ -3,8 +3,11 @@
 //! Text goes in, text comes out, in the shape of the commands. What only a look at the value can tell is left to
 //! [`super::settings`].
 
+pub mod control;
+
 use crate::model::link::Secret;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::{CheckpointArgs, ReleaseArgs};
 use std::{net::SocketAddr, path::PathBuf};
 
 const EXAMPLES: &str = "\
@@ -76,6 +79,11 @@ pub enum Command {
     /// Show what manifests would become, without touching anything
     #[command(after_help = TRANSLATE_EXAMPLES)]
     Translate(TranslateArgs),
+    /// Show or reset the record of what etcd was last written from
+    Checkpoint(CheckpointArgs),
+    /// Let go what the controller holds back on purpose
+    #[command(after_help = control::RELEASE_EXAMPLES)]
+    Release(ReleaseArgs),
     /// Show this version, and which versions of APISIX and Gateway API it knows
     Version(VersionArgs),
 }
@@ -298,7 +306,7 @@ pub enum OutputFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+    use clap::{ArgAction, CommandFactory as _};
 
     #[test]
     fn the_definition_is_sound() {
@@ -308,7 +316,10 @@ mod tests {
     #[test]
     fn every_flag_has_an_environment_variable_of_its_name() {
         for command in CommandLine::command().get_subcommands() {
-            for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+            // Not what is asked for once: a switch that stood in the environment would be forgotten there.
+            let settings =
+                command.get_arguments().filter(|argument| !matches!(argument.get_action(), ArgAction::SetTrue));
+            for argument in settings.filter(|argument| argument.get_long().is_some()) {
                 let long = argument.get_long().unwrap();
                 let variable = format!("APISIX_ETCD_CONTROLLER_{}", long.replace('-', "_").to_uppercase());
                 assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(&*variable), "--{long}");

@@ -3,6 +3,7 @@
 //! The command line as written goes in; settings come out, or every error in it at once, each saying which flag it is about
 //! and what would do. Nothing is opened or asked here, but what the machine is called.
 
+pub mod control;
 pub mod etcd;
 pub mod time;
 pub mod writing;
@@ -12,6 +13,7 @@ use crate::{
     apisix::version::{ApisixVersion, VersionError},
     translate::desired::Settings,
 };
+use control::ControlSettingError;
 use etcd::{EtcdAddress, EtcdSettingError};
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use time::TimeError;
@@ -72,6 +74,9 @@ pub struct LogSettings {
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
+    /// Of the commands about the controller's own keys.
+    #[error(transparent)]
+    Control(#[from] ControlSettingError),
     /// Of the link to etcd.
     #[error(transparent)]
     Etcd(#[from] EtcdSettingError),

@@ -23,7 +23,7 @@ pub struct LaneId(pub u32);
 #[derive(Clone, Debug)]
 pub struct Lanes {
     /// By number.
-    lanes: Vec<Lane>,
+    all: Vec<Lane>,
     /// Lane keys beyond the number of lanes, with their revisions.
     surplus: Vec<(Arc<str>, Revision)>,
     /// The highest sequence recorded or given out.
@@ -103,7 +103,7 @@ impl Lanes {
         };
         let surplus = found.iter().filter(|(number, _)| *number >= n.get());
         Self {
-            lanes: (0..n.get()).map(lane).collect(),
+            all: (0..n.get()).map(lane).collect(),
             surplus: surplus.map(|(number, known)| (keys.lane(*number), *known)).collect(),
             sequence,
             renewed: false,
@@ -114,7 +114,7 @@ impl Lanes {
     /// How many transactions more may be on their way.
     #[must_use]
     pub fn n_free(&self) -> usize {
-        if self.over { 0 } else { self.lanes.iter().filter(|lane| lane.is_free()).count() }
+        if self.over { 0 } else { self.all.iter().filter(|lane| lane.is_free()).count() }
     }
 
     /// The highest sequence recorded or given out.
@@ -129,7 +129,7 @@ impl Lanes {
         if self.over {
             return None;
         }
-        let (number, lane) = (0..).zip(&mut self.lanes).find(|(_, lane)| lane.is_free())?;
+        let (number, lane) = (0..).zip(&mut self.all).find(|(_, lane)| lane.is_free())?;
         self.sequence += 1;
         lane.state = State::Sent(self.sequence);
         Some((LaneId(number), lane.rewrite(record(self.sequence))))
@@ -141,7 +141,7 @@ impl Lanes {
         if self.over {
             return None;
         }
-        let lane = self.lanes.get_mut(usize::try_from(lane.0).ok()?)?;
+        let lane = self.all.get_mut(usize::try_from(lane.0).ok()?)?;
         let State::Open(open @ Open { sent: None, .. }) = &mut lane.state else { return None };
         self.sequence += 1;
         open.sent = Some(self.sequence);
@@ -151,7 +151,7 @@ impl Lanes {
     /// Takes in the answer to the lane's transaction, or to its settling. A transaction whose future was dropped half-way
     /// counts as unanswered.
     pub fn answered(&mut self, lane: LaneId, answer: Result<Commit, CommitError>) -> LaneAnswer {
-        let lane = usize::try_from(lane.0).ok().and_then(|number| self.lanes.get_mut(number));
+        let lane = usize::try_from(lane.0).ok().and_then(|number| self.all.get_mut(number));
         let answer = match lane {
             Some(lane) => lane.answered(answer),
             None => unasked(),

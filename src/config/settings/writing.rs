@@ -106,7 +106,7 @@ pub(super) fn apart(control: &str, data_plane: &str) -> Result<(), SettingError>
     Ok(())
 }
 
-fn own_prefix(prefix: String) -> Result<Arc<str>, SettingError> {
+pub(super) fn own_prefix(prefix: String) -> Result<Arc<str>, SettingError> {
     match prefix_fault(&prefix) {
         Some(fault) => Err(SettingError::ControlPrefix { prefix, fault }),
         None => Ok(prefix.into()),

@@ -115,8 +115,8 @@ impl Checkpoint {
     /// Whether the cluster has gone back in time, as far as `listed` shows: versions of complete lists that were begun after
     /// this record was read. With caches that were listed earlier, ask [`Checkpoint::behind`] first, and list those anew.
     pub fn not_restored(&self, listed: &BTreeMap<Kind, CacheVersion>) -> Result<(), Stop> {
-        let behind = self.behind(listed).into_iter();
-        match behind.filter_map(|(kind, recorded)| Some((kind, recorded, *listed.get(&kind)?))).next() {
+        let behind = self.behind(listed);
+        match behind.into_iter().find_map(|(kind, recorded)| Some((kind, recorded, *listed.get(&kind)?))) {
             Some((kind, recorded, listed)) => Err(Stop::Restored { kind, recorded, listed }),
             None => Ok(()),
         }

@@ -460,7 +460,7 @@ impl World {
 
     /// Whatever is still on its way comes at last, and every lane can be settled.
     fn end(mut self) {
-        let n_lanes = u32::try_from(self.lanes.lanes.len()).unwrap();
+        let n_lanes = u32::try_from(self.lanes.all.len()).unwrap();
         let mut delivered = self.clone();
         while !delivered.model.late.is_empty() {
             delivered.step(&Step::Deliver(0));
