@@ -105,8 +105,14 @@ struct LinkWatch {
 impl Watch for LinkWatch {
     async fn next(&mut self) -> Result<WatchBatch, ReadError> {
         // A watch on a way that is cut falls silent.
-        let _ = self.fault.wait_for(|fault| *fault != Fault::Cut).await;
-        self.watch.next().await
+        loop {
+            let _ = self.fault.wait_for(|fault| *fault != Fault::Cut).await;
+            tokio::select! {
+                biased;
+                Ok(_) = self.fault.wait_for(|fault| *fault == Fault::Cut) => {}
+                batch = self.watch.next() => return batch,
+            }
+        }
     }
 }
 
