@@ -30,6 +30,9 @@ pub const OPERATIONS_MAX: usize = 128;
 /// How large a transaction may be; etcd's `--max-request-bytes`.
 pub const REQUEST_BYTES_MAX: usize = 1_572_864;
 
+/// How many seconds a lease may last; etcd's `MaxLeaseTTL`.
+const TTL_SECONDS_MAX: u64 = 9_000_000_000;
+
 /// A store in memory. Clones are handles of the same store.
 #[derive(Clone)]
 pub struct MemoryStore {
@@ -221,6 +224,9 @@ impl Leases for MemoryStore {
         self.with(|state, now| {
             if state.full {
                 return Err(LeaseError::Refused { source: NO_SPACE.into() });
+            }
+            if ttl.as_secs() > TTL_SECONDS_MAX {
+                return Err(LeaseError::Refused { source: "too large lease TTL".into() });
             }
             Ok(state.grant(Duration::from_secs(ttl.as_secs().max(1)), now))
         })
