@@ -3,6 +3,7 @@
 //! [`Store`] is the boundary: everything above it speaks of keys, values and revisions, never of etcd's client. What it
 //! never does: decide what to write.
 
+pub mod audit;
 pub mod checkpoint;
 pub mod control;
 pub mod etcd;

@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "status/merge",
     "status/print",
     "status/reasons",
+    "store/audit",
     "store/memory/state",
     "store/mirror",
     "store/txn",

@@ -37,6 +37,15 @@ pub struct Stored<'a> {
     pub inspected: &'a Inspected,
 }
 
+/// What is known of one key, for comparing it with a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It is there, last written at this revision.
+    Present(Revision),
+    /// It was deleted at this revision, or not there then.
+    Absent(Revision),
+}
+
 /// A key is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
@@ -89,6 +98,17 @@ impl Mirror {
             State::Present(inspected) => Some(Stored { revision: *revision, inspected }),
             State::Absent => None,
         }
+    }
+
+    /// Everything that is known, in no order. Of a key that is gone there is nothing once the watch has passed its deletion.
+    pub fn known(&self) -> impl Iterator<Item = (&WorkId, Known)> {
+        self.entries.iter().map(|(id, Entry { revision, state })| {
+            let known = match state {
+                State::Present(_) => Known::Present(*revision),
+                State::Absent => Known::Absent(*revision),
+            };
+            (id, known)
+        })
     }
 
     /// The stream_routes that name `pool`, ours and foreign alike, in order.
