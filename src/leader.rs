@@ -6,6 +6,8 @@
 pub mod campaign;
 mod key;
 mod metrics;
+#[cfg(test)]
+mod tests;
 
 use crate::store::txn::{Fence, Revision};
 pub use metrics::Metrics;

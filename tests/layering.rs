@@ -31,6 +31,7 @@ const PURE: &[&str] = &[
     "status/merge",
     "status/print",
     "status/reasons",
+    "store/audit",
     "store/checkpoint",
     "store/lanes",
     "store/memory/state",

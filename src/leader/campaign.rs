@@ -4,7 +4,10 @@
 //! lease may have ended by its own clock, or the store says that the lease or the key is gone. Then it is a standby at once, and
 //! begins anew with another lease. It never looks at what the leader writes, and never deletes a key but by ending its lease.
 
-use super::{Again, Leadership, Metrics, Resign, Term, key::LeaderKey};
+use super::{
+    Again, Leadership, Metrics, Resign, Term,
+    key::{Heard, LeaderKey},
+};
 use crate::{
     clock,
     retry::{Retry, RetryLimits},
@@ -125,6 +128,7 @@ enum Ended {
     LeaseGone,
     KeyGone,
     KeyTaken,
+    StoreReplaced,
     Unfit,
     Resigned(Again),
 }
@@ -136,6 +140,7 @@ impl fmt::Display for Ended {
             Self::LeaseGone => "etcd has ended the lease",
             Self::KeyGone => "the leader key was deleted",
             Self::KeyTaken => "the leader key was written by somebody else",
+            Self::StoreReplaced => "etcd was wiped, or restored from a backup",
             Self::Unfit => "this replica is not fit to lead any more",
             Self::Resigned(Again::AtOnce) => "this replica resigned, to begin anew",
             Self::Resigned(Again::Later) => "this replica resigned, to let another one lead",
@@ -146,7 +151,7 @@ impl fmt::Display for Ended {
 /// What happens to a leader.
 enum Event {
     TimeOver,
-    KeyHeard,
+    Heard(Heard),
     Unfit,
     Resign(Resign),
     Renewed { sent: Instant, answer: Result<(), LeaseError> },
@@ -179,7 +184,7 @@ impl<S: Store + Leases> Campaign<S> {
             let vacant = self.key.vacant();
             tokio::select! {
                 biased;
-                () = self.key.heard() => {}
+                _ = self.key.heard() => {}
                 Ok(()) = self.fit.changed() => {}
                 // Of a term that has ended already.
                 Some(_) = self.resign.recv() => {}
@@ -231,12 +236,14 @@ impl<S: Store + Leases> Campaign<S> {
         let mut valid_until = won.asked + ttl;
         let mut retry = Retry::new(self.settings.retry);
         let store = Arc::clone(&self.store);
-        let mut renewal = pin!(renew(&*store, lease, won.asked + ttl / 3, ttl / 3));
+        // The first try and two more have their turn while the lease lasts.
+        let patience = ttl / 4;
+        let mut renewal = pin!(renew(&*store, lease, won.asked + ttl / 3, patience));
         loop {
             let event = tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(valid_until.into()) => Event::TimeOver,
-                () = self.key.heard() => Event::KeyHeard,
+                heard = self.key.heard() => Event::Heard(heard),
                 _ = self.fit.wait_for(|fit| !fit) => Event::Unfit,
                 Some(resign) = self.resign.recv() => Event::Resign(resign),
                 (sent, answer) = &mut renewal => Event::Renewed { sent, answer },
@@ -248,7 +255,8 @@ impl<S: Store + Leases> Campaign<S> {
             match event {
                 Event::TimeOver => return Ended::TimeOver,
                 Event::Unfit => return Ended::Unfit,
-                Event::KeyHeard => match self.key.holder() {
+                Event::Heard(Heard::StoreReplaced) => return Ended::StoreReplaced,
+                Event::Heard(Heard::Key) => match self.key.holder() {
                     Some(holder) if holder.written == won.created => {}
                     Some(_) => return Ended::KeyTaken,
                     None => return Ended::KeyGone,
@@ -259,14 +267,14 @@ impl<S: Store + Leases> Campaign<S> {
                 Event::Renewed { sent, answer: Ok(()) } => {
                     retry.reset();
                     valid_until = sent + ttl;
-                    renewal.set(renew(&*store, lease, sent + ttl / 3, ttl / 3));
+                    renewal.set(renew(&*store, lease, sent + ttl / 3, patience));
                 }
                 Event::Renewed { sent: _, answer: Err(LeaseError::Ended) } => return Ended::LeaseGone,
                 Event::Renewed { sent: _, answer: Err(error) } => {
                     not_renewed(&error, retry.n_tries());
                     self.metrics.renewal_failed();
-                    let delay = retry.next_delay().min(ttl / 3);
-                    renewal.set(renew(&*store, lease, clock::now() + delay, ttl / 3));
+                    let delay = retry.next_delay().min(patience);
+                    renewal.set(renew(&*store, lease, clock::now() + delay, patience));
                 }
             }
         }

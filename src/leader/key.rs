@@ -31,6 +31,15 @@ pub(super) struct Holder {
     pub(super) name: Arc<str>,
 }
 
+/// What an event was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The key, which may or may not have changed.
+    Key,
+    /// The store: it was wiped, or restored from a backup. The key may look as before, but what was written since is gone.
+    StoreReplaced,
+}
+
 impl LeaderKey {
     /// Nothing is known yet; `events` are its follower's.
     pub(super) fn new(events: mpsc::Receiver<ControlEvent>) -> Self {
@@ -53,7 +62,7 @@ impl LeaderKey {
     }
 
     /// Waits for one event of the follower and takes it in. Dropping it half-way loses nothing.
-    pub(super) async fn heard(&mut self) {
+    pub(super) async fn heard(&mut self) -> Heard {
         match self.events.recv().await {
             Some(event) => self.take(event),
             // The follower ends only with the campaign.
@@ -61,7 +70,7 @@ impl LeaderKey {
         }
     }
 
-    fn take(&mut self, event: ControlEvent) {
+    fn take(&mut self, event: ControlEvent) -> Heard {
         match event {
             ControlEvent::Snapshot { revision, keys, begins_anew } => {
                 // One that was read before a claim was answered knows less than the answer.
@@ -72,17 +81,18 @@ impl LeaderKey {
                         .map(|(_, written, name)| Holder::new(written, &name));
                     self.seen = Some(Seen { at: revision, holder });
                 }
+                if begins_anew { Heard::StoreReplaced } else { Heard::Key }
             }
             ControlEvent::Changed { revision: _, changes } => {
-                let Some(seen) = &mut self.seen else { return };
                 for (key, revision, name) in changes {
-                    if is_leader(&key) && revision > seen.at {
+                    if let Some(seen) = self.seen.as_mut().filter(|seen| is_leader(&key) && revision > seen.at) {
                         *seen = Seen { at: revision, holder: name.map(|name| Holder::new(revision, &name)) };
                     }
                 }
+                Heard::Key
             }
             // What was known is as good as before; a claim or a renewal finds out.
-            ControlEvent::Disconnected | ControlEvent::Reconnected => {}
+            ControlEvent::Disconnected | ControlEvent::Reconnected => Heard::Key,
         }
     }
 }
@@ -169,7 +179,7 @@ mod tests {
     fn a_store_that_begins_anew_is_believed_whatever_was_known() {
         let mut key = key();
         key.answered(Revision(90), Revision(90), b"us");
-        key.take(snapshot(4, Some((3, "them")), true));
+        assert_eq!(key.take(snapshot(4, Some((3, "them")), true)), Heard::StoreReplaced);
         assert_eq!(written(&key), Some(3));
     }
 }

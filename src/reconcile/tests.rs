@@ -25,6 +25,7 @@ use crate::{
         StoreId,
         audit::Listing,
         control::ControlKeys,
+        mirror::Known,
         follow::{Snapshot, StoreEvent, control::ControlEvent},
         txn::{Commit, CommitError, Fence, Revision, Txn},
     },
@@ -141,8 +142,11 @@ impl Table {
                     Task::List(term) => {
                         let mirror = &self.state.mirror;
                         let revision = mirror.told().unwrap_or_default();
-                        let key = |id: WorkId| (id.clone(), mirror.known_revision(&id));
-                        let keys = mirror.written_until(revision).into_iter().map(key).collect();
+                        let key = |(id, known): (&WorkId, Known)| match known {
+                            Known::Present(written) => Some((id.clone(), written)),
+                            Known::Absent(_) => None,
+                        };
+                        let keys = mirror.known().filter_map(key).collect();
                         let listing = Listing { revision, keys };
                         self.state.task_answered(Answer::Listed(term, Ok((StoreId(0), listing))), self.now);
                     }

@@ -1,118 +1,110 @@
-//! The audit's two halves: a listing of every key and its revision, and what in it differs from the mirror.
+//! The audit: a listing of the keys that etcd holds and the mirror in, the documents on which they disagree out. Pure.
+//!
+//! It is there because a watch may lose an event: older etcds do. A difference may be mere lag, since a listing and a watch are
+//! told apart: only one that is still there a while later says that the mirror is wrong. It never mends anything.
 
 use super::{
-    Content, PagePlace, ReadError, Scope, Store, StoreId,
-    mirror::Mirror,
+    mirror::{Known, Mirror},
     txn::Revision,
 };
-use crate::model::places::{Directory, WorkId};
-use std::collections::BTreeSet;
+use crate::model::places::WorkId;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Every key in our directories, at one revision.
+/// The keys in our directories, whoever wrote them, at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The revision.
+    /// The revision of the whole store.
     pub revision: Revision,
-    /// Each document and when it was last written.
+    /// Each document with the revision of its last change, at most once.
     pub keys: Vec<(WorkId, Revision)>,
 }
 
-/// What the mirror holds otherwise than `listing` says: a document that it lacks or has an older state of, and one that it
-/// has although it is gone. What the mirror knows to be newer than the listing is no difference.
+/// The documents that the mirror holds otherwise than etcd held them when it was listed: not at all, at another revision, or
+/// although they were not there.
+///
+/// What the mirror knows from after the listing is no difference.
 #[must_use]
 pub fn differences(mirror: &Mirror, listing: &Listing) -> BTreeSet<WorkId> {
-    let mut gone = mirror.written_until(listing.revision);
-    let mut different = BTreeSet::new();
-    for (id, revision) in &listing.keys {
-        gone.remove(id);
-        if mirror.known_revision(id) < *revision {
-            different.insert(id.clone());
+    let Listing { revision: at, keys } = listing;
+    let mut unheard: BTreeMap<&WorkId, Revision> = keys.iter().map(|(id, written)| (id, *written)).collect();
+    let mut differ = BTreeSet::new();
+    for (id, known) in mirror.known() {
+        let listed = unheard.remove(id);
+        let (since, held) = match known {
+            Known::Present(written) => (written, Some(written)),
+            Known::Absent(deleted) => (deleted, None),
+        };
+        if since <= *at && held != listed {
+            differ.insert(id.clone());
         }
     }
-    different.extend(gone);
-    different
-}
-
-/// Lists every key in our directories below `prefix`; linearizable. Dropping it is safe.
-pub async fn list<S: Store>(store: &S, prefix: &str) -> Result<(StoreId, Listing), ReadError> {
-    let (mut id, mut listing) = (StoreId::default(), Listing::default());
-    let mut pinned: Option<Revision> = None;
-    for directory in Directory::ALL {
-        // Every directory at the revision of the first; a full stop comes right before the slash.
-        let begin = |at| PagePlace::After { key: format!("{prefix}/{directory}.").into_bytes(), at };
-        let mut place = Some(pinned.map_or(PagePlace::First, begin));
-        let scope = Scope::Below(format!("{prefix}/{directory}").into());
-        while let Some(at) = place {
-            let page = store.page(&scope, Content::KeysOnly, at).await?;
-            (id, listing.revision) = (page.store, page.revision);
-            listing.keys.extend(page.entries.into_iter().filter_map(|entry| {
-                let id = WorkId::from_key(prefix, std::str::from_utf8(&entry.key).ok()?)?;
-                Some((id, entry.mod_revision))
-            }));
-            place = page.next;
-        }
-        pinned = Some(listing.revision);
-    }
-    Ok((id, listing))
+    differ.extend(unheard.into_keys().cloned());
+    differ
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{follow::Snapshot, memory::MemoryStore};
+    use crate::{apisix::stored::inspect, model::places::Directory, store::follow::Snapshot};
 
-    fn pool(name: &str) -> WorkId {
-        WorkId::new(Directory::Upstreams, name)
+    fn pool(id: &str) -> WorkId {
+        WorkId::new(Directory::Upstreams, id)
     }
 
-    fn listing(revision: i64, keys: &[(&str, i64)]) -> Listing {
-        let keys = keys.iter().map(|(name, revision)| (pool(name), Revision(*revision))).collect();
-        Listing { revision: Revision(revision), keys }
-    }
-
-    fn inspected(name: &str) -> crate::apisix::stored::Inspected {
-        crate::apisix::stored::inspect(&pool(name), &pool(name).key("/p"), b"{}")
-    }
-
-    fn mirror(at: i64, keys: &[(&str, i64)]) -> Mirror {
-        let documents = keys.iter().map(|(name, at)| (pool(name), Revision(*at), inspected(name))).collect();
+    /// A mirror that was told of these up to revision 10.
+    fn mirror(documents: &[(&str, i64)]) -> Mirror {
         let mut mirror = Mirror::new("us".into());
-        mirror.take_snapshot(Snapshot { revision: Revision(at), documents, ..Snapshot::default() });
+        let documents = documents
+            .iter()
+            .map(|(id, written)| (pool(id), Revision(*written), inspect(&pool(id), "/p/upstreams/x", b"{}")))
+            .collect();
+        mirror.take_snapshot(Snapshot { revision: Revision(10), documents, ..Snapshot::default() });
         mirror
     }
 
-    fn different(mirror: &Mirror, listing: &Listing) -> Vec<String> {
-        differences(mirror, listing).iter().map(|id| id.id.to_string()).collect()
+    fn differ(mirror: &Mirror, at: i64, keys: &[(&str, i64)]) -> Vec<String> {
+        let keys = keys.iter().map(|(id, written)| (pool(id), Revision(*written))).collect();
+        let listing = Listing { revision: Revision(at), keys };
+        differences(mirror, &listing).into_iter().map(|id| id.id.to_string()).collect()
     }
 
     #[test]
-    fn what_is_the_same_or_newer_here_is_no_difference() {
-        let mut mirror = mirror(9, &[("a", 3), ("b", 9)]);
-        assert!(different(&mirror, &listing(9, &[("a", 3), ("b", 9)])).is_empty());
-        mirror.learn(pool("a"), Revision(12), Some(inspected("a")));
-        mirror.learn(pool("b"), Revision(13), None);
-        mirror.learn(pool("c"), Revision(14), Some(inspected("c")));
-        assert!(different(&mirror, &listing(9, &[("a", 3), ("b", 9)])).is_empty(), "what came after it is not in it");
+    fn a_mirror_that_was_told_everything_does_not_differ() {
+        let mirror = mirror(&[("a", 3), ("b", 7)]);
+        assert_eq!(differ(&mirror, 10, &[("b", 7), ("a", 3)]), [""; 0]);
+        assert_eq!(differ(&mirror, 20, &[("b", 7), ("a", 3)]), [""; 0]);
     }
 
     #[test]
-    fn a_missed_put_a_missed_rewrite_and_a_missed_deletion_are_found() {
-        let mirror = mirror(5, &[("same", 1), ("rewritten", 2), ("deleted", 3)]);
-        assert_eq!(
-            different(&mirror, &listing(9, &[("same", 1), ("rewritten", 8), ("put", 7)])),
-            ["deleted", "put", "rewritten"]
-        );
+    fn what_was_put_changed_or_deleted_unheard_differs() {
+        let mirror = mirror(&[("changed", 3), ("deleted", 4), ("same", 5)]);
+        let listed = [("changed", 12), ("put", 13), ("same", 5)];
+        assert_eq!(differ(&mirror, 20, &listed), ["changed", "deleted", "put"]);
     }
 
-    #[tokio::test]
-    async fn every_directory_is_listed_at_one_revision_and_nothing_else() {
-        let store = MemoryStore::new();
-        for key in ["/p/upstreams/a", "/p/upstreams/", "/p/stream_routes/b", "/p/stream_routes.x", "/p/routes/c", "/q/upstreams/d"] {
-            store.put(key, "{}");
-        }
-        let (_, listing) = list(&store, "/p").await.unwrap();
-        let keys: Vec<String> = listing.keys.iter().map(|(id, _)| id.to_string()).collect();
-        assert_eq!(keys, ["upstreams/", "upstreams/a", "stream_routes/b"]);
-        assert_eq!(listing.revision, store.revision());
+    #[test]
+    fn what_the_mirror_knows_from_after_the_listing_does_not_differ() {
+        let mut mirror = mirror(&[("changed", 3), ("deleted", 4)]);
+        let stored = || Some(inspect(&pool("x"), "/p/upstreams/x", b"{}"));
+        mirror.learn(pool("changed"), Revision(21), stored());
+        mirror.learn(pool("deleted"), Revision(22), None);
+        mirror.learn(pool("put"), Revision(23), stored());
+        assert_eq!(differ(&mirror, 20, &[("changed", 3), ("deleted", 4)]), [""; 0]);
+        assert_eq!(differ(&mirror, 20, &[("changed", 9), ("deleted", 4)]), [""; 0], "nobody can tell");
+        assert_eq!(differ(&mirror, 21, &[("changed", 3), ("deleted", 4)]), ["changed"]);
+    }
+
+    #[test]
+    fn a_deletion_at_or_before_the_listing_is_held_against_it() {
+        let mut mirror = mirror(&[("a", 3)]);
+        mirror.learn(pool("a"), Revision(20), None);
+        assert_eq!(differ(&mirror, 20, &[]), [""; 0]);
+        assert_eq!(differ(&mirror, 20, &[("a", 3)]), ["a"]);
+        assert_eq!(differ(&mirror, 19, &[("a", 3)]), [""; 0]);
+    }
+
+    #[test]
+    fn a_revision_from_the_future_of_another_store_differs() {
+        assert_eq!(differ(&mirror(&[("a", 9)]), 20, &[("a", 5)]), ["a"]);
     }
 }

@@ -5,6 +5,9 @@
 
 pub mod control;
 mod follower;
+pub mod list;
+#[cfg(test)]
+mod tests;
 
 use super::{KeyChange, KeyValue, Scope, Store, StoreId, txn::Revision};
 use crate::{
@@ -147,44 +150,4 @@ fn key_event(prefix: &str, change: &KeyChange) -> Option<KeyEvent> {
     let id = WorkId::from_key(prefix, key)?;
     let stored = change.value.as_deref().map(|value| inspect(&id, key, value));
     Some(KeyEvent::Document { id, revision: change.revision, stored })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::places::Directory;
-
-    fn event(key: &[u8], value: Option<&str>) -> Option<KeyEvent> {
-        let change = KeyChange { key: key.to_vec(), revision: Revision(5), value: value.map(Into::into) };
-        key_event("/apisix", &change)
-    }
-
-    #[test]
-    fn documents_of_our_directories_are_inspected_whoever_wrote_them() {
-        let id = WorkId::new(Directory::Upstreams, "theirs");
-        let stored = inspect(&id, "/apisix/upstreams/theirs", b"{}");
-        assert_eq!(
-            event(b"/apisix/upstreams/theirs", Some("{}")),
-            Some(KeyEvent::Document { id: id.clone(), revision: Revision(5), stored: Some(stored) })
-        );
-        assert_eq!(
-            event(b"/apisix/upstreams/theirs", None),
-            Some(KeyEvent::Document { id, revision: Revision(5), stored: None })
-        );
-    }
-
-    #[test]
-    fn the_list_of_plugins_is_told_as_one_fact() {
-        let listed = r#"[{"name": "traffic-split", "stream": true}]"#;
-        assert_eq!(event(b"/apisix/plugins", Some(listed)), Some(KeyEvent::TrafficSplit(Some(true))));
-        assert_eq!(event(b"/apisix/plugins", Some("[]")), Some(KeyEvent::TrafficSplit(Some(false))));
-        assert_eq!(event(b"/apisix/plugins", None), Some(KeyEvent::TrafficSplit(None)));
-    }
-
-    #[test]
-    fn other_keys_do_not_matter() {
-        for key in [&b"/apisix/routes/1"[..], b"/apisix/plugins/1", b"/apisix/upstreams", b"/apisix/upstreams/\xff"] {
-            assert_eq!(event(key, Some("{}")), None, "{key:?}");
-        }
-    }
 }

@@ -41,6 +41,15 @@ pub struct Stored<'a> {
     pub inspected: &'a Inspected,
 }
 
+/// What is known of one key, for comparing it with a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It is there, last written at this revision.
+    Present(Revision),
+    /// It was deleted at this revision, or not there then.
+    Absent(Revision),
+}
+
 /// A key is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
@@ -102,6 +111,17 @@ impl Mirror {
         }
     }
 
+    /// Everything that is known, in no order. Of a key that is gone there is nothing once the watch has passed its deletion.
+    pub fn known(&self) -> impl Iterator<Item = (&WorkId, Known)> {
+        self.entries.iter().map(|(id, Entry { revision, state })| {
+            let known = match state {
+                State::Present(_) => Known::Present(*revision),
+                State::Absent => Known::Absent(*revision),
+            };
+            (id, known)
+        })
+    }
+
     /// The stream_routes that name `pool`, ours and foreign alike, in order.
     pub fn users(&self, pool: &WorkId) -> impl Iterator<Item = &WorkId> {
         self.users.get(pool).into_iter().flatten()
@@ -143,19 +163,6 @@ impl Mirror {
     #[must_use]
     pub fn told(&self) -> Option<Revision> {
         self.told
-    }
-
-    /// When a document was last written or deleted, as far as known.
-    #[must_use]
-    pub fn known_revision(&self, id: &WorkId) -> Revision {
-        self.entries.get(id).map_or(Revision::ABSENT, |entry| entry.revision)
-    }
-
-    /// Every document that is there and was last written at `revision` or before. Looks at every entry.
-    #[must_use]
-    pub fn written_until(&self, revision: Revision) -> BTreeSet<WorkId> {
-        let there = |entry: &Entry| entry.revision <= revision && entry.state != State::Absent;
-        self.entries.iter().filter(|(_, entry)| there(entry)).map(|(id, _)| id.clone()).collect()
     }
 
     /// How many documents of a directory are as this instance wrote them.

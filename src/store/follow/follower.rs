@@ -11,6 +11,7 @@ use crate::{
         Content, KeyChange, KeyValue, PagePlace, ReadError, Scope, Store, StoreId, Watch, WatchBatch, txn::Revision,
     },
 };
+use futures::FutureExt as _;
 use std::{convert::Infallible, error::Error, sync::Arc};
 use tokio::sync::mpsc;
 
@@ -146,6 +147,8 @@ impl<S: Store, T: Telling> Follower<S, T> {
         let from = if let Some(revision) = self.resume {
             revision
         } else {
+            // Whoever has asked until now is answered by this reading.
+            self.reread.0.notified().now_or_never();
             let (reading, whole) = self.read().await?;
             let next = Revision(reading.revision.0 + 1);
             self.resume = Some(next);
