@@ -51,7 +51,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("backoff", &["retry"]),
     ("tracing_subscriber", &["config/settings", "telemetry"]),
     ("anyhow", &["app", "command/run"]),
-    ("rustls", &["app"]),
+    ("rustls", &["app", "store/etcd"]),
 ];
 
 /// Fields and values of APISIX's documents that are nothing else's, as names or inside texts.
@@ -78,7 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("retry", &[]),
     ("show", &["apisix", "model", "status", "translate"]),
     ("status", &["clock", "model", "retry"]),
-    ("store", &["apisix", "model", "retry"]),
+    ("store", &["apisix", "clock", "model", "retry"]),
     ("telemetry", &["config"]),
     ("translate", &["apisix", "model"]),
 ];

@@ -1,6 +1,9 @@
-//! The store on a real etcd. The only file that knows the crate `etcd_client`.
+//! The store on a real etcd. Only this file and its parts know the crate `etcd_client`.
 //!
 //! Every request has a timeout, because a connection that went away silently would otherwise hold its caller for ever.
+
+mod connection;
+pub mod files;
 
 use super::{
     BoxError, Content, KeyChange, KeyValue, PAGE_KEYS, Page, PagePlace, ReadError, Scope, Store, StoreId, Watch,
@@ -8,68 +11,70 @@ use super::{
     lease::{Claim, LeaseError, LeaseId, Leases},
     txn::{Action, Commit, CommitError, Current, Revision, Txn},
 };
+use crate::model::link::{Login, TlsFiles};
+use connection::Connection;
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, EventType, GetOptions, GetResponse, KvClient, LeaseClient, PutOptions,
-    TxnOp, TxnOpResponse, WatchClient, WatchOptions, WatchStream,
+    Compare, CompareOp, EventType, GetOptions, GetResponse, PutOptions, TxnOp, TxnOpResponse, WatchClient,
+    WatchOptions, WatchStream,
 };
+use files::FileError;
 use std::{future::Future, sync::Arc, time::Duration};
 
-/// Where etcd is and how long to wait for it.
+/// Where etcd is, how to show it who we are, and how long to wait for it.
 #[derive(Clone, Debug)]
 pub struct EtcdSettings {
     /// URLs of the cluster's members.
     pub endpoints: Vec<String>,
     /// How long one request may take.
     pub request_timeout: Duration,
+    /// Who to be there, if anyone.
+    pub login: Option<Login>,
+    /// For https endpoints: whom to trust, and what to show.
+    pub tls: Option<TlsFiles>,
 }
 
 impl EtcdSettings {
     /// etcd answers a request it cannot serve (no leader, a full disk) after 5 s plus twice its election timeout at the
     /// latest; a member that takes longer than 5 s is not one to wait for.
     pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// One endpoint, nobody in particular, no TLS.
+    #[must_use]
+    pub fn at(endpoint: &str) -> Self {
+        let endpoints = vec![endpoint.to_owned()];
+        Self { endpoints, request_timeout: Self::REQUEST_TIMEOUT, login: None, tls: None }
+    }
 }
 
-/// The etcd client could not be made: an endpoint is malformed.
+/// A client of etcd could not be made. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make a client for etcd at {endpoints}")]
-pub struct ConnectError {
-    /// The endpoints, as given.
-    endpoints: String,
-    /// What the client said.
-    #[source]
-    source: BoxError,
+pub enum ConnectError {
+    /// An endpoint is malformed.
+    #[error("cannot make a client for etcd at {endpoints}")]
+    Endpoints {
+        /// The endpoints, as given.
+        endpoints: String,
+        /// What the client said.
+        #[source]
+        source: BoxError,
+    },
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
-/// A client of one etcd cluster.
+/// A client of one etcd cluster. Clones share its connections.
 #[derive(Clone)]
 pub struct EtcdStore {
-    kv: KvClient,
-    watch: WatchClient,
-    lease: LeaseClient,
+    connection: Connection,
     request_timeout: Duration,
 }
 
 impl EtcdStore {
-    /// Makes a client. Connections are made when first needed: an etcd that is down is no error here.
+    /// Reads the files and makes a client. Connections are made when first needed: an etcd that is down is no error here.
     pub async fn connect(settings: &EtcdSettings) -> Result<Self, ConnectError> {
-        let options = ConnectOptions::new()
-            // A peer that vanished without a word is found after 15 s. etcd refuses pings more often than every 5 s, and
-            // while nothing is running.
-            .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
-            .with_keep_alive_while_idle(false)
-            .with_connect_timeout(settings.request_timeout)
-            // A watch on a member that lost its cluster ends instead of falling silent.
-            .with_require_leader(true);
-        let client = Client::connect(&settings.endpoints, Some(options))
-            .await
-            .map_err(|source| ConnectError { endpoints: settings.endpoints.join(","), source: source.into() })?;
-        Ok(Self {
-            // tonic's default of 4 MiB is less than what one transaction's reads or one watch response may come to.
-            kv: client.kv_client().max_decoding_message_size(usize::MAX),
-            watch: client.watch_client().max_decoding_message_size(usize::MAX),
-            lease: client.lease_client(),
-            request_timeout: settings.request_timeout,
-        })
+        let connection = Connection::new(settings).await?;
+        Ok(Self { connection, request_timeout: settings.request_timeout })
     }
 
     async fn read<T>(&self, request: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, ReadError> {
@@ -86,8 +91,11 @@ impl Store for EtcdStore {
     async fn commit(&self, txn: Txn) -> Result<Commit, CommitError> {
         let n_operations = txn.n_operations();
         let keys: Vec<Arc<str>> = keys(&txn).cloned().collect();
-        let mut kv = self.kv.clone();
-        let answer = tokio::time::timeout(self.request_timeout, kv.txn(encode(&txn))).await;
+        let request = self.connection.send(|mut clients| {
+            let txn = encode(&txn);
+            async move { clients.kv.txn(txn).await }
+        });
+        let answer = tokio::time::timeout(self.request_timeout, request).await;
         let unanswered = |source| CommitError::Unanswered { n_operations, waited: self.request_timeout, source };
         match answer {
             Err(elapsed) => Err(unanswered(elapsed.into())),
@@ -123,8 +131,11 @@ impl Store for EtcdStore {
                 (key, options.with_revision(at.0), Some(at))
             }
         };
-        let mut kv = self.kv.clone();
-        let mut response = self.read(kv.get(from, Some(options))).await?;
+        let request = self.connection.send(|mut clients| {
+            let (from, options) = (from.clone(), options.clone());
+            async move { clients.kv.get(from, Some(options)).await }
+        });
+        let mut response = self.read(request).await?;
         // A pinned read's header still tells the newest revision.
         let revision = pinned.unwrap_or_else(|| revision_of(&response));
         let store = StoreId(response.header().map_or(0, etcd_client::ResponseHeader::cluster_id));
@@ -139,26 +150,30 @@ impl Store for EtcdStore {
         // No fragments: without them etcd never parts the changes of one revision, and the decode limit is lifted.
         // Progress notifications let an idle prefix resume after a compaction without reading everything anew.
         let options = WatchOptions::new().with_range(end).with_start_revision(from.0).with_progress_notify();
-        let mut client = self.watch.clone();
-        let stream = self.read(client.watch(key, Some(options))).await?;
-        Ok(EtcdWatch { stream })
+        let request = self.connection.begin(|mut clients| {
+            let (key, options) = (key.clone(), options.clone());
+            async move {
+                let stream = clients.watch.watch(key, Some(options)).await?;
+                Ok(EtcdWatch { stream, _connection: clients.watch })
+            }
+        });
+        self.read(request).await
     }
 }
 
 impl Leases for EtcdStore {
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, LeaseError> {
         let seconds = i64::try_from(ttl.as_secs().max(1)).unwrap_or(i64::MAX);
-        let mut lease = self.lease.clone();
-        self.about_lease(lease.grant(seconds, None)).await.map(|granted| LeaseId(granted.id()))
+        let request = self.connection.send(|mut clients| async move { clients.lease.grant(seconds, None).await });
+        self.about_lease(request).await.map(|granted| LeaseId(granted.id()))
     }
 
     async fn renew(&self, lease: LeaseId) -> Result<(), LeaseError> {
-        let mut client = self.lease.clone();
-        let renewed = async {
-            let (mut keeper, mut answers) = client.keep_alive(lease.0).await?;
+        let renewed = self.connection.send(|mut clients| async move {
+            let (mut keeper, mut answers) = clients.lease.keep_alive(lease.0).await?;
             keeper.keep_alive().await?;
             answers.message().await
-        };
+        });
         // An answer without time left is etcd's way of saying that there is no such lease.
         match self.about_lease(renewed).await? {
             Some(answer) if answer.ttl() > 0 => Ok(()),
@@ -167,8 +182,8 @@ impl Leases for EtcdStore {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), LeaseError> {
-        let mut client = self.lease.clone();
-        match self.about_lease(client.revoke(lease.0)).await {
+        let request = self.connection.send(|mut clients| async move { clients.lease.revoke(lease.0).await });
+        match self.about_lease(request).await {
             Ok(_) | Err(LeaseError::Ended) => Ok(()),
             Err(error) => Err(error),
         }
@@ -178,8 +193,11 @@ impl Leases for EtcdStore {
         let absent = Compare::create_revision(key, CompareOp::Equal, 0);
         let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease.0)));
         let txn = etcd_client::Txn::new().when([absent]).and_then([put]).or_else([TxnOp::get(key, None)]);
-        let mut kv = self.kv.clone();
-        let response = self.about_lease(kv.txn(txn)).await?;
+        let request = self.connection.send(|mut clients| {
+            let txn = txn.clone();
+            async move { clients.kv.txn(txn).await }
+        });
+        let response = self.about_lease(request).await?;
         let at = Revision(response.header().map_or(0, etcd_client::ResponseHeader::revision));
         if response.succeeded() {
             return Ok(Claim::Won(at));
@@ -212,6 +230,8 @@ impl EtcdStore {
 /// A running watch on etcd.
 pub struct EtcdWatch {
     stream: WatchStream,
+    /// Keeps the connection that the stream is on, after another one has taken its place.
+    _connection: WatchClient,
 }
 
 impl Watch for EtcdWatch {
@@ -348,6 +368,9 @@ const UNAUTHENTICATED: i32 = 16;
 /// was applied or still will be.
 fn refusal(error: &etcd_client::Error) -> bool {
     let etcd_client::Error::GRpcStatus(status) = error else { return false };
+    if connection::is_token_stale(error) {
+        return true;
+    }
     match i32::from(status.code()) {
         INVALID_ARGUMENT | PERMISSION_DENIED | UNAUTHENTICATED => true,
         // SUBTLE: the transport gives its own troubles this code too, so only words of etcd's count: no space left, too
