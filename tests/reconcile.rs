@@ -82,7 +82,7 @@ async fn start(etcd: &Arc<Etcd>, prefix: &str) -> anyhow::Result<Loop> {
 }
 
 async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str) -> anyhow::Result<Loop> {
-    let settings = EtcdSettings { endpoints: vec![endpoint.to_owned()], request_timeout: Duration::from_secs(2) };
+    let settings = EtcdSettings { request_timeout: Duration::from_secs(2), ..EtcdSettings::at(endpoint) };
     let store = Arc::new(EtcdStore::connect(&settings).await?);
     let (cluster, cluster_events) = mpsc::channel(64);
     let (told, store_events) = mpsc::channel(64);

@@ -78,6 +78,15 @@ struct Live {
     asking: tokio::sync::Mutex<()>,
 }
 
+/// Which token a request begins with.
+#[derive(Clone, Copy)]
+enum Token {
+    /// The one there is, if there is one.
+    Held,
+    /// One that was asked for after the request was made.
+    New,
+}
+
 impl Connection {
     /// Reads the files and makes a client. etcd is not asked for anything yet: one that is down is no error here.
     pub(super) async fn new(settings: &EtcdSettings) -> Result<Self, ConnectError> {
@@ -106,9 +115,7 @@ impl Connection {
     where
         R: Future<Output = Result<T, Error>>,
     {
-        let live = self.live().await;
-        let held = live.n_tokens.load(Ordering::Acquire);
-        let sent = live.send(if held == 0 { Some(held) } else { None }, held, request).await;
+        let sent = self.live().await.send(Token::Held, request).await;
         self.noted(sent)
     }
 
@@ -118,9 +125,7 @@ impl Connection {
     where
         R: Future<Output = Result<T, Error>>,
     {
-        let live = self.live().await;
-        let held = live.n_tokens.load(Ordering::Acquire);
-        let sent = live.send(Some(held), held, request).await;
+        let sent = self.live().await.send(Token::New, request).await;
         self.noted(sent)
     }
 
@@ -221,15 +226,15 @@ impl Live {
         Ok(Self { client, clients, login, print, n_tokens: AtomicU64::new(0), asking: tokio::sync::Mutex::default() })
     }
 
-    /// Sends a request, after another token than `stale` if that is given; `held` is the newest at the moment.
-    async fn send<T, R>(&self, stale: Option<u64>, held: u64, request: impl Fn(Clients) -> R) -> Result<T, Error>
+    async fn send<T, R>(&self, token: Token, request: impl Fn(Clients) -> R) -> Result<T, Error>
     where
         R: Future<Output = Result<T, Error>>,
     {
         let Some(login) = &self.login else { return request(self.clients.clone()).await };
-        let held = match stale {
-            Some(stale) => self.renew(login, stale).await?,
-            None => held,
+        let held = self.n_tokens.load(Ordering::Acquire);
+        let held = match token {
+            Token::Held if held > 0 => held,
+            Token::Held | Token::New => self.renew(login, held).await?,
         };
         match request(self.clients.clone()).await {
             Err(error) if is_token_stale(&error) => {
@@ -295,5 +300,80 @@ fn spelled_out(error: Error) -> Error {
             Some(cause) => source = cause,
             None => return Error::EndpointError(text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+    use std::path::Path;
+
+    /// Puts a certificate that nothing else has into `path`.
+    fn put_certificate(path: &Path) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["etcd".to_owned()]).unwrap().self_signed(&key).unwrap();
+        std::fs::write(path, certificate.pem()).unwrap();
+    }
+
+    async fn connection(ca: &Path) -> Connection {
+        let tls = Some(TlsFiles { ca: ca.to_owned(), identity: None, server_name: None });
+        Connection::new(&EtcdSettings { tls, ..EtcdSettings::at("https://127.0.0.1:1") }).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changed_files_make_a_new_client_at_the_next_look_and_unusable_ones_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.crt");
+        put_certificate(&ca);
+        let connection = connection(&ca).await;
+        let first = connection.live().await;
+
+        put_certificate(&ca);
+        assert!(Arc::ptr_eq(&connection.live().await, &first));
+        tokio::time::advance(LOOK_EVERY).await;
+        let second = connection.live().await;
+        assert!(!Arc::ptr_eq(&second, &first));
+
+        for unusable in [Some("hello"), None] {
+            match unusable {
+                Some(text) => std::fs::write(&ca, text).unwrap(),
+                None => std::fs::remove_file(&ca).unwrap(),
+            }
+            tokio::time::advance(LOOK_EVERY).await;
+            assert!(Arc::ptr_eq(&connection.live().await, &second));
+            assert!(connection.shared.watchfulness.lock().said.is_some());
+        }
+
+        put_certificate(&ca);
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(!Arc::ptr_eq(&connection.live().await, &second));
+        assert!(connection.shared.watchfulness.lock().said.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_stay_as_they_are_make_no_new_client() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.crt");
+        put_certificate(&ca);
+        let connection = connection(&ca).await;
+        let first = connection.live().await;
+        std::fs::write(&ca, std::fs::read(&ca).unwrap()).unwrap();
+        tokio::time::advance(LOOK_EVERY).await;
+        assert!(Arc::ptr_eq(&connection.live().await, &first));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_failure_of_the_transport_the_next_request_looks_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.crt");
+        put_certificate(&ca);
+        let connection = connection(&ca).await;
+        let first = connection.live().await;
+        put_certificate(&ca);
+        // Nobody listens there.
+        let failed = connection.send(|mut clients| async move { clients.kv.get("a", None).await }).await;
+        assert!(!matches!(failed.unwrap_err(), Error::GRpcStatus(_)));
+        assert!(!Arc::ptr_eq(&connection.live().await, &first));
     }
 }
