@@ -226,6 +226,23 @@ async fn a_file_that_cannot_be_used_at_the_start_is_an_error_that_names_it() -> 
     Ok(())
 }
 
+#[test]
+fn the_password_of_the_environment_needs_a_user_and_is_never_shown() -> anyhow::Result<()> {
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_apisix-etcd-controller"));
+        command.env("APISIX_ETCD_CONTROLLER_ETCD_PASSWORD", "hunter2").arg("run").args(arguments);
+        let output = command.output().context("running the controller")?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        ensure!(!said.contains("hunter2"), "{said}");
+        anyhow::Ok(said)
+    };
+    ensure!(run(&["--help"])?.contains("APISIX_ETCD_CONTROLLER_ETCD_PASSWORD"));
+    ensure!(run(&["--etcd-endpoints", "http://e:1"])?.contains("given without a user: name the user with --etcd-user"));
+    let both = ["--etcd-endpoints", "http://e:1", "--etcd-user", "us", "--etcd-password-file", "p"];
+    ensure!(run(&both)?.contains("leave one of them out"));
+    Ok(())
+}
+
 /// An etcd that asks who one is, with a user `us` who may do anything.
 async fn etcd_with_users(binary: Binary, arguments: &[String]) -> anyhow::Result<Etcd> {
     // Passwords are checked a thousand times faster than they should be.
@@ -443,7 +460,7 @@ async fn new_certificates_are_used_for_the_next_request_and_what_runs_is_left_al
     files.put_pair("server", &other.server(&[LOCALHOST])?)?;
     files.put("ca.crt", other.pem())?;
     let claim = wait_until("the store to be the writer", PATIENCE, async || {
-        Ok(store.claim(LEADER, b"us", lease).await.map_err(|error| anyhow::anyhow!("{}", spelled_out(&error)))?)
+        store.claim(LEADER, b"us", lease).await.map_err(|error| anyhow::anyhow!("{}", spelled_out(&error)))
     })
     .await?;
     let Claim::Won(revision) = claim else { anyhow::bail!("not won: {claim:?}") };
@@ -477,13 +494,13 @@ async fn etcd_with_roles(binary: Binary, more: &[&str]) -> anyhow::Result<(Files
         files.put(name, &format!("{name}\n"))?;
     }
     let setup = Setup { tls: None, arguments: vec!["--bcrypt-cost=4".to_owned()] };
-    let etcd = Etcd::start_as(binary, &setup).await?;
+    let etcd = Box::pin(Etcd::start_as(binary, &setup)).await?;
     // What a role has from earlier is taken away.
     let mut client = etcd.client().await?;
     client.role_add("gateway-api").await?;
     client.role_grant_permission("gateway-api", etcd_client::Permission::read_write("/apisix/").with_prefix()).await?;
     client.role_grant_permission("gateway-api", etcd_client::Permission::read_write("/apisix/routes/1")).await?;
-    roles(&etcd, &files, &[&["--enable-auth"], more].concat()).await?;
+    Box::pin(roles(&etcd, &files, &[&["--enable-auth"], more].concat())).await?;
     etcd.log_in("root", "root");
     Ok((files, etcd))
 }
@@ -500,10 +517,10 @@ async fn read_as(etcd: &Etcd, (user, password): (&str, &str), from: &str, end: &
     Ok(got.kvs().len())
 }
 
-#[track_caller]
-fn denied<T: std::fmt::Debug>(result: anyhow::Result<T>) {
-    let said = format!("{:#}", result.unwrap_err());
-    assert!(said.contains("permission denied"), "{said}");
+fn denied<T>(result: anyhow::Result<T>) -> anyhow::Result<()> {
+    let said = format!("{:#}", result.err().context("this is not theirs to do")?);
+    ensure!(said.contains("permission denied"), "{said}");
+    Ok(())
 }
 
 #[tokio::test]
@@ -518,12 +535,12 @@ async fn the_controllers_role_is_enough_for_all_it_does_and_for_nothing_else() -
             put_as(&etcd, us, key).await.with_context(|| key.to_owned())?;
         }
         for key in ["/apisix/routes/1", "/apisix/plugins", "/apisix", "/gateway-api-etcd/other/leader", "/else"] {
-            denied(put_as(&etcd, us, key).await);
+            denied(put_as(&etcd, us, key).await)?;
         }
         read_as(&etcd, us, "/apisix/", "/apisix0").await?;
         read_as(&etcd, us, "/gateway-api-etcd/", "/gateway-api-etcd0").await?;
-        denied(read_as(&etcd, us, "/apisix", "/apisiy").await);
-        denied(read_as(&etcd, us, "/", "0").await);
+        denied(read_as(&etcd, us, "/apisix", "/apisiy").await)?;
+        denied(read_as(&etcd, us, "/", "0").await)?;
     }
     Ok(())
 }
@@ -536,11 +553,11 @@ async fn a_data_planes_role_reads_its_prefix_as_apisix_asks_for_it_and_writes_no
         put_as(&etcd, ("gateway-api", "controller"), "/d/default/leader").await?;
         let them = ("apisix", "data-plane");
         assert_eq!(read_as(&etcd, them, "/a.b/c", "/a.b/d").await?, 1);
-        denied(put_as(&etcd, them, "/a.b/c/stream_routes/gateway-api.1").await);
-        denied(put_as(&etcd, them, "/a.b/c/data_plane/server_info/1").await);
-        denied(read_as(&etcd, them, "/d/", "/d0").await);
-        denied(read_as(&etcd, them, "/d/default/leader", "/d/default/leadeS").await);
-        denied(read_as(&etcd, them, "/apisix", "/apisiy").await);
+        denied(put_as(&etcd, them, "/a.b/c/stream_routes/gateway-api.1").await)?;
+        denied(put_as(&etcd, them, "/a.b/c/data_plane/server_info/1").await)?;
+        denied(read_as(&etcd, them, "/d/", "/d0").await)?;
+        denied(read_as(&etcd, them, "/d/default/leader", "/d/default/leadeS").await)?;
+        denied(read_as(&etcd, them, "/apisix", "/apisiy").await)?;
     }
     Ok(())
 }
@@ -556,8 +573,8 @@ async fn roles_that_are_right_are_not_touched() -> anyhow::Result<()> {
         roles(&etcd, &files, &["--prefix", "/other"]).await?;
         let us = ("gateway-api", "controller");
         put_as(&etcd, us, "/other/upstreams/a").await?;
-        denied(put_as(&etcd, us, "/apisix/upstreams/a").await);
-        denied(read_as(&etcd, ("apisix", "data-plane"), "/apisix", "/apisiy").await);
+        denied(put_as(&etcd, us, "/apisix/upstreams/a").await)?;
+        denied(read_as(&etcd, ("apisix", "data-plane"), "/apisix", "/apisiy").await)?;
     }
     Ok(())
 }

@@ -198,7 +198,8 @@ impl Etcd {
             }
             options = options.with_tls(tls);
         }
-        etcd_client::Client::connect([&self.endpoint], Some(options)).await.context("connecting to etcd")
+        // Whoever makes a client would be as large as this otherwise.
+        Box::pin(etcd_client::Client::connect([&self.endpoint], Some(options))).await.context("connecting to etcd")
     }
 
     /// Makes the user `root`, turns authentication on, and is `root` from then on.
