@@ -254,9 +254,9 @@ async fn read_kubeconfig(path: &Path) -> anyhow::Result<Config> {
 }
 
 async fn connect(etcd: EtcdAddress) -> anyhow::Result<EtcdStore> {
-    let EtcdAddress { endpoints, timeout, login: _, tls: _ } = etcd;
+    let EtcdAddress { endpoints, timeout, login, tls } = etcd;
     tracing::info!(?endpoints, "writing to etcd");
-    Ok(EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout }).await?)
+    Ok(EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout, login, tls }).await?)
 }
 
 /// Several parts of the process use rustls; whoever comes first decides for all.

@@ -92,8 +92,8 @@ fn with_store(etcd: &EtcdAddress, work: impl AsyncFnOnce(EtcdStore) -> Outcome) 
         }
     };
     runtime.block_on(async {
-        let EtcdAddress { endpoints, timeout } = etcd.clone();
-        match EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout }).await {
+        let EtcdAddress { endpoints, timeout, login, tls } = etcd.clone();
+        match EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout, login, tls }).await {
             Ok(store) => work(store).await,
             Err(error) => {
                 complain(&error);

@@ -42,10 +42,10 @@ use crate::{
     status::queue::StatusSink,
     store::{
         Content, PagePlace, ReadError, Store, StoreId,
-        audit::{self as listing, Listing},
+        audit::Listing,
         checkpoint::judge::Stop,
         control::ControlKeys,
-        follow::{Reread, StoreEvent, control::ControlEvent},
+        follow::{Reread, StoreEvent, control::ControlEvent, list::list},
         mirror::Mirror,
         txn::{Commit, CommitError, Txn},
     },
@@ -387,7 +387,7 @@ async fn execute<S: Store>(store: Arc<S>, prefix: Arc<str>, control: ControlKeys
     match task {
         Task::Commit(number, txn) => Answer::Committed(number, store.commit(txn).await),
         Task::ReadLanes(term) => Answer::Lanes(term, read_lanes(&*store, &control).await),
-        Task::List(term) => Answer::Listed(term, listing::list(&*store, &prefix).await),
+        Task::List(term) => Answer::Listed(term, list(&*store, &prefix).await),
     }
 }
 

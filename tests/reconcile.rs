@@ -84,7 +84,7 @@ async fn start(etcd: &Arc<Etcd>, prefix: &str) -> anyhow::Result<Loop> {
 }
 
 async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str) -> anyhow::Result<Loop> {
-    let settings = EtcdSettings { endpoints: vec![endpoint.to_owned()], request_timeout: Duration::from_secs(2) };
+    let settings = EtcdSettings { request_timeout: Duration::from_secs(2), ..EtcdSettings::at(endpoint) };
     let store = Arc::new(EtcdStore::connect(&settings).await?);
     let (stop, mut registry) = (CancellationToken::new(), Registry::default());
     let control = ControlKeys::new(format!("/control{prefix}").into(), instance.into());

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 async fn store_at(endpoint: &str, request_timeout: Duration) -> anyhow::Result<EtcdStore> {
-    Ok(EtcdStore::connect(&EtcdSettings { endpoints: vec![endpoint.to_owned()], request_timeout }).await?)
+    Ok(EtcdStore::connect(&EtcdSettings { request_timeout, ..EtcdSettings::at(endpoint) }).await?)
 }
 
 async fn store(etcd: &Etcd) -> anyhow::Result<EtcdStore> {

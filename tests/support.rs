@@ -12,6 +12,8 @@
 pub(crate) mod apiserver;
 #[path = "support/binaries.rs"]
 pub(crate) mod binaries;
+#[path = "support/certificates.rs"]
+pub(crate) mod certificates;
 #[path = "support/controller.rs"]
 pub(crate) mod controller;
 #[path = "support/etcd.rs"]

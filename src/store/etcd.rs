@@ -2,8 +2,10 @@
 //!
 //! Every request has a timeout, because a connection that went away silently would otherwise hold its caller for ever.
 
+mod connection;
 mod encode;
 mod errors;
+pub mod files;
 mod lease;
 mod watch;
 
@@ -13,66 +15,68 @@ use super::{
     BoxError, Content, Page, PagePlace, ReadError, Scope, Store,
     txn::{Commit, CommitError, Revision, Txn},
 };
+use crate::model::link::{Login, TlsFiles};
+use connection::Connection;
 use errors::{no_space, read_error, refusal};
-use etcd_client::{Client, ConnectOptions, KvClient, LeaseClient, WatchClient, WatchOptions};
+use etcd_client::WatchOptions;
+use files::FileError;
 use std::{future::Future, time::Duration};
 
-/// Where etcd is and how long to wait for it.
+/// Where etcd is, how to show it who we are, and how long to wait for it.
 #[derive(Clone, Debug)]
 pub struct EtcdSettings {
     /// URLs of the cluster's members.
     pub endpoints: Vec<String>,
     /// How long one request may take.
     pub request_timeout: Duration,
+    /// Who to be there, if anyone.
+    pub login: Option<Login>,
+    /// For https endpoints: whom to trust, and what to show.
+    pub tls: Option<TlsFiles>,
 }
 
 impl EtcdSettings {
     /// etcd answers a request it cannot serve (no leader, a full disk) after 5 s plus twice its election timeout at the
     /// latest; a member that takes longer than 5 s is not one to wait for.
     pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// One endpoint, nobody in particular, no TLS.
+    #[must_use]
+    pub fn at(endpoint: &str) -> Self {
+        let endpoints = vec![endpoint.to_owned()];
+        Self { endpoints, request_timeout: Self::REQUEST_TIMEOUT, login: None, tls: None }
+    }
 }
 
-/// The etcd client could not be made: an endpoint is malformed.
+/// A client of etcd could not be made. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make a client for etcd at {endpoints}")]
-pub struct ConnectError {
-    /// The endpoints, as given.
-    endpoints: String,
-    /// What the client said.
-    #[source]
-    source: BoxError,
+pub enum ConnectError {
+    /// An endpoint is malformed.
+    #[error("cannot make a client for etcd at {endpoints}")]
+    Endpoints {
+        /// The endpoints, as given.
+        endpoints: String,
+        /// What the client said.
+        #[source]
+        source: BoxError,
+    },
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
-/// A client of one etcd cluster.
+/// A client of one etcd cluster. Clones share its connections.
 #[derive(Clone)]
 pub struct EtcdStore {
-    kv: KvClient,
-    watch: WatchClient,
-    lease: LeaseClient,
+    connection: Connection,
     request_timeout: Duration,
 }
 
 impl EtcdStore {
-    /// Makes a client. Connections are made when first needed: an etcd that is down is no error here.
+    /// Reads the files and makes a client. Connections are made when first needed: an etcd that is down is no error here.
     pub async fn connect(settings: &EtcdSettings) -> Result<Self, ConnectError> {
-        let options = ConnectOptions::new()
-            // A peer that vanished without a word is found after 15 s. etcd refuses pings more often than every 5 s, and
-            // while nothing is running.
-            .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
-            .with_keep_alive_while_idle(false)
-            .with_connect_timeout(settings.request_timeout)
-            // A watch on a member that lost its cluster ends instead of falling silent.
-            .with_require_leader(true);
-        let client = Client::connect(&settings.endpoints, Some(options))
-            .await
-            .map_err(|source| ConnectError { endpoints: settings.endpoints.join(","), source: source.into() })?;
-        Ok(Self {
-            // tonic's default of 4 MiB is less than what one transaction's reads or one watch response may come to.
-            kv: client.kv_client().max_decoding_message_size(usize::MAX),
-            watch: client.watch_client().max_decoding_message_size(usize::MAX),
-            lease: client.lease_client(),
-            request_timeout: settings.request_timeout,
-        })
+        let connection = Connection::new(settings).await?;
+        Ok(Self { connection, request_timeout: settings.request_timeout })
     }
 
     async fn read<T>(&self, request: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, ReadError> {
@@ -89,8 +93,11 @@ impl Store for EtcdStore {
     async fn commit(&self, txn: Txn) -> Result<Commit, CommitError> {
         let n_operations = txn.n_operations();
         let waited = self.request_timeout;
-        let mut kv = self.kv.clone();
-        match tokio::time::timeout(waited, kv.txn(encode::encode(&txn))).await {
+        let request = self.connection.send(|mut clients| {
+            let txn = encode::encode(&txn);
+            async move { clients.kv.txn(txn).await }
+        });
+        match tokio::time::timeout(waited, request).await {
             Ok(Ok(response)) => Ok(encode::decode(&txn, &response)),
             Ok(Err(error)) if refusal(&error) => {
                 Err(CommitError::Refused { n_operations, full: no_space(&error), source: error.into() })
@@ -106,8 +113,11 @@ impl Store for EtcdStore {
             PagePlace::After { at, .. } => Some(*at),
         };
         let (from, options) = encode::page_request(scope, content, place);
-        let mut kv = self.kv.clone();
-        self.read(kv.get(from, Some(options))).await.map(|response| encode::page(response, pinned))
+        let request = self.connection.send(|mut clients| {
+            let (from, options) = (from.clone(), options.clone());
+            async move { clients.kv.get(from, Some(options)).await }
+        });
+        self.read(request).await.map(|response| encode::page(response, pinned))
     }
 
     async fn watch(&self, scope: &Scope, from: Revision) -> Result<EtcdWatch, ReadError> {
@@ -116,7 +126,10 @@ impl Store for EtcdStore {
         // what was missed in a long absence from coming as one message of any size.
         let options =
             WatchOptions::new().with_range(end).with_start_revision(from.0).with_progress_notify().with_fragment();
-        let mut client = self.watch.clone();
-        self.read(client.watch(key, Some(options))).await.map(EtcdWatch::new)
+        let request = self.connection.begin(|mut clients| {
+            let (key, options) = (key.clone(), options.clone());
+            async move { clients.watch.watch(key, Some(options)).await.map(|stream| EtcdWatch::new(stream, clients.watch)) }
+        });
+        self.read(request).await
     }
 }

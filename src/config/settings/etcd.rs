@@ -119,28 +119,28 @@ pub(super) fn check(args: EtcdArgs) -> Result<EtcdAddress, Vec<EtcdSettingError>
 
 fn endpoints(endpoints: &[String]) -> Result<Vec<String>, EtcdSettingError> {
     // "http://a:1," is a slip that means one endpoint.
-    let endpoints: Vec<String> =
-        endpoints.iter().map(|endpoint| endpoint.trim().to_owned()).filter(|endpoint| !endpoint.is_empty()).collect();
+    let endpoints = endpoints.iter().map(|endpoint| endpoint.trim()).filter(|endpoint| !endpoint.is_empty());
+    let endpoints = endpoints.map(endpoint).collect::<Result<Vec<String>, _>>()?;
     if endpoints.is_empty() {
         return Err(EtcdSettingError::NoEndpoint);
     }
-    endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))?;
     let n_https = endpoints.iter().filter(|endpoint| is_https(endpoint)).count();
     if n_https == 0 || n_https == endpoints.len() { Ok(endpoints) } else { Err(EtcdSettingError::MixedSchemes) }
 }
 
-fn check_endpoint(endpoint: &str) -> Result<(), EtcdSettingError> {
+/// An endpoint as its parts say, since the client knows `https://` in small letters only.
+fn endpoint(endpoint: &str) -> Result<String, EtcdSettingError> {
     // First, so that no message below can show a password.
     if endpoint.contains('@') {
         return Err(EtcdSettingError::Credentials);
     }
     let wrong = |fault| EtcdSettingError::Endpoint { endpoint: endpoint.to_owned(), fault };
     let url: http::Uri = endpoint.parse().map_err(|_| wrong("is not a URL"))?;
-    match url.scheme_str() {
-        Some("http" | "https") => {}
+    let scheme = match url.scheme_str() {
+        Some(scheme @ ("http" | "https")) => scheme,
         Some(_) => return Err(wrong("is neither http nor https")),
         None => return Err(wrong("does not begin with http:// or https://")),
-    }
+    };
     match url.port_u16() {
         None | Some(0) => return Err(wrong("has no port")),
         Some(_) => {}
@@ -148,11 +148,11 @@ fn check_endpoint(endpoint: &str) -> Result<(), EtcdSettingError> {
     if !matches!(url.path(), "" | "/") || url.query().is_some() {
         return Err(wrong("has a path"));
     }
-    Ok(())
+    Ok(format!("{scheme}://{}", url.authority().map_or("", http::uri::Authority::as_str)))
 }
 
 fn is_https(endpoint: &str) -> bool {
-    endpoint.parse::<http::Uri>().is_ok_and(|url| url.scheme_str() == Some("https"))
+    endpoint.starts_with("https://")
 }
 
 fn login(user: Option<String>, file: Option<PathBuf>, text: Option<Secret>) -> Result<Option<Login>, EtcdSettingError> {
@@ -228,17 +228,22 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_an_http_url_with_a_port_and_nothing_else() {
-        for good in ["http://e:2379", "https://e:2379", "http://10.0.0.1:2379/", "http://[::1]:2379"] {
-            assert!(check_endpoint(good).is_ok(), "{good}");
+        for (good, plain) in [
+            ("http://e:2379", "http://e:2379"),
+            ("HTTPS://e:2379", "https://e:2379"),
+            ("http://10.0.0.1:2379/", "http://10.0.0.1:2379"),
+            ("http://[::1]:2379", "http://[::1]:2379"),
+        ] {
+            assert_eq!(endpoint(good).unwrap(), plain);
         }
         for bad in ["e:2379", "http://e", "unix:///e", "ftp://e:21", "http://e:2379/v3", "http://e:0", "http://"] {
-            assert!(matches!(check_endpoint(bad), Err(EtcdSettingError::Endpoint { .. })), "{bad}");
+            assert!(matches!(endpoint(bad), Err(EtcdSettingError::Endpoint { .. })), "{bad}");
         }
     }
 
     #[test]
     fn a_password_in_an_endpoint_is_not_repeated() {
-        let error = check_endpoint("http://root:secret@e:2379").unwrap_err();
+        let error = endpoint("http://root:secret@e:2379").unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"));
     }
 

@@ -3,6 +3,7 @@
 //! In: errors of its client. Out: whether the request was refused for good, whether a revision or a lease is gone. Everything
 //! that is not known for sure counts as no answer.
 
+use super::connection::is_token_stale;
 use crate::store::ReadError;
 use etcd_client::Error;
 
@@ -48,6 +49,9 @@ pub(super) fn no_space(error: &Error) -> bool {
 /// Whatever else went wrong, even an error status of etcd's (its own timeout, a lost leader), may hide a transaction that
 /// was applied or still will be.
 pub(super) fn refusal(error: &Error) -> bool {
+    if is_token_stale(error) {
+        return true;
+    }
     matches!(error, Error::GRpcStatus(status) if refuses(status.code().into(), status.message()))
 }
 

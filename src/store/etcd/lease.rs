@@ -16,20 +16,20 @@ impl Leases for EtcdStore {
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, LeaseError> {
         // A cluster that may take long to elect a leader makes it longer: 2 s at least with its defaults.
         let seconds = i64::try_from(ttl.as_secs().max(1)).unwrap_or(i64::MAX);
-        let mut client = self.lease.clone();
-        self.about_lease(client.grant(seconds, None)).await.map(|granted| LeaseId(granted.id()))
+        let request = self.connection.send(|mut clients| async move { clients.lease.grant(seconds, None).await });
+        self.about_lease(request).await.map(|granted| LeaseId(granted.id()))
     }
 
     async fn renew(&self, lease: LeaseId) -> Result<(), LeaseError> {
-        let mut client = self.lease.clone();
         // SUBTLE: making the stream renews the lease once and waits for the answer, and no more is wanted of it. A stream of
         // its own for each renewal cannot bring a late answer to an earlier one, and ends with its two halves here.
-        self.about_lease(client.keep_alive(lease.0)).await.map(drop)
+        let request = self.connection.send(|mut clients| async move { clients.lease.keep_alive(lease.0).await });
+        self.about_lease(request).await.map(drop)
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), LeaseError> {
-        let mut client = self.lease.clone();
-        match self.about_lease(client.revoke(lease.0)).await {
+        let request = self.connection.send(|mut clients| async move { clients.lease.revoke(lease.0).await });
+        match self.about_lease(request).await {
             Ok(_) | Err(LeaseError::Ended) => Ok(()),
             Err(error @ (LeaseError::Refused { .. } | LeaseError::Unanswered { .. })) => Err(error),
         }
@@ -39,8 +39,11 @@ impl Leases for EtcdStore {
         let absent = Compare::create_revision(key, CompareOp::Equal, 0);
         let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease.0)));
         let txn = Txn::new().when([absent]).and_then([put]).or_else([TxnOp::get(key, None)]);
-        let mut kv = self.kv.clone();
-        let response = self.about_lease(kv.txn(txn)).await?;
+        let request = self.connection.send(|mut clients| {
+            let txn = txn.clone();
+            async move { clients.kv.txn(txn).await }
+        });
+        let response = self.about_lease(request).await?;
         let at = revision(response.header());
         if response.succeeded() {
             return Ok(Claim::Won(at));

@@ -5,17 +5,19 @@ use super::{
     errors::read_error,
 };
 use crate::store::{KeyChange, ReadError, Watch, WatchBatch};
-use etcd_client::{WatchResponse, WatchStream};
+use etcd_client::{WatchClient, WatchResponse, WatchStream};
 
 /// A running watch on etcd.
 pub struct EtcdWatch {
     stream: WatchStream,
     fragments: Fragments,
+    /// Keeps the connection that the stream is on, after another one has taken its place.
+    _connection: WatchClient,
 }
 
 impl EtcdWatch {
-    pub(super) fn new(stream: WatchStream) -> Self {
-        Self { stream, fragments: Fragments::default() }
+    pub(super) fn new(stream: WatchStream, connection: WatchClient) -> Self {
+        Self { stream, fragments: Fragments::default(), _connection: connection }
     }
 }
 
