@@ -10,7 +10,9 @@
 
 mod answers;
 mod departures;
+pub mod holds;
 mod intake;
+pub mod kind_guard;
 mod metrics;
 mod pass;
 mod report;
