@@ -22,6 +22,8 @@ const PURE: &[&str] = &[
     "model",
     "plan",
     "readiness",
+    "reconcile/holds",
+    "reconcile/kind_guard",
     "show/overview",
     "show/table",
     "status/conditions",
@@ -40,8 +42,8 @@ const IMPURE: &[&str] =
 
 /// Who may mention which crate; everybody may mention the others.
 const CRATES: &[(&str, &[&str])] = &[
-    ("kube", &["app", "cluster", "status/writer"]),
-    ("k8s_openapi", &["app", "cluster", "status/writer"]),
+    ("kube", &["app", "cluster", "status/events/writer", "status/writer"]),
+    ("k8s_openapi", &["app", "cluster", "status/events/writer", "status/writer"]),
     ("gateway_api", &["cluster", "status/writer"]),
     ("etcd_client", &["store/etcd"]),
     ("axum", &["admin"]),
