@@ -103,7 +103,7 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Holds {
     time: Duration,
-    holds: BTreeMap<Arc<str>, Standing>,
+    by_name: BTreeMap<Arc<str>, Standing>,
     slots: HashMap<WorkId, HeldSlot>,
     /// Pools that held slots name in etcd, with those slots.
     pools: HashMap<WorkId, BTreeSet<WorkId>>,
@@ -126,7 +126,7 @@ impl Holds {
     /// Nothing held yet. Each hold lasts `time`; with none, nothing is ever held.
     #[must_use]
     pub fn new(time: Duration) -> Self {
-        Self { time, holds: BTreeMap::new(), slots: HashMap::new(), pools: HashMap::new() }
+        Self { time, by_name: BTreeMap::new(), slots: HashMap::new(), pools: HashMap::new() }
     }
 
     /// Takes in what one cause affects, and holds what it would stop if that is too much. What it wants again is let go.
@@ -152,8 +152,8 @@ impl Holds {
         let hold = too_many(stops.len(), n_stored).then(|| {
             let name: Arc<str> = cause.to_string().into();
             let (n_slots, until) = (stops.len(), now + self.time);
-            for slot in stops {
-                let pool = scene.stored(&slot).and_then(|stored| stored.pool.clone());
+            for slot in &stops {
+                let pool = scene.stored(slot).and_then(|stored| stored.pool.clone());
                 self.hold(&name, slot, pool, now);
             }
             Hold { name, n_slots, n_stored, until }
@@ -180,13 +180,12 @@ impl Holds {
         }
         let name = Arc::clone(&held.hold);
         let mut again = BTreeSet::new();
-        match stored {
+        if stored.is_some() {
+            self.unname(slot, &mut again);
+            self.name(slot, pool, name);
+        } else {
             // What is not there cannot be held.
-            None => self.drop_slot(slot, &mut again),
-            Some(_) => {
-                self.unname(slot, &mut again);
-                self.name(slot, pool, name);
-            }
+            self.drop_slot(slot, &mut again);
         }
         again
     }
@@ -204,7 +203,7 @@ impl Holds {
     /// Lets go of a hold; gives what is to be looked at anew, nothing where there is no such hold.
     pub fn release(&mut self, name: &str) -> BTreeSet<WorkId> {
         let mut again = BTreeSet::new();
-        for slot in self.holds.remove(name).map(|standing| standing.slots).unwrap_or_default() {
+        for slot in self.by_name.remove(name).map(|standing| standing.slots).unwrap_or_default() {
             self.drop_slot(&slot, &mut again);
         }
         again
@@ -212,7 +211,7 @@ impl Holds {
 
     /// Lets go of the holds whose time is over; gives the name of each, and what is to be looked at anew.
     pub fn expire(&mut self, now: Instant) -> Vec<(Arc<str>, BTreeSet<WorkId>)> {
-        let over = self.holds.iter().filter(|(_, standing)| standing.until <= now).map(|(name, _)| Arc::clone(name));
+        let over = self.by_name.iter().filter(|(_, standing)| standing.until <= now).map(|(name, _)| Arc::clone(name));
         let over: Vec<Arc<str>> = over.collect();
         over.into_iter()
             .map(|name| {
@@ -225,18 +224,18 @@ impl Holds {
     /// When the time of a hold is over.
     #[must_use]
     pub fn next_wake(&self) -> Option<Instant> {
-        self.holds.values().map(|standing| standing.until).min()
+        self.by_name.values().map(|standing| standing.until).min()
     }
 
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.holds.is_empty()
+        self.by_name.is_empty()
     }
 
     /// Every hold, by name.
     pub fn summary(&self) -> impl Iterator<Item = Summary> {
-        self.holds.iter().map(|(name, Standing { since, until, slots })| Summary {
+        self.by_name.iter().map(|(name, Standing { since, until, slots })| Summary {
             name: Arc::clone(name),
             n_slots: slots.len(),
             since: *since,
@@ -246,7 +245,7 @@ impl Holds {
 
     /// The slots of a hold, in order.
     pub fn slots_of(&self, name: &str) -> impl Iterator<Item = &WorkId> {
-        self.holds.get(name).into_iter().flat_map(|standing| &standing.slots)
+        self.by_name.get(name).into_iter().flat_map(|standing| &standing.slots)
     }
 
     /// Lets go of slots among these that would not stop any more.
@@ -263,14 +262,14 @@ impl Holds {
         again
     }
 
-    fn hold(&mut self, name: &Arc<str>, slot: WorkId, pool: Option<WorkId>, now: Instant) {
+    fn hold(&mut self, name: &Arc<str>, slot: &WorkId, pool: Option<WorkId>, now: Instant) {
         let until = now + self.time;
-        let standing = self.holds.entry(Arc::clone(name));
+        let standing = self.by_name.entry(Arc::clone(name));
         let standing = standing.or_insert_with(|| Standing { since: now, until, slots: BTreeSet::new() });
         // What the same cause adds has its whole time, and what it held before stays with it.
         standing.until = until;
         standing.slots.insert(slot.clone());
-        self.name(&slot, pool, Arc::clone(name));
+        self.name(slot, pool, Arc::clone(name));
     }
 
     fn name(&mut self, slot: &WorkId, pool: Option<WorkId>, hold: Arc<str>) {
@@ -298,10 +297,10 @@ impl Holds {
     fn drop_slot(&mut self, slot: &WorkId, again: &mut BTreeSet<WorkId>) {
         let Some(name) = self.unname(slot, again) else { return };
         again.insert(slot.clone());
-        if let Some(standing) = self.holds.get_mut(&name) {
+        if let Some(standing) = self.by_name.get_mut(&name) {
             standing.slots.remove(slot);
             if standing.slots.is_empty() {
-                self.holds.remove(&name);
+                self.by_name.remove(&name);
             }
         }
     }

@@ -75,7 +75,7 @@ impl StatusSink for FolderSink {
 
     fn forget(&mut self, _: &ObjectRef) {}
 
-    fn notify(&mut self, notice: Notice) {
+    fn announce(&mut self, notice: Notice) {
         self.news.send_modify(|news| {
             if news.notices.len() >= NOTICES_WAITING {
                 news.notices.pop_front();
@@ -289,19 +289,19 @@ mod tests {
         let (mut sink, mut news) = FolderSink::new(translation.clone());
         let mut board = Board::new("/apisix".into());
         let mut shown = || board.news(news.borrow_and_update().clone(), None);
-        let mut notify = |n: usize| {
-            sink.notify(Notice {
+        let mut announce = |n: usize| {
+            sink.announce(Notice {
                 about: ObjectRef::new(Kind::Gateway, ObjectName::new("ns", "edge")),
                 reason: "Tested",
                 note: format!("Number {n}."),
                 severity: Severity::Warning,
             });
         };
-        notify(1);
+        announce(1);
         assert_eq!(shown(), "Gateway ns/edge: Warning (Tested): Number 1.\n");
         assert_eq!(shown(), "");
 
-        notify(2);
+        announce(2);
         sink.show(&Desired::new(translation), &|_| Standing::Programmed);
         let text = shown();
         assert!(text.starts_with("Gateway ns/edge: Warning (Tested): Number 2.\n") && text.contains("no documents"));
@@ -317,7 +317,7 @@ mod tests {
             version: crate::apisix::version::ApisixVersion::DEFAULT,
         });
         for n in 0..=NOTICES_WAITING {
-            sink.notify(Notice {
+            sink.announce(Notice {
                 about: ObjectRef::new(Kind::Gateway, ObjectName::new("ns", "edge")),
                 reason: "Tested",
                 note: format!("Number {n}."),

@@ -43,7 +43,7 @@ pub trait StatusSink: Send {
     }
 
     /// Says that something happened. Never blocks; nothing rests on its being heard.
-    fn notify(&mut self, notice: Notice) {
+    fn announce(&mut self, notice: Notice) {
         let _ = notice;
     }
 }

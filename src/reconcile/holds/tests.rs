@@ -31,7 +31,11 @@ impl HoldScene for Table {
 
     fn stored_slots(&self, pool: &WorkId) -> Vec<WorkId> {
         self.n_looks.set(self.n_looks.get() + 1);
-        self.stored.iter().filter(|(_, stored)| stored.pool.as_ref() == Some(pool)).map(|(slot, _)| slot.clone()).collect()
+        self.stored
+            .iter()
+            .filter(|(_, stored)| stored.pool.as_ref() == Some(pool))
+            .map(|(slot, _)| slot.clone())
+            .collect()
     }
 
     fn wanted_slots(&self, pool: &WorkId) -> Vec<WorkId> {

@@ -113,8 +113,7 @@ pub async fn write_events(
             n_written += 1;
             let name = event_name(&notice.about, &settings.holder, clock::unix_seconds(), n_written);
             if let Err(error) = write(&client, &served, &settings, &name, &notice).await {
-                let error: &(dyn Error + 'static) = &error;
-                tracing::warn!(about = %notice.about, reason = notice.reason, error, "an Event could not be written; it is lost");
+                lost(&notice, &error);
             }
         }
     };
@@ -140,10 +139,17 @@ async fn write(
         if retry.n_tries() >= TRIES {
             return Err(error);
         }
-        let error: &(dyn Error + 'static) = &error;
-        tracing::debug!(about = %notice.about, reason = notice.reason, error, ?delay, "an Event is tried again");
+        tried_again(notice, &error, delay);
         sleep(delay).await;
     }
+}
+
+fn tried_again(notice: &Notice, error: &(dyn Error + 'static), delay: Duration) {
+    tracing::debug!(about = %notice.about, reason = notice.reason, error, ?delay, "an Event could not be written; it is tried again");
+}
+
+fn lost(notice: &Notice, error: &(dyn Error + 'static)) {
+    tracing::warn!(about = %notice.about, reason = notice.reason, error, "an Event could not be written; it is lost");
 }
 
 async fn attempt(
@@ -276,56 +282,4 @@ fn code(error: &kube::Error) -> Option<u16> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn named(name: &str) -> ObjectRef {
-        ObjectRef::new(Kind::Gateway, ObjectName::new("ns", name))
-    }
-
-    #[test]
-    fn names_of_events_differ_and_fit() {
-        let name = event_name(&named("edge"), "pod-1", 1_700_000_000, 1);
-        assert!(name.starts_with("edge.") && name.len() == "edge.".len() + 16, "{name}");
-        for other in [("pod-2", 1_700_000_000, 1), ("pod-1", 1_700_000_001, 1), ("pod-1", 1_700_000_000, 2)] {
-            assert_ne!(event_name(&named("edge"), other.0, other.1, other.2), name);
-        }
-        let long = format!("{}-.{}", "a".repeat(234), "b".repeat(17));
-        assert_eq!(long.len(), NAME_BYTES_MAX);
-        let name = event_name(&named(&long), "pod-1", 0, 1);
-        assert_eq!((name.len(), name.find('.')), (234 + 17, Some(234)));
-    }
-
-    #[test]
-    fn a_controller_name_becomes_a_qualified_name() {
-        let ours = "apisix-etcd.io/gateway-controller";
-        assert_eq!(qualified(ours), ours);
-        assert_eq!(qualified("a.b/c/d~e"), "a.b/c-d-e");
-        assert_eq!(qualified("a.b/_c_"), "a.b/c");
-        assert_eq!(qualified("a.b/(c"), "a.b/c");
-        assert_eq!(qualified("a.b/()"), "a.b");
-        let exactly = format!("a.b/{}", "c".repeat(63));
-        assert_eq!(qualified(&exactly), exactly);
-        assert_eq!(qualified(&format!("a.b/{}", "c".repeat(64))), exactly);
-        assert_eq!(qualified(&format!("a.b/{}-{}", "c".repeat(62), "d")), format!("a.b/{}", "c".repeat(62)));
-    }
-
-    #[test]
-    fn texts_are_cut_between_characters_and_only_past_their_limit() {
-        assert_eq!(shortened(&"a".repeat(1_024), 1_024), "a".repeat(1_024));
-        assert_eq!(shortened(&"a".repeat(1_025), 1_024), format!("{}…", "a".repeat(1_021)));
-        assert_eq!(shortened("ääää", 7), "ää…");
-        assert_eq!(shortened(&"ä".repeat(513), 1_024).len(), 1_023);
-    }
-
-    #[test]
-    fn core_objects_have_no_group_in_their_version() {
-        let served = Served::default();
-        let service = ObjectRef::new(Kind::Service, ObjectName::new("ns", "svc"));
-        assert_eq!(regarding(&served, &service, None).api_version.as_deref(), Some("v1"));
-        let class = ObjectRef::new(Kind::GatewayClass, ObjectName::cluster("apisix"));
-        let class = regarding(&served, &class, None);
-        assert_eq!(class.api_version.as_deref(), Some("gateway.networking.k8s.io/v1"));
-        assert_eq!(class.namespace, None);
-    }
-}
+mod tests;

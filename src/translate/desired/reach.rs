@@ -57,7 +57,8 @@ impl Desired {
             }
             Kind::Gateway => {
                 reached.gateway(self.known.gateways.get(name));
-                reached.gateway(now.and_then(|facts| if let Facts::Gateway(facts) = facts { Some(facts) } else { None }));
+                reached
+                    .gateway(now.and_then(|facts| if let Facts::Gateway(facts) = facts { Some(facts) } else { None }));
             }
             Kind::TcpRoute => {
                 reached.route(name);
@@ -75,7 +76,8 @@ impl Desired {
             Kind::ReferenceGrant => reached.routes(self.known.routes_by_foreign_namespace.of(&name.namespace)),
             Kind::Service => reached.routes(self.known.routes_by_service.of(name)),
             Kind::EndpointSlice => {
-                let now = now.and_then(|facts| if let Facts::EndpointSlice(slice) = facts { Some(slice) } else { None });
+                let now =
+                    now.and_then(|facts| if let Facts::EndpointSlice(slice) = facts { Some(slice) } else { None });
                 if !stays_ready(self.known.slices.get(name), now) {
                     reached.slice(name, now);
                 }

@@ -80,8 +80,7 @@ fn route(namespace: &str, name: &str, parents: Vec<ParentRef>, service: (&str, &
         port: Some(80),
         weight: 1,
     };
-    let facts =
-        RouteFacts { generation: 1, created: Created::UNKNOWN, parents, rules: 1, backends: vec![backend] };
+    let facts = RouteFacts { generation: 1, created: Created::UNKNOWN, parents, rules: 1, backends: vec![backend] };
     is(Kind::TcpRoute, namespace, name, Some(Facts::TcpRoute(facts)))
 }
 
@@ -121,8 +120,8 @@ fn gone(change: &Change) -> Change {
 /// Five routes, each on its own listener of one Gateway, to one Service with one ready endpoint.
 fn five_routes() -> Desired {
     let mut desired = empty();
-    let routes = (9001..9006)
-        .map(|port| route("ns", &format!("r{port}"), vec![parent("edge", Some(port))], ("ns", "svc")));
+    let routes =
+        (9001..9006).map(|port| route("ns", &format!("r{port}"), vec![parent("edge", Some(port))], ("ns", "svc")));
     let around = [
         class(OURS),
         gateway("edge", 9001..9006, &FromNamespaces::All),
@@ -206,10 +205,8 @@ fn what_is_known_already_and_endpoints_that_stay_ready_reach_nothing() {
     assert_eq!(desired.reach(&slice("ns", "slice", "svc", &[false, true]), ALL), 0);
     assert_eq!(desired.reach(&slice("ns", "slice", "other", &[true]), ALL), 5);
     assert_eq!(desired.reach(&slice("ns", "new", "svc", &[true]), ALL), 5);
-    let unreadable = |name| Change {
-        observed: Some(Observed::Unreadable { error: "x".into() }),
-        ..slice("ns", name, "svc", &[])
-    };
+    let unreadable =
+        |name| Change { observed: Some(Observed::Unreadable { error: "x".into() }), ..slice("ns", name, "svc", &[]) };
     desired.apply([unreadable("new")]);
     assert_eq!(desired.reach(&gone(&unreadable("new")), ALL), 5);
 }
