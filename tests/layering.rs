@@ -23,6 +23,8 @@ const PURE: &[&str] = &[
     "plan",
     "proto",
     "readiness",
+    "reconcile/holds",
+    "reconcile/kind_guard",
     "show/checkpoint",
     "show/overview",
     "show/table",
@@ -46,8 +48,8 @@ const IMPURE: &[&str] =
 
 /// Who may mention which crate; everybody may mention the others.
 const CRATES: &[(&str, &[&str])] = &[
-    ("kube", &["app", "cluster", "status/writer"]),
-    ("k8s_openapi", &["app", "cluster", "status/writer"]),
+    ("kube", &["app", "cluster", "status/events/writer", "status/writer"]),
+    ("k8s_openapi", &["app", "cluster", "status/events/writer", "status/writer"]),
     ("gateway_api", &["cluster", "status/writer"]),
     ("etcd_client", &["store/etcd"]),
     ("prost", &["store/checkpoint"]),

@@ -4,6 +4,7 @@
 //! older one of the same object said, wherever that one is: waiting, being written, or set aside after a failure. So the
 //! queue holds at most one update for each object and needs no other bound.
 
+use super::events::Notice;
 use crate::{
     model::{facts::ParentRef, names::ObjectRef, verdicts::Served},
     retry::Retry,
@@ -44,6 +45,11 @@ pub trait StatusSink: Send {
     /// Says what the source of objects serves from now on: which version of a kind can be written.
     fn served(&mut self, served: &Served) {
         let _ = served;
+    }
+
+    /// Says that something happened. Never blocks; nothing rests on its being heard.
+    fn announce(&mut self, notice: Notice) {
+        let _ = notice;
     }
 }
 

@@ -1,5 +1,6 @@
 //! `Desired`: what etcd and the statuses should be, kept up to date change by change.
 
+pub mod reach;
 mod wave;
 
 use super::{
@@ -285,12 +286,17 @@ impl Desired {
         wanted(value, Some(route.pool_id.clone()))
     }
 
+    /// Whether a pool stays as it is, because something it is computed over exists and could never be read.
+    fn keeps_pool_of(&self, name: &ObjectName, route: &Route) -> bool {
+        self.known.routes.is_unreadable(name)
+            || route.attachments.parent_unreadable
+            || route.pool.as_ref().is_some_and(|pool| pool.unreadable)
+    }
+
     fn wanted_pool(&self, id: &WorkId) -> Wanted {
         let Some(name) = self.route_of_pool.get(id) else { return Wanted::Absent };
         let Some(route) = self.routes.get(name) else { return Wanted::Absent };
-        let kept = self.known.routes.is_unreadable(name)
-            || route.attachments.parent_unreadable
-            || route.pool.as_ref().is_some_and(|pool| pool.unreadable);
+        let kept = self.keeps_pool_of(name, route);
         let held = self.slots.held_by(name).next().is_some();
         let document = match route.pool.as_ref().filter(|_| held) {
             None => Wanted::Absent,
