@@ -5,7 +5,11 @@
 
 use crate::{
     admin::{Admin, Answers},
-    cluster::{self, folder::follow_folder, watch::follow_cluster},
+    cluster::{
+        self,
+        folder::follow_folder,
+        watch::{FollowSettings, follow_cluster},
+    },
     config::settings::{EtcdAddress, ObjectSource, RunSettings},
     metrics,
     model::{names::ObjectRef, verdicts::Served},
@@ -70,6 +74,7 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
     let source = Source::of(source, &mut registry).await?;
     let store = Arc::new(connect(etcd).await?);
     let (cluster_events, cluster) = mpsc::channel(EVENTS_QUEUED);
+    let (_relist, relists) = mpsc::unbounded_channel();
     let (store_events, stored) = mpsc::channel(EVENTS_QUEUED);
     let (progress, watched_progress) = watch::channel(Progress::default());
     let stop = CancellationToken::new();
@@ -111,7 +116,8 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
                 stop.clone(),
             );
             tasks.spawn("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
-            let following = follow_folder(paths, controller_name, cluster_events, cluster_metrics, stop.clone());
+            let following =
+                follow_folder(paths, controller_name, cluster_events, relists, cluster_metrics, stop.clone());
             tasks.spawn("following manifests", following);
         }
         Source::Cluster(client, status_metrics) => {
@@ -122,7 +128,14 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
             let writer = WriterSettings::new(Arc::clone(&controller_name));
             let writing = write_statuses(queue, client.clone(), watched_served, writer, status_metrics, stop.clone());
             tasks.spawn("writing statuses", writing);
-            let following = follow_cluster(client, controller_name, cluster_events, cluster_metrics, stop.clone());
+            let following = follow_cluster(
+                client,
+                FollowSettings::new(controller_name),
+                cluster_events,
+                relists,
+                cluster_metrics,
+                stop.clone(),
+            );
             tasks.spawn("following the cluster", following);
         }
     }

@@ -32,7 +32,7 @@ impl<K: StatusSink> State<K> {
                 tracing::info!(%kind, "not served; it is not waited for");
                 self.waiting_for.remove(&kind);
             }
-            ClusterEvent::Identity(_) | ClusterEvent::Reached { .. } => {}
+            ClusterEvent::Identity(_) | ClusterEvent::Waiting { .. } | ClusterEvent::Reached { .. } => {}
             ClusterEvent::Listed { kind, objects, version: _, ticket: _, at } => self.listed(kind, objects, at),
             ClusterEvent::Changed { change, status, version: _, at } => {
                 let kind = change.kind;
