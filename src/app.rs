@@ -5,7 +5,11 @@
 
 use crate::{
     admin::{Admin, Answers},
-    cluster::{self, ClusterEvent, Relist, folder::follow_folder, watch::follow_cluster},
+    cluster::{
+        self, ClusterEvent, Relist,
+        folder::follow_folder,
+        watch::{FollowSettings, follow_cluster},
+    },
     config::settings::{ObjectSource, RunSettings, etcd::EtcdAddress, writing::WritingSettings},
     leader, metrics,
     model::{names::ObjectRef, verdicts::Served},
@@ -95,7 +99,7 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
             let started = start.spawn(&mut tasks, Statuses { sink, idle }, &stop);
             tasks.spawn("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
             let Started { events, relists, progress } = started;
-            let following = follow_folder(paths, controller_name, events, cluster_metrics, stop.clone());
+            let following = follow_folder(paths, controller_name, events, relists, cluster_metrics, stop.clone());
             tasks.spawn("following manifests", following);
             progress
         }
@@ -108,7 +112,8 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
             let writing = write_statuses(queue, client.clone(), watched_served, writer, status_metrics, stop.clone());
             tasks.spawn("writing statuses", writing);
             let Started { events, relists, progress } = started;
-            let following = follow_cluster(client, controller_name, events, cluster_metrics, stop.clone());
+            let follow = FollowSettings::new(controller_name);
+            let following = follow_cluster(client, follow, events, relists, cluster_metrics, stop.clone());
             tasks.spawn("following the cluster", following);
             progress
         }

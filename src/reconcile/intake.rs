@@ -41,6 +41,11 @@ impl<K: StatusSink> State<K> {
                 self.waiting_for.remove(&kind);
                 self.not_served.insert(kind);
             }
+            ClusterEvent::Waiting { kind, reason } => {
+                if let Some(why) = self.waiting_for.get_mut(&kind) {
+                    *why = Some(reason);
+                }
+            }
             ClusterEvent::Reached { kind, version } => self.reached(kind, Some(version)),
             ClusterEvent::Listed { kind, objects, version, ticket, at } => {
                 self.listed(kind, objects, at);
