@@ -1,0 +1,355 @@
+//! `deploy/kubernetes` on a real kube-apiserver: it is taken as it is, its pod is as confined as the strictest standard asks,
+//! its settings are the binary's, and its rights are exactly those that are used.
+//!
+//! The controller runs with a token of the ServiceAccount. Rights are taken away one at a time, and each time something
+//! says which one is missing.
+
+mod support;
+
+use anyhow::{Context as _, ensure};
+use apisix_etcd_controller::model::names::Kind;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::PostParams};
+use serde_json::Value;
+use std::{collections::BTreeSet, path::Path, process::Command};
+use support::{
+    binaries,
+    controller::{Controller, run_arguments},
+    deployment::{Account, Deployment, Right},
+    kubernetes::{Kubernetes, Named},
+    pages_only::PagesOnly,
+    servers::{Place, Servers, shared},
+    wait::PATIENCE,
+};
+use tokio::sync::OnceCell;
+
+const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
+
+/// Controllers that run at once while rights are taken away.
+const AT_ONCE: usize = 6;
+
+/// What a place needs for a route that is served, beside its class. `$NS` and `$CLASS` stand for its names.
+const OBJECTS: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: gateway, namespace: $NS}
+spec: {gatewayClassName: $CLASS, listeners: [{name: one, protocol: TCP, port: 9100}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: route, namespace: $NS}
+spec:
+  parentRefs: [{name: gateway, sectionName: one}]
+  rules: [{backendRefs: [{name: service, port: 8080}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: service, namespace: $NS}
+spec: {ports: [{name: tcp, port: 8080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: service-1, namespace: $NS, labels: {kubernetes.io/service-name: service}}
+addressType: IPv4
+ports: [{name: tcp, port: 8080}]
+endpoints: [{addresses: [192.0.2.11], conditions: {ready: true}}]
+";
+
+const CLASS: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: $CLASS}
+spec: {controllerName: $CONTROLLER}
+";
+
+/// The servers that all tests of this binary share, with `deploy/kubernetes` applied.
+async fn deployed() -> anyhow::Result<(Servers, Deployment)> {
+    static APPLIED: OnceCell<()> = OnceCell::const_new();
+    let servers = Box::pin(shared()).await?;
+    APPLIED.get_or_try_init(async || Deployment::apply(&servers.kubernetes)).await?;
+    Ok((servers, Deployment::render()?))
+}
+
+/// What shows that a right is missing.
+#[derive(Clone, Copy, Debug)]
+enum Sign {
+    /// `/readyz` waits for the list of the kind.
+    NotListed(Kind),
+    /// Failed reads of the kind are counted.
+    NotWatched(Kind),
+    /// Statuses of the kind that could not be written are counted.
+    NotWritten(Kind),
+    /// The class says that nobody can tell which release of Gateway API is installed.
+    ReleaseUnknown,
+}
+
+impl Sign {
+    /// Of a right; every right of the ClusterRole has one here, or it is not known to be needed.
+    fn of(right: &Right) -> anyhow::Result<Self> {
+        let Right { verb, group, resource, name: _ } = right;
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let kind = Kind::ALL.into_iter().find(|kind| kind.group() == group && kind.plural() == resource);
+        let sign = match (kind, verb.as_str(), subresource) {
+            (Some(kind), "list", "") => Some(Self::NotListed(kind)),
+            (Some(kind), "watch", "") => Some(Self::NotWatched(kind)),
+            (Some(kind), "get", "") | (Some(kind), "patch", "status") => Some(Self::NotWritten(kind)),
+            (None, "get", "") if resource == "customresourcedefinitions" => Some(Self::ReleaseUnknown),
+            _ => None,
+        };
+        sign.with_context(|| format!("nothing here shows what {right} is for"))
+    }
+
+    /// Whether it is there.
+    async fn shows(self, less: &Less<'_>) -> anyhow::Result<()> {
+        match self {
+            Self::NotListed(kind) => {
+                let answer = less.controller.ask("/readyz").await?;
+                let line = format!("waiting for the list of every {kind}");
+                ensure!(answer.status == 503 && answer.body.lines().any(|found| found == line), "{answer:?}");
+            }
+            Self::NotWatched(kind) => {
+                less.counted(&format!("read_failures_total{{kind=\"{kind}\"}}")).await?;
+            }
+            Self::NotWritten(kind) => {
+                less.counted(&format!("status_writes_total{{kind=\"{kind}\",outcome=\"failed\"}}")).await?;
+            }
+            Self::ReleaseUnknown => {
+                let class = Named {
+                    api_version: GATEWAY_API,
+                    kind: "GatewayClass",
+                    namespace: "",
+                    name: &less.place.gateway_class,
+                };
+                says(&less.servers.kubernetes, &class, "/status/conditions", "SupportedVersion", "Unknown").await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The refusals that the log tells of then.
+    fn refusals(self, right: &Right) -> BTreeSet<String> {
+        match self {
+            Self::NotListed(_) | Self::NotWatched(_) | Self::NotWritten(_) => {
+                BTreeSet::from([format!("{} {}", right.verb, right.resource)])
+            }
+            Self::ReleaseUnknown => BTreeSet::new(),
+        }
+    }
+}
+
+/// A controller that may do one thing less.
+struct Less<'a> {
+    servers: &'a Servers,
+    place: Place,
+    controller: Controller,
+}
+
+impl<'a> Less<'a> {
+    async fn start(
+        servers: &'a Servers,
+        rights: &BTreeSet<Right>,
+        right: &Right,
+        pages: &PagesOnly,
+    ) -> anyhow::Result<(Self, Account)> {
+        let place = servers.place("less").await?;
+        let url = pages.url();
+        // Only servers without streaming lists need the right to list.
+        let server = matches!(Sign::of(right)?, Sign::NotListed(_)).then_some(url.as_str());
+        let Place { namespace, gateway_class, controller_name, etcd_prefix } = &place;
+        let account = Account::without(right, rights, &servers.kubernetes, namespace, server).await?;
+        let objects = format!("{CLASS}{OBJECTS}")
+            .replace("$NS", namespace)
+            .replace("$CLASS", gateway_class)
+            .replace("$CONTROLLER", controller_name);
+        servers.kubernetes.apply(&objects).await?;
+        let mut arguments = run_arguments(account.kubeconfig(), servers.etcd.endpoint(), etcd_prefix, controller_name)?;
+        arguments.extend(["--instance", namespace]);
+        let controller = Controller::start(&arguments)?;
+        Ok((Self { servers, place, controller }, account))
+    }
+
+    async fn counted(&self, sample: &str) -> anyhow::Result<()> {
+        let answer = self.controller.ask("/metrics").await?;
+        let sample = format!("apisix_etcd_controller_{sample} ");
+        let line =
+            answer.body.lines().find(|line| line.starts_with(&sample)).with_context(|| format!("no {sample}"))?;
+        ensure!(!line.ends_with(" 0"), "{line}");
+        Ok(())
+    }
+}
+
+/// What an API server refused, as the log tells it: `patch gateways/status`.
+fn refusals(log: &str) -> BTreeSet<String> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter_map(|line| refusal(line["error"].as_str()?, line["object"].as_str())).collect()
+}
+
+/// What was refused: in the API server's words, else in the status writer's.
+fn refusal(error: &str, object: Option<&str>) -> Option<String> {
+    if let Some((_, said)) = error.split_once("cannot ") {
+        let (verb, said) = said.split_once(" resource \"")?;
+        let (resource, _) = said.split_once('"')?;
+        return Some(format!("{verb} {resource}"));
+    }
+    let (kind, _) = object?.split_once(' ')?;
+    let plural = Kind::ALL.into_iter().find(|known| known.as_str() == kind)?.plural();
+    match error {
+        "reading an object to write its status" => Some(format!("get {plural}")),
+        "patching a status" => Some(format!("patch {plural}/status")),
+        _ => None,
+    }
+}
+
+async fn says(
+    kubernetes: &Kubernetes,
+    named: &Named<'_>,
+    conditions: &str,
+    kind: &str,
+    status: &str,
+) -> anyhow::Result<()> {
+    let object = kubernetes.get(named).await?.with_context(|| format!("{named:?} is not there"))?;
+    let conditions = object.pointer(conditions).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let said = conditions.iter().any(|condition| condition["type"] == kind && condition["status"] == status);
+    ensure!(said, "{} of {named:?} is not {status}: {}", kind, object["status"]);
+    Ok(())
+}
+
+/// Waits until class, Gateway and route say that the route is served.
+async fn programmed(
+    controller: &Controller,
+    kubernetes: &Kubernetes,
+    namespace: &str,
+    class: &str,
+) -> anyhow::Result<()> {
+    let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: class };
+    let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
+    let route = Named { api_version: GATEWAY_API, kind: "TCPRoute", namespace, name: "route" };
+    controller
+        .wait_until("every status to be written", PATIENCE, async || {
+            says(kubernetes, &class, "/status/conditions", "Accepted", "True").await?;
+            says(kubernetes, &class, "/status/conditions", "SupportedVersion", "True").await?;
+            says(kubernetes, &gateway, "/status/conditions", "Programmed", "True").await?;
+            says(kubernetes, &route, "/status/parents/0/conditions", "apisix-etcd.io/Programmed", "True").await
+        })
+        .await
+}
+
+#[tokio::test]
+async fn with_its_rights_the_controller_does_its_whole_work() -> anyhow::Result<()> {
+    let (servers, deployment) = Box::pin(deployed()).await?;
+    let kubernetes = &servers.kubernetes;
+    let namespace = kubernetes.namespace("whole").await?;
+    kubernetes.apply_path(Path::new("deploy/kubernetes/examples/gateway-class.yaml")).await?;
+    kubernetes.apply(&OBJECTS.replace("$NS", &namespace).replace("$CLASS", "apisix")).await?;
+    let pages = PagesOnly::before(kubernetes.kubeconfig()).await?;
+    for server in [None, Some(pages.url())] {
+        let account = Account::deployed(&deployment, kubernetes, server.as_deref()).await?;
+        let mut arguments = deployment.arguments()?;
+        // Its own port, and the etcd of tests, which has neither TLS nor users.
+        arguments.retain(|argument| !argument.starts_with("--admin-address=") && !argument.starts_with("--etcd-"));
+        arguments.push(format!("--etcd-endpoints={}", servers.etcd.endpoint()));
+        arguments.push(format!("--kubeconfig={}", account.kubeconfig().display()));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let controller = Controller::start(&arguments)?;
+        programmed(&controller, kubernetes, &namespace, "apisix").await?;
+        controller.ready().await?;
+        for probe in deployment.probes()? {
+            let answer = controller.ask(&probe).await?;
+            ensure!(answer.status == 200, "{probe} says {answer:?}");
+        }
+        let (status, log) = controller.stop().await?;
+        ensure!(status == 0 && refusals(&log).is_empty(), "it ended with status {status}; its log:\n{log}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn with_one_right_less_something_says_which() -> anyhow::Result<()> {
+    let (servers, deployment) = Box::pin(deployed()).await?;
+    let rights = deployment.rights()?;
+    let pages = PagesOnly::before(servers.kubernetes.kubeconfig()).await?;
+    let one_less = async |right: &Right| {
+        let sign = Sign::of(right)?;
+        let (less, _account) = Less::start(&servers, &rights, right, &pages).await?;
+        let what = format!("{sign:?} without {right}");
+        less.controller
+            .wait_until(&what, PATIENCE, async || {
+                sign.shows(&less).await?;
+                let refusals = refusals(&less.controller.log());
+                ensure!(refusals == sign.refusals(right), "refused: {refusals:?}");
+                Ok(())
+            })
+            .await?;
+        less.controller.stop().await.map(drop)
+    };
+    stream::iter(&rights).map(one_less).buffer_unordered(AT_ONCE).try_collect::<()>().await
+}
+
+#[tokio::test]
+async fn the_pod_is_as_confined_as_the_strictest_standard_asks() -> anyhow::Result<()> {
+    let (servers, deployment) = Box::pin(deployed()).await?;
+    let pods: Api<Pod> = Api::namespaced(servers.kubernetes.client(), deployment.namespace()?);
+    let only_asking = PostParams { dry_run: true, field_manager: None };
+    let pod = deployment.pod("one")?;
+    let container = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.containers.first()).cloned();
+    let confined = container(&pod).and_then(|found| found.security_context).context("the container is confined")?;
+    assert_eq!(confined.read_only_root_filesystem, Some(true));
+    pods.create(&only_asking, &pod).await.context("creating the pod of the template")?;
+
+    // The standard is in force: a pod that is less confined is refused.
+    let mut loose = pod.clone();
+    loose.spec.iter_mut().flat_map(|spec| &mut spec.containers).for_each(|found| found.security_context = None);
+    let refusal = pods.create(&only_asking, &loose).await.map(drop).unwrap_err().to_string();
+    assert!(refusal.contains("violates PodSecurity \"restricted:latest\""), "{refusal}");
+    Ok(())
+}
+
+#[test]
+fn every_setting_of_the_pod_is_one_that_the_binary_takes() -> anyhow::Result<()> {
+    let deployment = Deployment::render()?;
+    let mut arguments = deployment.arguments()?;
+    let endpoints = arguments.iter_mut().find(|argument| argument.starts_with("--etcd-endpoints="));
+    *endpoints.context("the pod names an etcd")? = "--etcd-endpoints=nowhere".to_owned();
+    let ended = Command::new(binaries::controller()?).args(&arguments).env_clear().output()?;
+    let said = String::from_utf8(ended.stderr)?;
+    assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {said}");
+    assert!(
+        said.starts_with("error: --etcd-endpoints: \"nowhere\"") && said.lines().count() == 1,
+        "{arguments:?}: {said}"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_image_is_of_this_version() -> anyhow::Result<()> {
+    let pod = Deployment::render()?.pod("one")?;
+    let images = pod.spec.into_iter().flat_map(|spec| spec.containers).filter_map(|container| container.image);
+    let images: Vec<String> = images.collect();
+    assert!(matches!(&*images, [image] if image.ends_with(concat!(":", env!("CARGO_PKG_VERSION")))), "{images:?}");
+    Ok(())
+}
+
+#[test]
+fn rights_are_spelled_out_and_given_to_one_account() -> anyhow::Result<()> {
+    let deployment = Deployment::render()?;
+    for Right { verb, group, resource, name } in deployment.rights()? {
+        assert!(
+            ![&verb, &group, &resource].into_iter().chain(&name).any(|word| word.contains('*')),
+            "{verb} {resource}"
+        );
+        assert!(resource != "secrets", "{verb} {resource}");
+    }
+    let binding = deployment.only("ClusterRoleBinding")?;
+    assert_eq!(binding["roleRef"]["name"], deployment.only("ClusterRole")?["metadata"]["name"]);
+    let subjects = binding["subjects"].as_array().context("a binding has subjects")?;
+    let account = &deployment.only("ServiceAccount")?["metadata"];
+    assert!(
+        matches!(&**subjects, [only] if only["name"] == account["name"] && only["namespace"] == account["namespace"])
+    );
+    // Nothing else gives rights.
+    assert_eq!((deployment.all("Role").count(), deployment.all("RoleBinding").count()), (0, 0));
+    Ok(())
+}
