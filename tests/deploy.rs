@@ -57,6 +57,9 @@ ports: [{name: tcp, port: 8080}]
 endpoints: [{addresses: [192.0.2.11], conditions: {ready: true}}]
 ";
 
+/// Listeners of one Gateway, as many as it may have.
+const LISTENERS: u16 = 64;
+
 const CLASS: &str = "
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -64,6 +67,41 @@ kind: GatewayClass
 metadata: {name: $CLASS}
 spec: {controllerName: $CONTROLLER}
 ";
+
+/// One route on 128 ports: more than may stop at once without a question.
+fn wide() -> String {
+    let gateway = |name: &str, first: u16| {
+        let ports = first..first + LISTENERS;
+        let listeners: Vec<String> =
+            ports.map(|port| format!("{{name: l{port}, protocol: TCP, port: {port}}}")).collect();
+        format!(
+            "
+---
+apiVersion: {GATEWAY_API}
+kind: Gateway
+metadata: {{name: {name}, namespace: $NS}}
+spec: {{gatewayClassName: $CLASS, listeners: [{}]}}
+",
+            listeners.join(", ")
+        )
+    };
+    let route = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: wide, namespace: $NS}
+spec:
+  parentRefs: [{name: wide-1}, {name: wide-2}]
+  rules: [{backendRefs: [{name: service, port: 8080}]}]
+";
+    gateway("wide-1", 10_000) + &gateway("wide-2", 20_000) + route
+}
+
+/// Manifests with the names of a place.
+fn named(manifests: &str, place: &Place) -> String {
+    let Place { namespace, gateway_class, controller_name, etcd_prefix: _ } = place;
+    manifests.replace("$NS", namespace).replace("$CLASS", gateway_class).replace("$CONTROLLER", controller_name)
+}
 
 /// The servers that all tests of this binary share, with `deploy/kubernetes` applied.
 async fn deployed() -> anyhow::Result<(Servers, Deployment)> {
@@ -84,6 +122,10 @@ enum Sign {
     NotWritten(Kind),
     /// The class says that nobody can tell which release of Gateway API is installed.
     ReleaseUnknown,
+    /// `/readyz` waits for the cluster to say which one it is.
+    NotIdentified,
+    /// A change is held back, and nobody can be told.
+    NotTold,
 }
 
 impl Sign {
@@ -95,11 +137,38 @@ impl Sign {
         let sign = match (kind, verb.as_str(), subresource) {
             (Some(kind), "list", "") => Some(Self::NotListed(kind)),
             (Some(kind), "watch", "") => Some(Self::NotWatched(kind)),
+            (Some(Kind::Namespace), "get", "") => Some(Self::NotIdentified),
             (Some(kind), "get", "") | (Some(kind), "patch", "status") => Some(Self::NotWritten(kind)),
             (None, "get", "") if resource == "customresourcedefinitions" => Some(Self::ReleaseUnknown),
+            (None, "create", "") if resource == "events" => Some(Self::NotTold),
             _ => None,
         };
         sign.with_context(|| format!("nothing here shows what {right} is for"))
+    }
+
+    /// Does what the right is for, where that is more than to run.
+    async fn provoke(self, less: &Less<'_>) -> anyhow::Result<()> {
+        match self {
+            Self::NotListed(_)
+            | Self::NotWatched(_)
+            | Self::NotWritten(_)
+            | Self::ReleaseUnknown
+            | Self::NotIdentified => Ok(()),
+            Self::NotTold => {
+                let Less { servers, place, controller } = less;
+                let slots = format!("{}/stream_routes/gateway-api.", place.etcd_prefix);
+                servers.kubernetes.apply(&named(&wide(), place)).await?;
+                let served = async || {
+                    let served = servers.etcd.under(&slots).await?.len();
+                    ensure!(served > usize::from(2 * LISTENERS), "{served} ports");
+                    Ok(())
+                };
+                controller.wait_until("the wide route to be served", PATIENCE, served).await?;
+                let namespace = &place.namespace;
+                let wide = Named { api_version: GATEWAY_API, kind: "TCPRoute", namespace, name: "wide" };
+                servers.kubernetes.delete(&wide).await
+            }
+        }
     }
 
     /// Whether it is there.
@@ -108,7 +177,9 @@ impl Sign {
             Self::NotListed(kind) => {
                 let answer = less.controller.ask("/readyz").await?;
                 let line = format!("waiting for the list of every {kind}");
-                ensure!(answer.status == 503 && answer.body.lines().any(|found| found == line), "{answer:?}");
+                // Perhaps with a reason.
+                let named = |found: &str| found.split(':').next() == Some(&*line);
+                ensure!(answer.status == 503 && answer.body.lines().any(named), "{answer:?}");
             }
             Self::NotWatched(kind) => {
                 less.counted(&format!("read_failures_total{{kind=\"{kind}\"}}")).await?;
@@ -125,6 +196,12 @@ impl Sign {
                 };
                 says(&less.servers.kubernetes, &class, "/status/conditions", "SupportedVersion", "Unknown").await?;
             }
+            Self::NotIdentified => {
+                let answer = less.controller.ask("/readyz").await?;
+                ensure!(answer.status == 503 && answer.body.contains("waiting for the cluster"), "{answer:?}");
+            }
+            // Only the log says so.
+            Self::NotTold => {}
         }
         Ok(())
     }
@@ -132,7 +209,7 @@ impl Sign {
     /// The refusals that the log tells of then.
     fn refusals(self, right: &Right) -> BTreeSet<String> {
         match self {
-            Self::NotListed(_) | Self::NotWatched(_) | Self::NotWritten(_) => {
+            Self::NotListed(_) | Self::NotWatched(_) | Self::NotWritten(_) | Self::NotIdentified | Self::NotTold => {
                 BTreeSet::from([format!("{} {}", right.verb, right.resource)])
             }
             Self::ReleaseUnknown => BTreeSet::new(),
@@ -158,13 +235,9 @@ impl<'a> Less<'a> {
         let url = pages.url();
         // Only servers without streaming lists need the right to list.
         let server = matches!(Sign::of(right)?, Sign::NotListed(_)).then_some(url.as_str());
-        let Place { namespace, gateway_class, controller_name, etcd_prefix } = &place;
+        let Place { namespace, gateway_class: _, controller_name, etcd_prefix } = &place;
         let account = Account::without(right, rights, &servers.kubernetes, namespace, server).await?;
-        let objects = format!("{CLASS}{OBJECTS}")
-            .replace("$NS", namespace)
-            .replace("$CLASS", gateway_class)
-            .replace("$CONTROLLER", controller_name);
-        servers.kubernetes.apply(&objects).await?;
+        servers.kubernetes.apply(&named(&format!("{CLASS}{OBJECTS}"), &place)).await?;
         let mut arguments = run_arguments(account.kubeconfig(), servers.etcd.endpoint(), etcd_prefix, controller_name)?;
         arguments.extend(["--instance", namespace]);
         let controller = Controller::start(&arguments)?;
@@ -217,7 +290,7 @@ async fn says(
     Ok(())
 }
 
-/// Waits until class, Gateway and route say that the route is served.
+/// Waits until class, Gateway and route say that the route is served. The first thing that the API server refuses ends it.
 async fn programmed(
     controller: &Controller,
     kubernetes: &Kubernetes,
@@ -227,14 +300,21 @@ async fn programmed(
     let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: class };
     let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
     let route = Named { api_version: GATEWAY_API, kind: "TCPRoute", namespace, name: "route" };
-    controller
+    let refused = controller
         .wait_until("every status to be written", PATIENCE, async || {
+            let refused = refusals(&controller.log());
+            if !refused.is_empty() {
+                return Ok(refused);
+            }
             says(kubernetes, &class, "/status/conditions", "Accepted", "True").await?;
             says(kubernetes, &class, "/status/conditions", "SupportedVersion", "True").await?;
             says(kubernetes, &gateway, "/status/conditions", "Programmed", "True").await?;
-            says(kubernetes, &route, "/status/parents/0/conditions", "apisix-etcd.io/Programmed", "True").await
+            says(kubernetes, &route, "/status/parents/0/conditions", "apisix-etcd.io/Programmed", "True").await?;
+            Ok(refused)
         })
-        .await
+        .await?;
+    ensure!(refused.is_empty(), "it has no right to {refused:?}");
+    Ok(())
 }
 
 #[tokio::test]
@@ -274,6 +354,7 @@ async fn with_one_right_less_something_says_which() -> anyhow::Result<()> {
     let one_less = async |right: &Right| {
         let sign = Sign::of(right)?;
         let (less, _account) = Less::start(&servers, &rights, right, &pages).await?;
+        sign.provoke(&less).await?;
         let what = format!("{sign:?} without {right}");
         less.controller
             .wait_until(&what, PATIENCE, async || {
@@ -310,16 +391,18 @@ async fn the_pod_is_as_confined_as_the_strictest_standard_asks() -> anyhow::Resu
 #[test]
 fn every_setting_of_the_pod_is_one_that_the_binary_takes() -> anyhow::Result<()> {
     let deployment = Deployment::render()?;
+    // What settings.env suggests, too, all of it together.
     let mut arguments = deployment.arguments()?;
-    let endpoints = arguments.iter_mut().find(|argument| argument.starts_with("--etcd-endpoints="));
-    *endpoints.context("the pod names an etcd")? = "--etcd-endpoints=nowhere".to_owned();
+    arguments.extend(Deployment::suggestions()?);
+    let version = arguments.iter_mut().find(|argument| argument.starts_with("--apisix-version="));
+    // One wrong setting: it is the only one complained about, and nothing is started.
+    *version.context("the pod names a version of APISIX")? = "--apisix-version=1.0".to_owned();
     let ended = Command::new(binaries::controller()?).args(&arguments).env_clear().output()?;
     let said = String::from_utf8(ended.stderr)?;
     assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {said}");
-    assert!(
-        said.starts_with("error: --etcd-endpoints: \"nowhere\"") && said.lines().count() == 1,
-        "{arguments:?}: {said}"
-    );
+    let complaints: Vec<&str> = said.lines().filter(|line| line.contains("--") && !line.contains("--help")).collect();
+    let expected = |line: &str| line.starts_with("error: --apisix-version");
+    assert!(matches!(&*complaints, [only] if expected(only)), "{arguments:?}: {said}");
     Ok(())
 }
 
@@ -344,12 +427,44 @@ fn rights_are_spelled_out_and_given_to_one_account() -> anyhow::Result<()> {
     }
     let binding = deployment.only("ClusterRoleBinding")?;
     assert_eq!(binding["roleRef"]["name"], deployment.only("ClusterRole")?["metadata"]["name"]);
-    let subjects = binding["subjects"].as_array().context("a binding has subjects")?;
-    let account = &deployment.only("ServiceAccount")?["metadata"];
-    assert!(
-        matches!(&**subjects, [only] if only["name"] == account["name"] && only["namespace"] == account["namespace"])
-    );
+    bound_to_its_account(&deployment, "apisix-etcd-controller")?;
     // Nothing else gives rights.
     assert_eq!((deployment.all("Role").count(), deployment.all("RoleBinding").count()), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn an_overlay_may_choose_settings_image_and_namespace() -> anyhow::Result<()> {
+    let overlaid = Deployment::overlaid(
+        "
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: elsewhere
+resources: [base]
+configMapGenerator:
+  - name: apisix-etcd-controller
+    behavior: merge
+    literals: [APISIX_ETCD_CONTROLLER_ETCD_ENDPOINTS=https://etcd.example.com:2379]
+images: [{name: registry.example.com/apisix-etcd-controller, newTag: other}]
+",
+    )?;
+    bound_to_its_account(&overlaid, "elsewhere")?;
+    let arguments = overlaid.arguments()?;
+    for expected in ["--etcd-endpoints=https://etcd.example.com:2379", "--etcd-prefix=/apisix"] {
+        assert!(arguments.iter().any(|argument| argument == expected), "{arguments:?}");
+    }
+    let image = overlaid.pod("one")?.spec.and_then(|spec| spec.containers.into_iter().next()?.image);
+    assert_eq!(image.as_deref(), Some("registry.example.com/apisix-etcd-controller:other"));
+    Ok(())
+}
+
+/// The rights are given to the account of the pod, which is in this namespace, and to nobody else.
+fn bound_to_its_account(deployment: &Deployment, namespace: &str) -> anyhow::Result<()> {
+    let account = &deployment.only("ServiceAccount")?["metadata"];
+    assert_eq!(account["namespace"], namespace);
+    assert_eq!(deployment.only("Deployment")?["spec"]["template"]["spec"]["serviceAccountName"], account["name"]);
+    let subjects = deployment.only("ClusterRoleBinding")?["subjects"].as_array().context("a binding has subjects")?;
+    let own = |subject: &Value| subject["name"] == account["name"] && subject["namespace"] == namespace;
+    assert!(matches!(&**subjects, [only] if own(only)), "{subjects:?}");
     Ok(())
 }

@@ -59,6 +59,22 @@ impl Deployment {
         documents(&kubectl(&["kustomize", FOLDER])?).map(Self)
     }
 
+    /// An overlay on it, with this kustomization in which `base` is the folder.
+    pub(crate) fn overlaid(kustomization: &str) -> anyhow::Result<Self> {
+        let folder = process::folder()?;
+        let base = folder.path().join("base");
+        std::fs::create_dir(&base).context("copying the base")?;
+        for entry in std::fs::read_dir(FOLDER).context("copying the base")? {
+            let file = entry.context("copying the base")?.path();
+            if let (true, Some(name)) = (file.is_file(), file.file_name()) {
+                std::fs::copy(&file, base.join(name)).context("copying the base")?;
+            }
+        }
+        std::fs::write(folder.path().join("kustomization.yaml"), kustomization).context("writing the overlay")?;
+        let folder = folder.path().to_str().context("the folder's path is text")?;
+        documents(&kubectl(&["kustomize", folder])?).map(Self)
+    }
+
     /// Applies it as its README says.
     pub(crate) fn apply(kubernetes: &Kubernetes) -> anyhow::Result<()> {
         let kubeconfig = kubernetes.kubeconfig().to_str().context("the kubeconfig's path is text")?;
@@ -161,12 +177,15 @@ impl Deployment {
                 *argument = argument.replace(&format!("$({variable})"), value);
             }
         }
-        for (variable, value) in &variables {
-            if let Some(flag) = variable.strip_prefix(VARIABLE) {
-                arguments.push(format!("--{}={value}", flag.to_lowercase().replace('_', "-")));
-            }
-        }
+        arguments.extend(variables.iter().filter_map(|(variable, value)| flag(variable, value)));
         Ok(arguments)
+    }
+
+    /// The lines that `settings.env` has as comments, as arguments.
+    pub(crate) fn suggestions() -> anyhow::Result<Vec<String>> {
+        let text = std::fs::read_to_string(Path::new(FOLDER).join("settings.env")).context("reading settings.env")?;
+        let suggested = text.lines().filter_map(|line| line.strip_prefix('#')?.split_once('='));
+        Ok(suggested.filter_map(|(variable, value)| flag(variable, value)).collect())
     }
 }
 
@@ -261,6 +280,12 @@ impl Account {
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
+}
+
+/// What a variable of the controller says as an argument; `None` for other variables.
+fn flag(variable: &str, value: &str) -> Option<String> {
+    let name = variable.strip_prefix(VARIABLE)?;
+    Some(format!("--{}={value}", name.to_lowercase().replace('_', "-")))
 }
 
 fn user(namespace: &str, account: &str) -> String {
