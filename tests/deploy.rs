@@ -4,6 +4,8 @@
 //! The controller runs with a token of the ServiceAccount. Rights are taken away one at a time, and each time something
 //! says which one is missing.
 
+#![allow(clippy::indexing_slicing, reason = "what a JSON value does not have is null")]
+
 mod support;
 
 use anyhow::{Context as _, ensure};

@@ -192,11 +192,9 @@ impl Deployment {
 impl Right {
     fn rule(&self) -> Value {
         let Self { verb, group, resource, name } = self;
-        let mut rule = json!({ "apiGroups": [group], "resources": [resource], "verbs": [verb] });
-        if let Some(name) = name {
-            rule["resourceNames"] = json!([name]);
-        }
-        rule
+        // No names mean every name.
+        let names: Vec<&String> = name.iter().collect();
+        json!({ "apiGroups": [group], "resources": [resource], "resourceNames": names, "verbs": [verb] })
     }
 
     /// Whether the API server permits it to a user.
@@ -264,12 +262,19 @@ impl Account {
         let accounts: Api<ServiceAccount> = Api::namespaced(kubernetes.client(), namespace);
         let token = accounts.create_token_request(name, &PostParams::default(), &TokenRequest::default()).await;
         let token = token.context("asking for a token")?.status.context("a token request is answered")?.token;
-        let text = std::fs::read_to_string(kubernetes.kubeconfig()).context("reading the kubeconfig")?;
-        let mut config: Value = serde_json::from_str(&text).context("reading the kubeconfig")?;
-        config["users"] = json!([{ "name": "administrator", "user": { "token": token } }]);
-        if let Some(server) = server {
-            config["clusters"] = json!([{ "name": "local", "cluster": { "server": server } }]);
-        }
+        let text =
+            std::fs::read_to_string(kubernetes.kubeconfig()).context("reading the administrator's kubeconfig")?;
+        let config: Value = serde_json::from_str(&text).context("reading the administrator's kubeconfig")?;
+        let cluster = config.pointer("/clusters/0/cluster").cloned().context("a kubeconfig has a cluster")?;
+        let cluster = server.map_or(cluster, |server| json!({ "server": server }));
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "local",
+            "clusters": [{ "name": "local", "cluster": cluster }],
+            "users": [{ "name": "account", "user": { "token": token } }],
+            "contexts": [{ "name": "local", "context": { "cluster": "local", "user": "account" } }],
+        });
         let folder = process::folder()?;
         let kubeconfig = folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, config.to_string()).context("writing the kubeconfig")?;
