@@ -105,6 +105,20 @@ fn named(manifests: &str, place: &Place) -> String {
     manifests.replace("$NS", namespace).replace("$CLASS", gateway_class).replace("$CONTROLLER", controller_name)
 }
 
+/// Has a controller serve one route on 128 ports of a place, and deletes the route.
+async fn stop_many(servers: &Servers, place: &Place, controller: &Controller) -> anyhow::Result<()> {
+    let slots = format!("{}/stream_routes/gateway-api.", place.etcd_prefix);
+    servers.kubernetes.apply(&named(&wide(), place)).await?;
+    let served = async || {
+        let served = servers.etcd.under(&slots).await?.len();
+        ensure!(served > usize::from(2 * LISTENERS), "{served} ports");
+        Ok(())
+    };
+    controller.wait_until("the wide route to be served", PATIENCE, served).await?;
+    let wide = Named { api_version: GATEWAY_API, kind: "TCPRoute", namespace: &place.namespace, name: "wide" };
+    servers.kubernetes.delete(&wide).await
+}
+
 /// The servers that all tests of this binary share, with `deploy/kubernetes` applied.
 async fn deployed() -> anyhow::Result<(Servers, Deployment)> {
     static APPLIED: OnceCell<()> = OnceCell::const_new();
@@ -156,20 +170,7 @@ impl Sign {
             | Self::NotWritten(_)
             | Self::ReleaseUnknown
             | Self::NotIdentified => Ok(()),
-            Self::NotTold => {
-                let Less { servers, place, controller } = less;
-                let slots = format!("{}/stream_routes/gateway-api.", place.etcd_prefix);
-                servers.kubernetes.apply(&named(&wide(), place)).await?;
-                let served = async || {
-                    let served = servers.etcd.under(&slots).await?.len();
-                    ensure!(served > usize::from(2 * LISTENERS), "{served} ports");
-                    Ok(())
-                };
-                controller.wait_until("the wide route to be served", PATIENCE, served).await?;
-                let namespace = &place.namespace;
-                let wide = Named { api_version: GATEWAY_API, kind: "TCPRoute", namespace, name: "wide" };
-                servers.kubernetes.delete(&wide).await
-            }
+            Self::NotTold => stop_many(less.servers, &less.place, &less.controller).await,
         }
     }
 
@@ -262,12 +263,15 @@ fn refusals(log: &str) -> BTreeSet<String> {
     lines.filter_map(|line| refusal(line["error"].as_str()?, line["object"].as_str())).collect()
 }
 
-/// What was refused: in the API server's words, else in the status writer's.
+/// What was refused: in the API server's words, else in the controller's own.
 fn refusal(error: &str, object: Option<&str>) -> Option<String> {
     if let Some((_, said)) = error.split_once("cannot ") {
         let (verb, said) = said.split_once(" resource \"")?;
         let (resource, _) = said.split_once('"')?;
         return Some(format!("{verb} {resource}"));
+    }
+    if error == "creating an Event" {
+        return Some("create events".to_owned());
     }
     let (kind, _) = object?.split_once(' ')?;
     let plural = Kind::ALL.into_iter().find(|known| known.as_str() == kind)?.plural();
@@ -293,13 +297,9 @@ async fn says(
 }
 
 /// Waits until class, Gateway and route say that the route is served. The first thing that the API server refuses ends it.
-async fn programmed(
-    controller: &Controller,
-    kubernetes: &Kubernetes,
-    namespace: &str,
-    class: &str,
-) -> anyhow::Result<()> {
-    let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: class };
+async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Place) -> anyhow::Result<()> {
+    let Place { namespace, gateway_class, controller_name: _, etcd_prefix: _ } = place;
+    let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: gateway_class };
     let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
     let route = Named { api_version: GATEWAY_API, kind: "TCPRoute", namespace, name: "route" };
     let refused = controller
@@ -323,9 +323,15 @@ async fn programmed(
 async fn with_its_rights_the_controller_does_its_whole_work() -> anyhow::Result<()> {
     let (servers, deployment) = Box::pin(deployed()).await?;
     let kubernetes = &servers.kubernetes;
-    let namespace = kubernetes.namespace("whole").await?;
+    // As deploy/kubernetes has them, all but the namespace.
+    let place = Place {
+        namespace: kubernetes.namespace("whole").await?,
+        gateway_class: "apisix".to_owned(),
+        controller_name: "apisix-etcd.io/gateway-controller".to_owned(),
+        etcd_prefix: "/apisix".to_owned(),
+    };
     kubernetes.apply_path(Path::new("deploy/kubernetes/examples/gateway-class.yaml")).await?;
-    kubernetes.apply(&OBJECTS.replace("$NS", &namespace).replace("$CLASS", "apisix")).await?;
+    kubernetes.apply(&named(OBJECTS, &place)).await?;
     let pages = PagesOnly::before(kubernetes.kubeconfig()).await?;
     for server in [None, Some(pages.url())] {
         let account = Account::deployed(&deployment, kubernetes, server.as_deref()).await?;
@@ -336,16 +342,38 @@ async fn with_its_rights_the_controller_does_its_whole_work() -> anyhow::Result<
         arguments.push(format!("--kubeconfig={}", account.kubeconfig().display()));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let controller = Controller::start(&arguments)?;
-        programmed(&controller, kubernetes, &namespace, "apisix").await?;
+        programmed(&controller, kubernetes, &place).await?;
         controller.ready().await?;
         for probe in deployment.probes()? {
             let answer = controller.ask(&probe).await?;
             ensure!(answer.status == 200, "{probe} says {answer:?}");
         }
+        if server.is_some() {
+            tells_what_it_holds(&controller, &servers, &place, &deployment.rights()?).await?;
+        }
         let (status, log) = controller.stop().await?;
         ensure!(status == 0 && refusals(&log).is_empty(), "it ended with status {status}; its log:\n{log}");
     }
     Ok(())
+}
+
+/// Where there is a right to it, an Event says that a change is held.
+async fn tells_what_it_holds(
+    controller: &Controller,
+    servers: &Servers,
+    place: &Place,
+    rights: &BTreeSet<Right>,
+) -> anyhow::Result<()> {
+    if !rights.iter().any(|right| right.resource == "events") {
+        return Ok(());
+    }
+    stop_many(servers, place, controller).await?;
+    let told = async || {
+        let events = servers.kubernetes.list("events.k8s.io/v1", "Event", &place.namespace).await?;
+        ensure!(!events.is_empty(), "there are no Events; refused: {:?}", refusals(&controller.log()));
+        Ok(())
+    };
+    controller.wait_until("an Event", PATIENCE, told).await
 }
 
 #[tokio::test]
