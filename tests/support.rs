@@ -16,12 +16,16 @@ pub(crate) mod binaries;
 pub(crate) mod certificates;
 #[path = "support/controller.rs"]
 pub(crate) mod controller;
+#[path = "support/deployment.rs"]
+pub(crate) mod deployment;
 #[path = "support/etcd.rs"]
 pub(crate) mod etcd;
 #[path = "support/kubernetes.rs"]
 pub(crate) mod kubernetes;
 #[path = "support/manifests.rs"]
 pub(crate) mod manifests;
+#[path = "support/pages_only.rs"]
+pub(crate) mod pages_only;
 #[path = "support/process.rs"]
 pub(crate) mod process;
 #[path = "support/proxy.rs"]
