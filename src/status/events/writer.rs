@@ -68,7 +68,7 @@ impl EventSettings {
             controller_name,
             holder,
             request_timeout: Duration::from_secs(10),
-            retry: RetryLimits { first: Duration::from_secs(1), longest: Duration::from_secs(8) },
+            retry: RetryLimits::new(Duration::from_secs(1), Duration::from_secs(8)),
         }
     }
 }
