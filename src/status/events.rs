@@ -172,8 +172,8 @@ mod tests {
     fn what_was_just_said_is_not_said_again_until_it_is_quiet() {
         let (queue, now) = (NoticeQueue::default(), clock::now());
         queue.push(notice(1), now);
-        queue.push(notice(1), now + QUIET - Duration::from_millis(1));
-        queue.push(notice(2), now + QUIET - Duration::from_millis(1));
+        queue.push(notice(1), now + QUIET.saturating_sub(Duration::from_millis(1)));
+        queue.push(notice(2), now + QUIET.saturating_sub(Duration::from_millis(1)));
         assert_eq!(taken(&queue), [notice(1), notice(2)]);
         queue.push(notice(1), now + QUIET);
         queue.push(notice(2), now + QUIET);

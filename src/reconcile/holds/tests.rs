@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{cell::Cell, ops::Range};
 
-const TIME: Duration = Duration::from_mins(60);
+const TIME: Duration = Duration::from_hours(1);
 
 /// What etcd holds and what is wanted: slot 7 is `slot(7)`, and its route's pool, unless it is said otherwise, `pool(7)`.
 #[derive(Default)]
@@ -313,7 +313,7 @@ fn a_hold_is_released_by_its_name() {
 fn a_hold_ends_when_its_time_is_over() {
     let (_, mut holds, now) = held(300, 0..200);
     assert_eq!(holds.next_wake(), Some(now + TIME));
-    assert_eq!(holds.expire(now + TIME - Duration::from_millis(1)), []);
+    assert_eq!(holds.expire(now + TIME.saturating_sub(Duration::from_millis(1))), []);
     let over = holds.expire(now + TIME);
     assert_eq!(over.len(), 1);
     assert_eq!((&*over[0].0, over[0].1.len()), ("gateway/default/edge", 400));

@@ -89,6 +89,7 @@ async fn create(State(shared): State<Shared>, Path(namespace): Path<String>, bod
 /// A writer at work against a scripted server.
 struct Stage {
     shared: Shared,
+    client: Client,
     queue: NoticeQueue,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -106,10 +107,9 @@ impl Stage {
             .with_state(Arc::clone(&shared));
         let (sender, served) = watch::channel(Served::default());
         let (queue, stop) = (NoticeQueue::default(), CancellationToken::new());
-        let settings = EventSettings::new("apisix-etcd.io/gateway-controller".into(), "pod-1".into());
         let client = Client::new(server, "default");
-        let task = tokio::spawn(write_events(queue.clone(), client, served, settings, stop.clone()));
-        Self { shared, queue, stop, task, _served: sender }
+        let task = tokio::spawn(write_events(queue.clone(), client.clone(), served, settings(), stop.clone()));
+        Self { shared, client, queue, stop, task, _served: sender }
     }
 
     fn push(&self, about: ObjectRef, note: &str) {
@@ -133,6 +133,10 @@ impl Stage {
     fn n_creates(&self) -> usize {
         self.shared.0.lock().n_creates
     }
+}
+
+fn settings() -> EventSettings {
+    EventSettings::new("apisix-etcd.io/gateway-controller".into(), "pod-1".into())
 }
 
 async fn read_namespaced(state: State<Shared>, Path((_, name)): Path<(String, String)>) -> Response {
@@ -176,6 +180,16 @@ async fn an_event_whose_answer_was_lost_is_not_written_twice() {
     stage.push(named("edge"), "second");
     assert_eq!(stage.until("second").await.len(), 2);
     assert_eq!(stage.n_creates(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_there_already_counts_as_written() {
+    let stage = Stage::new(&[]);
+    let notice = Notice { about: named("edge"), reason: "Tested", note: "once".to_owned(), severity: Severity::Normal };
+    for _ in 0..2 {
+        write(&stage.client, &Served::default(), &settings(), "edge.1", &notice).await.unwrap();
+    }
+    assert_eq!((stage.until("once").await.len(), stage.n_creates()), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]
