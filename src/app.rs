@@ -5,6 +5,7 @@
 
 use crate::{
     admin::{Admin, Answers},
+    clock,
     cluster::{
         self, ClusterEvent, Relist,
         folder::follow_folder,
@@ -19,6 +20,10 @@ use crate::{
     show::board::{FolderSink, print_overviews},
     status::{
         self,
+        events::{
+            Notice, NoticeQueue,
+            writer::{EventSettings, write_events},
+        },
         queue::{StatusQueue, StatusSink, StatusUpdate},
         writer::{WriterSettings, write_statuses},
     },
@@ -106,11 +111,18 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
         Source::Cluster(client, status_metrics) => {
             let (served, watched_served) = watch::channel(Served::default());
             let queue = StatusQueue::default();
-            let sink = ClusterSink { queue: queue.clone(), served };
+            let notices = NoticeQueue::default();
+            let sink = ClusterSink { queue: queue.clone(), notices: notices.clone(), served };
             let started = start.spawn(&mut tasks, Statuses { sink, idle: Box::new(|_, _| ()) }, &stop);
             let writer = WriterSettings::new(Arc::clone(&controller_name));
-            let writing = write_statuses(queue, client.clone(), watched_served, writer, status_metrics, stop.clone());
-            tasks.spawn("writing statuses", writing);
+            let writing_statuses =
+                write_statuses(queue, client.clone(), watched_served.clone(), writer, status_metrics, stop.clone());
+            tasks.spawn("writing statuses", writing_statuses);
+            let events = EventSettings::new(Arc::clone(&controller_name), Arc::clone(&writing.holder));
+            tasks.spawn(
+                "writing Events",
+                write_events(notices, client.clone(), watched_served.clone(), events, stop.clone()),
+            );
             let Started { events, relists, progress } = started;
             let follow = FollowSettings::new(controller_name);
             let following = follow_cluster(client, follow, events, relists, cluster_metrics, stop.clone());
@@ -292,6 +304,7 @@ fn waiting_for(progress: &Progress) -> Vec<String> {
 /// Statuses on their way to an API server.
 struct ClusterSink {
     queue: StatusQueue,
+    notices: NoticeQueue,
     served: watch::Sender<Served>,
 }
 
@@ -302,6 +315,14 @@ impl StatusSink for ClusterSink {
 
     fn forget(&mut self, object: &ObjectRef) {
         self.queue.forget(object);
+    }
+
+    fn clear(&mut self) -> Vec<ObjectRef> {
+        self.queue.clear()
+    }
+
+    fn announce(&mut self, notice: Notice) {
+        self.notices.push(notice, clock::now());
     }
 
     fn served(&mut self, served: &Served) {

@@ -13,6 +13,7 @@ mod answers;
 mod audit;
 mod control;
 mod departures;
+mod guards;
 pub mod holds;
 mod intake;
 pub mod kind_guard;
@@ -56,6 +57,8 @@ use crate::{
 use control::{Claims, Control, Release};
 use departures::Departures;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use holds::Holds;
+use kind_guard::KindGuard;
 pub use metrics::Metrics;
 use report::Report;
 pub use report::{IdleHook, Statuses};
@@ -255,6 +258,8 @@ struct State<K> {
     claims: Claims,
     /// Releases that were cleared, until the watch says so.
     cleared: BTreeSet<Release>,
+    holds: Holds,
+    guard: KindGuard,
     /// Since when etcd is followed without a break; `None` while it is not.
     following_since: Option<Instant>,
     /// When the earliest change came whose consequences have not been worked out yet.
@@ -425,6 +430,7 @@ impl<K: StatusSink> State<K> {
             control: Control::new(settings.instance.clone(), settings.prefix.clone()),
             work,
             report: Report::new(statuses, settings.controller_name.clone()),
+            holds: Holds::new(settings.hold_time.unwrap_or_default()),
             settings,
             outputs,
             desired,
@@ -440,6 +446,7 @@ impl<K: StatusSink> State<K> {
             next_ticket: 0,
             claims: Claims::default(),
             cleared: BTreeSet::new(),
+            guard: KindGuard::default(),
             following_since: None,
             noted_since: None,
             changed_at: HashMap::new(),

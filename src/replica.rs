@@ -101,15 +101,8 @@ pub fn wire<S: Store + Leases, K: StatusSink + 'static>(
             reconciler.run(stop).await;
         }
     };
-    let campaigning = campaign(
-        store.clone(),
-        campaign_settings,
-        watched_fit,
-        resignations,
-        leadership,
-        metrics.leader,
-        written,
-    );
+    let campaigning =
+        campaign(store.clone(), campaign_settings, watched_fit, resignations, leadership, metrics.leader, written);
     let following = follow(store.clone(), prefix, documents, reread, retry, stop.clone());
     let following_control = follow_control(
         store.clone(),

@@ -10,11 +10,11 @@ use apisix_etcd_controller::{
         ClusterEvent,
         manifests::{self, File, Manifests},
     },
+    leader,
     model::{
         facts::Change,
         names::{Kind, ObjectName, ObjectRef},
     },
-    leader,
     reconcile::{self, Progress, Settings, Statuses},
     replica::{self, Replica},
     retry::RetryLimits,
@@ -298,7 +298,8 @@ async fn nothing_is_written_before_every_kind_is_listed() -> anyhow::Result<()> 
         }
     }
     let mut progress = run.progress.clone();
-    let waits = |progress: &Progress| !progress.waiting.documents && progress.waiting.kinds.keys().eq(&[Kind::ReferenceGrant]);
+    let waits =
+        |progress: &Progress| !progress.waiting.documents && progress.waiting.kinds.keys().eq(&[Kind::ReferenceGrant]);
     tokio::time::timeout(PATIENCE, progress.wait_for(waits)).await??;
     ensure!(run.held().await?.is_empty() && run.published.0.lock().is_empty());
     run.cluster.send(ClusterEvent::NotServed(Kind::ReferenceGrant)).await?;

@@ -13,6 +13,7 @@ use crate::{
     status::queue::StatusSink,
     store::{
         lanes::LaneAnswer,
+        mirror::News,
         txn::{Action, Commit, CommitError, Current, Revision},
     },
 };
@@ -112,10 +113,15 @@ impl<K: StatusSink> State<K> {
                 }
             };
             tracing::debug!(key, deleted = stored.is_none(), %revision, "wrote");
-            // No news to react to: it is what we wanted, but for a pool that was left.
-            let news = self.mirror.learn(write.id.clone(), revision, stored);
-            if let Some(pool) = news.and_then(|news| news.left) {
-                self.left(pool, now);
+            // No news to react to, as it is what we wanted, but for what it leaves and whom it makes room for.
+            if let Some(News { id, before: _, left, freed, taken }) =
+                self.mirror.learn(write.id.clone(), revision, stored)
+            {
+                self.reached_by_others(&id, freed, taken);
+                self.mind_holds(&id);
+                if let Some(pool) = left {
+                    self.left(pool, now);
+                }
             }
             if self.drifted.remove(&write.id) {
                 self.metrics.drift_repaired();

@@ -1,6 +1,6 @@
 //! What the cluster and the store tell: events in, ids that may need work out. Nothing is written here.
 
-use super::{State, metrics::Drift, work::Heard};
+use super::{State, holds::Cause, metrics::Drift, work::Heard};
 use crate::{
     apisix::{
         ids::{self, is_our_shape},
@@ -48,7 +48,7 @@ impl<K: StatusSink> State<K> {
             }
             ClusterEvent::Reached { kind, version } => self.reached(kind, Some(version)),
             ClusterEvent::Listed { kind, objects, version, ticket, at } => {
-                self.listed(kind, objects, at);
+                self.listed(kind, objects, at, now);
                 self.list_stands_at(kind, version, ticket, now);
             }
             ClusterEvent::Changed { change, status, version, at } => {
@@ -56,14 +56,14 @@ impl<K: StatusSink> State<K> {
                 self.reached(kind, version);
                 let object = ObjectRef::new(kind, change.name.clone());
                 self.report.seen(object, change.observed.is_some().then_some(status));
-                self.desired.note(change);
-                self.noted(at);
+                self.note(change, at, now);
                 self.metrics.objects_known(kind, self.desired.object_count(kind));
             }
         }
     }
 
-    fn listed(&mut self, kind: Kind, objects: Vec<ListedObject>, at: Instant) {
+    fn listed(&mut self, kind: Kind, objects: Vec<ListedObject>, at: Instant, now: Instant) {
+        self.settle_changes(now);
         // What was there before us is no change that took its time.
         if self.warm() {
             self.noted(at);
@@ -78,6 +78,8 @@ impl<K: StatusSink> State<K> {
         }
         tracing::debug!(%kind, n_objects = listed.len(), "took in a list");
         self.desired.note_list(kind, listed);
+        self.settle_as(Some(&Cause::List(kind)), now);
+        self.unguard(kind);
         self.metrics.objects_known(kind, self.desired.object_count(kind));
     }
 
@@ -106,21 +108,11 @@ impl<K: StatusSink> State<K> {
         self.control_told(now);
     }
 
-    fn noted(&mut self, at: Instant) {
+    pub(super) fn noted(&mut self, at: Instant) {
         self.noted_since = Some(self.noted_since.map_or(at, |since| since.min(at)));
     }
 
-    /// Works out what all changes that have gathered come to. Once for all of them: a thousand changes of one Service's
-    /// endpoints cost one look at its routes. Not before everything is listed, when most of it would be looked at again.
-    pub(super) fn settle_changes(&mut self, _now: Instant) {
-        if self.warm() {
-            let affected = self.desired.settle();
-            let at = self.noted_since.take();
-            self.affected(affected, at);
-        }
-    }
-
-    fn affected(&mut self, affected: Affected, at: Option<Instant>) {
+    pub(super) fn affected(&mut self, affected: Affected, at: Option<Instant>) {
         let Affected { documents, verdicts } = affected;
         for id in documents {
             if let Some(at) = at {
@@ -209,6 +201,7 @@ impl<K: StatusSink> State<K> {
     pub(super) fn react(&mut self, news: News, now: Instant) {
         let News { id, before, left, freed, taken } = news;
         self.reached_by_others(&id, freed, taken);
+        self.mind_holds(&id);
         if let Some(pool) = left {
             self.left(pool, now);
         }
@@ -223,7 +216,7 @@ impl<K: StatusSink> State<K> {
 
     /// A stream_route that is not ours stopped, or began, to take connections of these slots: who gave way to it may be
     /// written, who is not written yet has to give way.
-    fn reached_by_others(&mut self, id: &WorkId, freed: Reach, taken: Reach) {
+    pub(super) fn reached_by_others(&mut self, id: &WorkId, freed: Reach, taken: Reach) {
         for reach in [freed, taken] {
             match reach {
                 Reach::Nothing => {}
@@ -237,7 +230,10 @@ impl<K: StatusSink> State<K> {
             }
         }
         if taken != Reach::Nothing && !is_our_shape(&id.id) {
-            tracing::debug!(key = id.key(&self.settings.prefix), "a stream_route of somebody else may take connections");
+            tracing::debug!(
+                key = id.key(&self.settings.prefix),
+                "a stream_route of somebody else may take connections"
+            );
         }
     }
 

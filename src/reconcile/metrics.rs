@@ -65,6 +65,8 @@ pub struct Metrics {
     store_full: Gauge,
     audits_failed: Counter,
     left: Family<LeftLabel, Gauge>,
+    held: Gauge,
+    kinds_missing: Gauge,
 }
 
 impl Metrics {
@@ -84,6 +86,8 @@ impl Metrics {
             store_full: Gauge::default(),
             audits_failed: Counter::default(),
             left: Family::default(),
+            held: Gauge::default(),
+            kinds_missing: Gauge::default(),
         };
         registry.register("objects", "Objects known of each kind", metrics.objects.clone());
         registry.register("documents", "Documents in etcd as this instance wrote them", metrics.documents.clone());
@@ -120,7 +124,25 @@ impl Metrics {
             "Documents at ids of ours that are not as wanted and are left so, by why",
             metrics.left.clone(),
         );
+        registry.register(
+            "slots_held",
+            "stream_routes that are kept as they are because too many would stop at once",
+            metrics.held.clone(),
+        );
+        registry.register(
+            "kinds_missing",
+            "Kinds that were there when etcd was last written and are not served; what may hang on them is kept",
+            metrics.kinds_missing.clone(),
+        );
         metrics
+    }
+
+    pub(super) fn slots_held(&self, n_slots: usize) {
+        self.held.set(gauge(n_slots));
+    }
+
+    pub(super) fn kinds_missing(&self, n_kinds: usize) {
+        self.kinds_missing.set(gauge(n_kinds));
     }
 
     pub(super) fn documents_left<'a>(&self, left: impl Iterator<Item = &'a Left>) {

@@ -93,6 +93,7 @@ impl<K: StatusSink> State<K> {
             return false;
         }
         self.settle_changes(now);
+        self.expire_holds(now);
         self.take_over(now, &mut send);
         self.give_way(now);
         if self.leading().is_none() {
@@ -131,7 +132,10 @@ impl<K: StatusSink> State<K> {
         let waits = self.work.any_due() || !leading.open.is_empty();
         let outage = self.outage.as_ref().map(|outage| outage.until).filter(|until| *until > now && waits);
         let stalled = leading.stalled_since.map(|since| since + self.settings.write_stall);
-        [self.work.next_wake(), outage, stalled, leading.audit.next()].into_iter().flatten().min()
+        [self.work.next_wake(), outage, stalled, leading.audit.next(), self.holds.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn may_send(&self, now: Instant) -> bool {
@@ -147,7 +151,9 @@ impl<K: StatusSink> State<K> {
             let due = self.outage.as_ref().is_none_or(|outage| outage.until <= now);
             let Some(leading) = self.leading() else { return };
             let alone = leading.in_lane.len() == leading.open.len();
-            let Some(&number) = leading.open.first().filter(|_| due && (self.outage.is_none() || alone)) else { return };
+            let Some(&number) = leading.open.first().filter(|_| due && (self.outage.is_none() || alone)) else {
+                return;
+            };
             let Some(txn) = self.settling(number) else { return };
             send(Task::Commit(number, txn));
         }
@@ -238,7 +244,9 @@ impl<K: StatusSink> State<K> {
                 let key = id.key(&self.settings.prefix);
                 match left {
                     Left::Edited => tracing::warn!(key, "somebody edited this; left, as the drift policy says"),
-                    Left::Stray => tracing::warn!(key, "nobody's document at an id of ours; left, as others write here too"),
+                    Left::Stray => {
+                        tracing::warn!(key, "nobody's document at an id of ours; left, as others write here too")
+                    }
                 }
                 self.left.insert(id.clone(), left);
             }
@@ -264,6 +272,12 @@ impl<K: StatusSink> State<K> {
 
     /// What a document should be, the limits of transactions included.
     pub(super) fn wanted(&self, id: &WorkId) -> Wanted {
+        let wanted = self.wanted_freely(id);
+        if self.kept_by_a_guard(id, &wanted) { Wanted::Kept { otherwise: None } } else { wanted }
+    }
+
+    /// The same, whatever guards hold back.
+    fn wanted_freely(&self, id: &WorkId) -> Wanted {
         let wanted = self.desired.wanted(id);
         let bytes_max = self.settings.limits.bytes_max;
         match &wanted {
@@ -283,7 +297,9 @@ impl<K: StatusSink> State<K> {
 
     /// How a document stands in etcd.
     pub(super) fn standing(&self, id: &WorkId) -> Standing {
-        let (wanted, stored) = (self.wanted(id), self.mirror.stored(id));
+        let held = self.held(id);
+        let wanted = if held.is_some() { self.wanted_freely(id) } else { self.wanted(id) };
+        let stored = self.mirror.stored(id);
         let ours = Ours {
             instance: &self.settings.instance,
             unsealed: self.unsealed(),
@@ -291,7 +307,7 @@ impl<K: StatusSink> State<K> {
             overlap: &|| self.mirror.overlapping(id).cloned(),
             drift: &|| self.drift_policy(id),
         };
-        let hindrance = Hindrance { contended: self.work.contended(id), held: None };
+        let hindrance = Hindrance { contended: self.work.contended(id), held };
         standing(id, &wanted, stored, ours, &hindrance)
     }
 

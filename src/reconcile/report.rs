@@ -12,6 +12,7 @@ use crate::{
     },
     status::{
         conditions,
+        events::Notice,
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
@@ -107,6 +108,11 @@ impl<K: StatusSink> Report<K> {
     pub(super) fn stop_waiting(&mut self) {
         self.patient = false;
         self.due.append(&mut self.waiting);
+    }
+
+    /// Something happened.
+    pub(super) fn announce(&mut self, notice: Notice) {
+        self.statuses.sink.announce(notice);
     }
 
     /// The source of objects serves this from now on.

@@ -4,7 +4,7 @@
 //! writes nothing before its own state is at least as new. What must not be decided without a person ends in
 //! [`State::halt`].
 
-use super::{Answer, State, Task, audit::Audit, tidy::Tidying};
+use super::{Answer, State, Task, audit::Audit, holds::Holds, kind_guard::KindGuard, tidy::Tidying};
 use crate::{
     clock,
     cluster::Relist,
@@ -144,6 +144,8 @@ impl<K: StatusSink> State<K> {
             self.learn(heard, now);
         }
         self.report.stand_down();
+        self.holds = Holds::new(self.settings.hold_time.unwrap_or_default());
+        self.guard = KindGuard::default();
         self.told_idle = false;
     }
 
@@ -302,6 +304,9 @@ impl<K: StatusSink> State<K> {
         }));
         self.remember_envelope();
         self.look_at_unsealed();
+        self.guard_missing_kinds();
+        self.released();
+        self.hold_what_the_start_would_stop(now);
     }
 
     /// Edits made while nobody looked.
@@ -319,6 +324,7 @@ impl<K: StatusSink> State<K> {
             self.claims = claims;
             self.look_at_unsealed();
         }
+        self.released();
         self.judge(now);
     }
 
@@ -328,6 +334,7 @@ impl<K: StatusSink> State<K> {
         let mut prefixes = carried.map(|record| record.prefixes.clone()).unwrap_or_default();
         prefixes.insert(self.settings.prefix.clone(), "".into());
         let mut versions = carried.map(|record| record.versions.clone()).unwrap_or_default();
+        versions.retain(|resource, _| self.guard.carries(resource));
         versions.extend(self.versions.iter().map(|(kind, version)| (kind.resource().into(), *version)));
         Checkpoint {
             instance: self.settings.instance.clone(),

@@ -4,11 +4,11 @@ use super::{Answer, Metrics, Outputs, Settings, State, Statuses, Task};
 use crate::{
     apisix::version::ApisixVersion,
     clock,
-    leader::{Leadership, Resign, Term},
     cluster::{
         ClusterEvent, Relist,
         manifests::{File, Manifests},
     },
+    leader::{Leadership, Resign, Term},
     model::{
         facts::Change,
         names::{Kind, ObjectName, ObjectRef},
@@ -25,8 +25,8 @@ use crate::{
         StoreId,
         audit::Listing,
         control::ControlKeys,
-        mirror::Known,
         follow::{Snapshot, StoreEvent, control::ControlEvent},
+        mirror::Known,
         txn::{Commit, CommitError, Fence, Revision, Txn},
     },
     translate::desired::{self, Desired},
@@ -92,10 +92,9 @@ impl Table {
         let (now, sent) = (clock::now(), Vec::new());
         let mut table = Self { state, registry, now, sent, revision: 1, n_idle, asked_lists, resigned };
         table.state.cluster_event(ClusterEvent::Identity("cluster".into()), now);
-        table.state.control_event(
-            ControlEvent::Snapshot { revision: Revision(1), keys: Vec::new(), begins_anew: false },
-            now,
-        );
+        table
+            .state
+            .control_event(ControlEvent::Snapshot { revision: Revision(1), keys: Vec::new(), begins_anew: false }, now);
         for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
             table.state.cluster_event(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: now }, now);
         }
@@ -176,23 +175,19 @@ impl Table {
     fn changed(&mut self, kind: Kind, yaml: &str) {
         for object in read(&[yaml]).objects.remove(&kind).unwrap() {
             let change = Change { kind, name: object.name, observed: Some(object.observed) };
-            self.state.cluster_event(ClusterEvent::Changed {
-                change,
-                status: object.status,
-                version: None,
-                at: self.now,
-            }, self.now);
+            self.state.cluster_event(
+                ClusterEvent::Changed { change, status: object.status, version: None, at: self.now },
+                self.now,
+            );
         }
     }
 
     fn route_deleted(&mut self) {
         let change = Change { kind: Kind::TcpRoute, name: ObjectName::new("default", "tcp-app"), observed: None };
-        self.state.cluster_event(ClusterEvent::Changed {
-            change,
-            status: StatusPrint::default(),
-            version: None,
-            at: self.now,
-        }, self.now);
+        self.state.cluster_event(
+            ClusterEvent::Changed { change, status: StatusPrint::default(), version: None, at: self.now },
+            self.now,
+        );
     }
 
     /// How many upstreams and stream_routes of ours there are.

@@ -455,7 +455,10 @@ mod tests {
         assert!(work.hear(heard(&slot("a"))).is_none());
         work.failed(&slot("c"), Mishap::Refused, clock::now());
         assert_eq!(work.abandon().heard.len(), 1);
-        assert_eq!((work.n_in_flight(), work.hold_of(&slot("a")), work.hold_of(&pool("p"))), (0, Hold::Free, Hold::Free));
+        assert_eq!(
+            (work.n_in_flight(), work.hold_of(&slot("a")), work.hold_of(&pool("p"))),
+            (0, Hold::Free, Hold::Free)
+        );
         assert!(work.due(&slot("a")) && work.due(&slot("b")) && work.due(&slot("c")));
     }
 

@@ -126,10 +126,13 @@ impl Store for EtcdStore {
         // what was missed in a long absence from coming as one message of any size.
         let options =
             WatchOptions::new().with_range(end).with_start_revision(from.0).with_progress_notify().with_fragment();
-        let request = self.connection.begin(|mut clients| {
-            let (key, options) = (key.clone(), options.clone());
-            async move { clients.watch.watch(key, Some(options)).await.map(|stream| EtcdWatch::new(stream, clients.watch)) }
-        });
+        let request =
+            self.connection.begin(|mut clients| {
+                let (key, options) = (key.clone(), options.clone());
+                async move {
+                    clients.watch.watch(key, Some(options)).await.map(|stream| EtcdWatch::new(stream, clients.watch))
+                }
+            });
         self.read(request).await
     }
 }
