@@ -78,7 +78,6 @@ impl MemoryStore {
     }
 
     /// Puts a key by hand, without a lease, and returns its revision. It is done although the store is full.
-    #[expect(clippy::must_use_candidate, reason = "it is put whether or not somebody asks when")]
     pub fn put(&self, key: &str, value: impl AsRef<[u8]>) -> Revision {
         let put = Put { key: key.as_bytes().into(), value: Some(value.as_ref().into()), lease: None };
         self.with(|state, _| state.contents.write([put]))

@@ -46,8 +46,8 @@ pub(super) struct Contents {
 struct Version {
     revision: Revision,
     created: Revision,
-    /// How often it was written since it was created.
-    version: u64,
+    /// How often the key was written since it was created.
+    n_writes: u64,
     /// `None` if it was deleted.
     value: Option<Bytes>,
     lease: Option<i64>,
@@ -143,7 +143,7 @@ impl Contents {
             value: value.to_vec(),
             created: version.created,
             mod_revision: version.revision,
-            version: version.version,
+            version: version.n_writes,
             lease: version.lease.map(LeaseId),
         })
     }
@@ -165,7 +165,7 @@ impl Contents {
         for Put { key, value, lease } in puts {
             let lease = lease.map(|LeaseId(lease)| lease);
             let (before, hung_on) = match self.current(&key) {
-                Some((version, _)) => (Some((version.created, version.version)), version.lease),
+                Some((version, _)) => (Some((version.created, version.n_writes)), version.lease),
                 None => (None, None),
             };
             if value.is_none() && before.is_none() {
@@ -177,8 +177,8 @@ impl Contents {
             if let Some(lease) = lease.and_then(|lease| self.leases.get_mut(&lease)) {
                 lease.keys.insert(Arc::clone(&key));
             }
-            let (created, version) = before.map_or((revision, 1), |(created, version)| (created, version + 1));
-            let version = Version { revision, created, version, value: value.clone(), lease };
+            let (created, n_writes) = before.map_or((revision, 1), |(created, n_writes)| (created, n_writes + 1));
+            let version = Version { revision, created, n_writes, value: value.clone(), lease };
             self.keys.entry(Arc::clone(&key)).or_default().push(version);
             changes.push((key, value));
         }
