@@ -24,7 +24,7 @@ async fn won<H: Hands>(on: &Ground<H>, name: &str, lease: LeaseId) -> Result<Rev
     }
 }
 
-fn has_ended<T: std::fmt::Debug>(answer: Result<T, LeaseError>) -> Result<()> {
+fn has_ended<T: std::fmt::Debug>(answer: &Result<T, LeaseError>) -> Result<()> {
     ensure!(matches!(answer, Err(LeaseError::Ended)), "the lease has not ended but {answer:?}");
     Ok(())
 }
@@ -80,9 +80,9 @@ pub(crate) async fn a_lease_that_has_ended_is_neither_renewed_nor_claimed_with_b
     on.store.renew(lease).await?;
     on.store.revoke(lease).await?;
     for lease in [lease, LeaseId(0x7a11)] {
-        has_ended(on.store.renew(lease).await)?;
+        has_ended(&on.store.renew(lease).await)?;
         on.store.revoke(lease).await?;
-        has_ended(on.store.claim(&on.key("leader"), b"me", lease).await)?;
+        has_ended(&on.store.claim(&on.key("leader"), b"me", lease).await)?;
     }
     assert_eq!(on.held("leader").await?, None);
     // Who holds a key is told to anybody.
@@ -108,8 +108,8 @@ pub(crate) async fn a_lease_that_nobody_renews_ends_and_one_that_is_renewed_does
     })
     .await?;
     assert_eq!(on.held("renewed").await?.context("it was renewed")?.created, since);
-    has_ended(on.store.renew(left).await)?;
-    has_ended(on.store.claim(&on.key("left"), b"me", left).await)?;
+    has_ended(&on.store.renew(left).await)?;
+    has_ended(&on.store.claim(&on.key("left"), b"me", left).await)?;
     let end = on.put("end", "").await?;
     let heard: Vec<Vec<String>> = on.hear(&mut watch, end).await?.into_iter().map(|(_, changes)| changes).collect();
     assert_eq!(heard, [vec!["left"], vec!["end="]]);

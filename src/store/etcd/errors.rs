@@ -21,19 +21,16 @@ const NOT_RENEWED: &str = "lease not found";
 const TTL_TOO_LARGE: &str = "too large lease TTL";
 
 pub(super) fn read_error(error: Error) -> ReadError {
-    match &error {
-        Error::GRpcStatus(status) if status.message().contains(COMPACTED) => ReadError::Compacted,
-        _ => ReadError::Failed { source: error.into() },
+    if matches!(&error, Error::GRpcStatus(status) if status.message().contains(COMPACTED)) {
+        return ReadError::Compacted;
     }
+    ReadError::Failed { source: error.into() }
 }
 
 /// Whether there is no such lease.
 pub(super) fn lease_ended(error: &Error) -> bool {
-    match error {
-        Error::GRpcStatus(status) => status.message().contains(LEASE_NOT_FOUND),
-        Error::LeaseKeepAliveError(said) => said == NOT_RENEWED,
-        _ => false,
-    }
+    matches!(error, Error::GRpcStatus(status) if status.message().contains(LEASE_NOT_FOUND))
+        || matches!(error, Error::LeaseKeepAliveError(said) if said == NOT_RENEWED)
 }
 
 /// How etcd says that its quota is used up (`ErrNoSpace` in its `rpctypes`).

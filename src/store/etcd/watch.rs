@@ -83,14 +83,14 @@ mod tests {
     fn a_response_that_is_whole_is_told_whole() {
         let mut fragments = Fragments::default();
         assert_eq!(join(&mut fragments, &[2, 2, 3], false), [2, 2, 3]);
-        assert_eq!(join(&mut fragments, &[], false), []);
+        assert!(join(&mut fragments, &[], false).is_empty());
     }
 
     #[test]
     fn a_revision_waits_for_its_rest_and_those_before_it_do_not() {
         let mut fragments = Fragments::default();
         assert_eq!(join(&mut fragments, &[2, 3, 3], true), [2]);
-        assert_eq!(join(&mut fragments, &[3], true), []);
+        assert!(join(&mut fragments, &[3], true).is_empty());
         assert_eq!(join(&mut fragments, &[3, 4], true), [3, 3, 3, 3]);
         assert_eq!(join(&mut fragments, &[4, 5], false), [4, 4, 5]);
         assert_eq!(join(&mut fragments, &[6], false), [6]);

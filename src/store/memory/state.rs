@@ -46,8 +46,8 @@ pub(super) struct Contents {
 struct Version {
     revision: Revision,
     created: Revision,
-    /// How often it was written since it was created.
-    version: u64,
+    /// How often the key was written since it was created.
+    n_writes: u64,
     /// `None` if it was deleted.
     value: Option<Bytes>,
     lease: Option<i64>,
@@ -143,7 +143,7 @@ impl Contents {
             value: value.to_vec(),
             created: version.created,
             mod_revision: version.revision,
-            version: version.version,
+            version: version.n_writes,
             lease: version.lease.map(LeaseId),
         })
     }
@@ -165,7 +165,7 @@ impl Contents {
         for Put { key, value, lease } in puts {
             let lease = lease.map(|LeaseId(lease)| lease);
             let (before, hung_on) = match self.current(&key) {
-                Some((version, _)) => (Some((version.created, version.version)), version.lease),
+                Some((version, _)) => (Some((version.created, version.n_writes)), version.lease),
                 None => (None, None),
             };
             if value.is_none() && before.is_none() {
@@ -177,8 +177,8 @@ impl Contents {
             if let Some(lease) = lease.and_then(|lease| self.leases.get_mut(&lease)) {
                 lease.keys.insert(Arc::clone(&key));
             }
-            let (created, version) = before.map_or((revision, 1), |(created, version)| (created, version + 1));
-            let version = Version { revision, created, version, value: value.clone(), lease };
+            let (created, n_writes) = before.map_or((revision, 1), |(created, n_writes)| (created, n_writes + 1));
+            let version = Version { revision, created, n_writes, value: value.clone(), lease };
             self.keys.entry(Arc::clone(&key)).or_default().push(version);
             changes.push((key, value));
         }
@@ -269,17 +269,18 @@ impl Contents {
         self.compacted = self.compacted.max(at.min(self.revision));
     }
 
-    /// Whether a watch cannot begin at `from` any more.
-    pub(super) fn is_compacted(&self, from: Revision) -> bool {
-        from < self.compacted
+    pub(super) fn compacted(&self) -> Revision {
+        self.compacted
     }
 
-    /// What changed in `scope` from revision `from` on, as much as is told at once, and from where to go on.
-    pub(super) fn changes(&self, scope: &Scope, from: Revision) -> (Vec<KeyChange>, Revision) {
+    /// What changed in `scope` from revision `from` on, as much as is told at once, and from where to go on. Deletions at
+    /// `forgotten` are left out.
+    pub(super) fn changes(&self, scope: &Scope, from: Revision, forgotten: Revision) -> (Vec<KeyChange>, Revision) {
         let mut changes = Vec::new();
         let mut n_revisions = 0;
         for Logged { revision, changes: logged } in self.log_from(from) {
-            let of_scope = logged.iter().filter(|(key, _)| holds(scope, key));
+            let of_scope =
+                logged.iter().filter(|(key, value)| holds(scope, key) && (value.is_some() || *revision != forgotten));
             let n_before = changes.len();
             changes.extend(of_scope.map(|change| key_change(*revision, change)));
             n_revisions += usize::from(changes.len() > n_before);
