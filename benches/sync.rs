@@ -132,11 +132,8 @@ fn stage() -> Stage {
     let runtime = Runtime::new().unwrap();
     let (etcd, store) = runtime.block_on(async {
         let etcd = Etcd::start(Binary::Etcd36).await.unwrap();
-        let settings = EtcdSettings {
-            endpoints: vec![etcd.endpoint().to_owned()],
-            request_timeout: EtcdSettings::REQUEST_TIMEOUT,
-        };
-        (etcd, EtcdStore::connect(&settings).await.unwrap())
+        let store = EtcdStore::connect(&EtcdSettings::at(etcd.endpoint())).await.unwrap();
+        (etcd, store)
     });
     Stage { runtime, _etcd: etcd, store }
 }

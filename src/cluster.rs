@@ -8,10 +8,12 @@ mod discovery;
 pub mod failure;
 pub mod folder;
 mod frames;
+mod identity;
 pub mod kinds;
 mod list;
 pub mod manifests;
 pub mod metrics;
+mod relists;
 pub mod watch;
 mod wire;
 mod yaml;
@@ -41,7 +43,7 @@ pub struct ListedObject {
 /// What a source of objects tells the reconcile loop.
 #[derive(Clone, Debug)]
 pub enum ClusterEvent {
-    /// Which cluster this is: the UID of its namespace `kube-system`, or `folder`. Said once at start, and again should it
+    /// Which cluster this is: the UID of its namespace `kube-system`, or `folder`. Said first of all, and again should it
     /// turn out to be another.
     Identity(Arc<str>),
     /// What the source serves, at start and whenever that changes.
@@ -49,13 +51,22 @@ pub enum ClusterEvent {
     /// A kind is not served (its CRD is not installed), said once at start so that nobody waits for its list. If it
     /// appears later, a `Listed` follows.
     NotServed(Kind),
+    /// A kind cannot be read at the moment, or not before discovery works. Said once for each distinct reason; the next
+    /// `Listed`, `Changed` or `Reached` of the kind says that it can be read again. What was told of it stays true meanwhile.
+    Waiting {
+        /// The kind.
+        kind: Kind,
+        /// Why, for people: what was asked, what came back, and which right is missing if that is it.
+        reason: Arc<str>,
+    },
     /// A complete, consistent list of a kind; what is not in it is gone.
     Listed {
         /// The kind.
         kind: Kind,
         /// Every object of the kind.
         objects: Vec<ListedObject>,
-        /// The version the list stands at; `None` where the source has no versions that can be compared.
+        /// The version the list stands at; `None` where the source has no versions that can be compared. It may be older
+        /// than what was told before: the cluster was then restored from a backup.
         version: Option<CacheVersion>,
         /// The latest [`Relist`] of this kind that this list was begun after; 0 if none was asked for.
         ticket: u64,
@@ -68,7 +79,7 @@ pub enum ClusterEvent {
         change: Change,
         /// What the object's status says of us now; empty when it is gone.
         status: StatusPrint,
-        /// Up to here the kind has now been told.
+        /// Up to here the kind has now been told: the object's own version.
         version: Option<CacheVersion>,
         /// When it arrived.
         at: Instant,
@@ -82,7 +93,8 @@ pub enum ClusterEvent {
     },
 }
 
-/// Asks a source to list a kind anew, from a state no older than this request.
+/// Asks a source to list a kind anew, from a state no older than this request. A kind that is not served, or cannot be
+/// read, is listed as soon as it can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relist {
     /// The kind.

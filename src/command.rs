@@ -18,8 +18,9 @@ use crate::{
             control::{CheckpointArgs, CheckpointCommand},
         },
         settings::{
-            EtcdAddress, RunSettings, SettingError, TranslateSettings,
+            RunSettings, SettingError, TranslateSettings,
             control::{CheckpointResetSettings, CheckpointShowSettings, ReleaseSettings},
+            etcd::EtcdAddress,
         },
     },
     store::etcd::{EtcdSettings, EtcdStore},
@@ -91,8 +92,8 @@ fn with_store(etcd: &EtcdAddress, work: impl AsyncFnOnce(EtcdStore) -> Outcome) 
         }
     };
     runtime.block_on(async {
-        let EtcdAddress { endpoints, timeout } = etcd.clone();
-        match EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout }).await {
+        let EtcdAddress { endpoints, timeout, login, tls } = etcd.clone();
+        match EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout, login, tls }).await {
             Ok(store) => work(store).await,
             Err(error) => {
                 complain(&error);

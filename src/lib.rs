@@ -19,6 +19,7 @@ pub mod plan;
 mod proto;
 pub mod readiness;
 pub mod reconcile;
+pub mod replica;
 pub mod retry;
 pub mod show;
 pub mod status;

@@ -5,7 +5,11 @@
 
 use anyhow::{Context as _, bail};
 use apisix_etcd_controller::{
-    cluster::{ClusterEvent, metrics::Metrics, watch::follow_cluster},
+    cluster::{
+        ClusterEvent, Relist,
+        metrics::Metrics,
+        watch::{FollowSettings, follow_cluster},
+    },
     model::{
         facts::{Facts, Observed},
         names::{Kind, ObjectName},
@@ -91,6 +95,7 @@ struct Played {
     /// What was asked for Services, shortened: `stream`, `list CONTINUE`, `watch VERSION`.
     asked: Arc<Mutex<Vec<String>>>,
     events: mpsc::Receiver<ClusterEvent>,
+    relists: mpsc::UnboundedSender<Relist>,
     _tasks: JoinSet<()>,
 }
 
@@ -110,6 +115,7 @@ impl Played {
                     let answer = answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     respond(answer.unwrap_or(Answer::Stays(Vec::new())))
                 }
+                "/api/v1/namespaces/kube-system" => respond(Answer::Is(200, json!({"metadata": {"uid": "u-1"}}))),
                 "/api/v1/namespaces" | "/apis/discovery.k8s.io/v1/endpointslices" => {
                     respond(Answer::Stays(vec![list_end(1)]))
                 }
@@ -125,8 +131,11 @@ impl Played {
         });
         let client = kube::Client::try_from(kube::Config::new(format!("http://{address}").parse()?))?;
         let (sender, events) = mpsc::channel(64);
-        tasks.spawn(follow_cluster(client, "a/b".into(), sender, Metrics::default(), CancellationToken::new()));
-        Ok(Self { asked, events, _tasks: tasks })
+        let (relists, requests) = mpsc::unbounded_channel();
+        let settings = FollowSettings::new("a/b".into());
+        let stop = CancellationToken::new();
+        tasks.spawn(follow_cluster(client, settings, sender, requests, Metrics::default(), stop));
+        Ok(Self { asked, events, relists, _tasks: tasks })
     }
 
     /// The next event about Services: `listed A,B`, `changed A`, `gone A`, with `?` behind what is unreadable.
@@ -144,6 +153,7 @@ impl Played {
                     });
                 }
                 ClusterEvent::Identity(_)
+                | ClusterEvent::Waiting { .. }
                 | ClusterEvent::Reached { .. }
                 | ClusterEvent::Listed { .. }
                 | ClusterEvent::Served(_)

@@ -4,7 +4,11 @@ mod support;
 
 use anyhow::{Context as _, bail, ensure};
 use apisix_etcd_controller::{
-    cluster::{ClusterEvent, ListedObject, metrics::Metrics, watch::follow_cluster},
+    cluster::{
+        ClusterEvent, ListedObject, Relist,
+        metrics::Metrics,
+        watch::{FollowSettings, follow_cluster},
+    },
     model::{
         facts::{Change, Facts, Observed},
         names::{Kind, ObjectName},
@@ -24,6 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// What one kube-apiserver tells, from the beginning.
 struct Told {
     events: mpsc::Receiver<ClusterEvent>,
+    relists: mpsc::UnboundedSender<Relist>,
     _stop: DropGuard,
 }
 
@@ -31,9 +36,11 @@ impl Told {
     fn by(kubernetes: &Kubernetes) -> Self {
         let (sender, events) = mpsc::channel(64);
         let stop = CancellationToken::new();
-        let client = kubernetes.client();
-        tokio::spawn(follow_cluster(client, "apisix-etcd.io/x".into(), sender, Metrics::default(), stop.clone()));
-        Self { events, _stop: stop.drop_guard() }
+        let (relists, asked) = mpsc::unbounded_channel();
+        let settings = FollowSettings::new("apisix-etcd.io/x".into());
+        let following = follow_cluster(kubernetes.client(), settings, sender, asked, Metrics::default(), stop.clone());
+        tokio::spawn(following);
+        Self { events, relists, _stop: stop.drop_guard() }
     }
 
     async fn next(&mut self) -> anyhow::Result<ClusterEvent> {

@@ -23,6 +23,8 @@ const PURE: &[&str] = &[
     "plan",
     "proto",
     "readiness",
+    "reconcile/holds",
+    "reconcile/kind_guard",
     "show/checkpoint",
     "show/overview",
     "show/table",
@@ -31,8 +33,10 @@ const PURE: &[&str] = &[
     "status/merge",
     "status/print",
     "status/reasons",
+    "store/audit",
     "store/checkpoint",
     "store/lanes",
+    "store/memory/state",
     "store/mirror",
     "store/txn",
     "translate",
@@ -44,8 +48,8 @@ const IMPURE: &[&str] =
 
 /// Who may mention which crate; everybody may mention the others.
 const CRATES: &[(&str, &[&str])] = &[
-    ("kube", &["app", "cluster", "status/writer"]),
-    ("k8s_openapi", &["app", "cluster", "status/writer"]),
+    ("kube", &["app", "cluster", "status/events/writer", "status/writer"]),
+    ("k8s_openapi", &["app", "cluster", "status/events/writer", "status/writer"]),
     ("gateway_api", &["cluster", "status/writer"]),
     ("etcd_client", &["store/etcd"]),
     ("prost", &["store/checkpoint"]),
@@ -56,7 +60,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("backoff", &["retry"]),
     ("tracing_subscriber", &["config/settings", "telemetry"]),
     ("anyhow", &["app", "command/run"]),
-    ("rustls", &["app"]),
+    ("rustls", &["app", "store/etcd"]),
 ];
 
 /// Fields and values of APISIX's documents that are nothing else's, as names or inside texts.
@@ -74,17 +78,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("apisix", &["model"]),
     ("clock", &[]),
     ("cluster", &["clock", "model", "retry", "status"]),
-    ("config", &["apisix", "translate"]),
+    ("config", &["apisix", "model", "translate"]),
+    ("leader", &["clock", "retry", "store"]),
     ("metrics", &["apisix"]),
     ("model", &[]),
     ("plan", &["apisix", "model", "store", "translate"]),
     ("proto", &[]),
     ("readiness", &[]),
-    ("reconcile", &["apisix", "clock", "cluster", "model", "plan", "retry", "status", "store", "translate"]),
+    ("replica", &["cluster", "leader", "reconcile", "status", "store", "translate"]),
+    ("reconcile", &["apisix", "clock", "cluster", "leader", "model", "plan", "retry", "status", "store", "translate"]),
     ("retry", &[]),
     ("show", &["apisix", "model", "status", "store", "translate"]),
     ("status", &["clock", "model", "retry"]),
-    ("store", &["apisix", "model", "proto", "retry"]),
+    ("store", &["apisix", "clock", "model", "proto", "retry"]),
     ("telemetry", &["config"]),
     ("translate", &["apisix", "model"]),
 ];

@@ -10,19 +10,21 @@ use apisix_etcd_controller::{
         ClusterEvent,
         manifests::{self, File, Manifests},
     },
+    leader,
     model::{
         facts::Change,
         names::{Kind, ObjectName, ObjectRef},
     },
-    reconcile::{Inputs, Metrics, Progress, Reconciler, Settings, Statuses},
+    reconcile::{self, Progress, Settings, Statuses},
+    replica::{self, Replica},
     retry::RetryLimits,
     status::{
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
     store::{
+        control::ControlKeys,
         etcd::{EtcdSettings, EtcdStore},
-        follow::follow,
     },
     translate::desired::{self, Desired},
 };
@@ -82,16 +84,14 @@ async fn start(etcd: &Arc<Etcd>, prefix: &str) -> anyhow::Result<Loop> {
 }
 
 async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str) -> anyhow::Result<Loop> {
-    let settings = EtcdSettings { endpoints: vec![endpoint.to_owned()], request_timeout: Duration::from_secs(2) };
+    let settings = EtcdSettings { request_timeout: Duration::from_secs(2), ..EtcdSettings::at(endpoint) };
     let store = Arc::new(EtcdStore::connect(&settings).await?);
-    let (cluster, cluster_events) = mpsc::channel(64);
-    let (told, store_events) = mpsc::channel(64);
-    let (progress, watched) = watch::channel(Progress::default());
     let (stop, mut registry) = (CancellationToken::new(), Registry::default());
-    let retry = RetryLimits { first: Duration::from_millis(10), longest: Duration::from_millis(100) };
-    let mut settings = Settings::new(prefix.into(), instance.into(), CONTROLLER.into());
+    let control = ControlKeys::new(format!("/control{prefix}").into(), instance.into());
+    let mut settings = Settings::new(prefix.into(), control, "replica".into(), CONTROLLER.into());
     settings.pool_linger = Duration::from_millis(200);
-    settings.retry = retry;
+    settings.audit_grace = Duration::from_millis(100);
+    settings.retry = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(100));
     let desired = Desired::new(desired::Settings {
         controller_name: CONTROLLER.into(),
         instance: instance.into(),
@@ -99,19 +99,21 @@ async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str
         version: ApisixVersion::DEFAULT,
     });
     let published = Published::default();
-    let reconciler = Reconciler::new(
-        settings,
-        desired,
-        store.clone(),
-        Inputs { cluster: cluster_events, store: store_events },
-        Statuses { sink: published.clone(), idle: Box::new(|_, _| {}) },
-        (Metrics::register(&mut registry), progress),
-    );
-    tokio::spawn(follow(store, prefix.into(), told, retry, stop.clone()));
-    tokio::spawn(Box::pin(reconciler.run(stop.clone())));
+    let statuses = Statuses { sink: published.clone(), idle: Box::new(|_, _| {}) };
+    let metrics = replica::Metrics {
+        reconcile: reconcile::Metrics::register(&mut registry),
+        leader: leader::Metrics::register(&mut registry),
+    };
+    let settings = replica::Settings { reconcile: settings, lease_ttl: Duration::from_secs(5) };
+    let Replica { cluster, relists: _, progress, tasks } =
+        replica::wire(settings, desired, &store, statuses, metrics, &stop);
+    for (_, task) in tasks {
+        tokio::spawn(task);
+    }
+    cluster.send(ClusterEvent::Identity("cluster".into())).await?;
     let etcd = etcd.clone();
     let stop = stop.drop_guard();
-    Ok(Loop { etcd, prefix: prefix.to_owned(), cluster, progress: watched, published, registry, _stop: stop })
+    Ok(Loop { etcd, prefix: prefix.to_owned(), cluster, progress, published, registry, _stop: stop })
 }
 
 fn read(yaml: &str) -> anyhow::Result<Manifests> {
@@ -296,7 +298,8 @@ async fn nothing_is_written_before_every_kind_is_listed() -> anyhow::Result<()> 
         }
     }
     let mut progress = run.progress.clone();
-    let waits = |progress: &Progress| progress.mirror_whole && progress.waiting_for == [Kind::ReferenceGrant];
+    let waits =
+        |progress: &Progress| !progress.waiting.documents && progress.waiting.kinds.keys().eq(&[Kind::ReferenceGrant]);
     tokio::time::timeout(PATIENCE, progress.wait_for(waits)).await??;
     ensure!(run.held().await?.is_empty() && run.published.0.lock().is_empty());
     run.cluster.send(ClusterEvent::NotServed(Kind::ReferenceGrant)).await?;

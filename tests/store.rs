@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 async fn store_at(endpoint: &str, request_timeout: Duration) -> anyhow::Result<EtcdStore> {
-    Ok(EtcdStore::connect(&EtcdSettings { endpoints: vec![endpoint.to_owned()], request_timeout }).await?)
+    Ok(EtcdStore::connect(&EtcdSettings { request_timeout, ..EtcdSettings::at(endpoint) }).await?)
 }
 
 async fn store(etcd: &Etcd) -> anyhow::Result<EtcdStore> {
@@ -273,7 +273,7 @@ impl Following {
     fn start(store: EtcdStore, prefix: &str) -> Self {
         let (sender, events) = mpsc::channel(16);
         let stop = CancellationToken::new();
-        let retry = RetryLimits { first: Duration::from_millis(10), longest: Duration::from_millis(100) };
+        let retry = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(100));
         tokio::spawn(follow(Arc::new(store), prefix.into(), sender, retry, stop.clone()));
         Self { events, _stop: stop.drop_guard() }
     }

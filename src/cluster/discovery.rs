@@ -1,9 +1,17 @@
-//! What an API server serves of Gateway API: versions of the kinds read here, and the release their CRDs come from.
+//! Which cluster an API server belongs to and what it serves of Gateway API: versions of the kinds read here, and the release
+//! their CRDs come from.
 //!
-//! Asked again and again, because CRDs come, change and go while we run. Publishes versions for the kinds' own tasks and
-//! [`ClusterEvent::Served`] for everybody else; it reads no objects. An answer that fails changes nothing.
+//! Asked again and again, because CRDs come, change and go while we run, and an address may lead to another cluster some day.
+//! Publishes versions for the kinds' own tasks, [`ClusterEvent::Identity`] and [`ClusterEvent::Served`] for everybody else; it
+//! reads no objects. An answer that fails changes nothing.
 
-use super::{ClusterEvent, failure::Failure, kinds, metrics::Metrics};
+use super::{
+    ClusterEvent,
+    failure::Failure,
+    identity::{self, IdentityError},
+    kinds,
+    metrics::Metrics,
+};
 use crate::{
     model::{
         names::{GATEWAY_GROUP, Kind},
@@ -25,7 +33,7 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     time::timeout,
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// How soon a CRD that was missing is seen: a person may be waiting for it.
 const PERIOD_INCOMPLETE: Duration = Duration::from_secs(2);
@@ -45,6 +53,8 @@ pub(super) type Versions = BTreeMap<Kind, &'static str>;
 /// What one look found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Found {
+    /// The cluster.
+    identity: Arc<str>,
     versions: Versions,
     bundles: Option<Vec<Arc<str>>>,
 }
@@ -74,6 +84,8 @@ enum LookError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("discovery took longer than {LOOK_MAX:?}")]
     TooLong,
 }
@@ -93,8 +105,8 @@ pub(super) struct Discovery {
 }
 
 impl Discovery {
-    /// Looks until the receiver of events is gone. `Served`, then `NotServed` for each missing kind, are sent before any
-    /// kind is read for the first time.
+    /// Looks until the receiver of events is gone. `Identity`, `Served`, then `NotServed` for each missing kind, are sent
+    /// before any kind is read for the first time; until they can be, every kind is `Waiting`.
     pub(super) async fn follow(self) {
         let mut retry = Retry::new(RetryLimits::CLUSTER);
         let mut failure = Failure::default();
@@ -114,8 +126,11 @@ impl Discovery {
                     wait
                 }
                 Err(error) => {
-                    if let Some(error) = failure.news(&error) {
-                        warn!(error, "what the API server serves is not known, what was known stays in force");
+                    if let Some(reason) = failure.news(&error) {
+                        warn!(error = reason, "what the API server serves is not known, what was known stays in force");
+                        if known.is_none() && self.all_wait(reason).await.is_err() {
+                            return;
+                        }
                     }
                     retry.next_delay()
                 }
@@ -125,12 +140,24 @@ impl Discovery {
         }
     }
 
+    /// No kind can be read before discovery works.
+    async fn all_wait(&self, reason: &str) -> Result<(), mpsc::error::SendError<ClusterEvent>> {
+        let reason = Arc::from(reason);
+        for kind in Kind::ALL {
+            self.events.send(ClusterEvent::Waiting { kind, reason: Arc::clone(&reason) }).await?;
+        }
+        Ok(())
+    }
+
     /// Tells everybody what changed; an error means that nobody listens.
     async fn publish(&self, known: Option<&Found>, found: &Found) -> Result<(), mpsc::error::SendError<ClusterEvent>> {
         if known == Some(found) {
             return Ok(());
         }
         self.say(known, found);
+        if known.map(|known| &known.identity) != Some(&found.identity) {
+            self.events.send(ClusterEvent::Identity(Arc::clone(&found.identity))).await?;
+        }
         let served = found.served();
         if known.map(Found::served).as_ref() != Some(&served) {
             self.events.send(ClusterEvent::Served(served)).await?;
@@ -162,6 +189,13 @@ impl Discovery {
                 (Some(_), None, None) | (_, _, Some(_)) => {}
             }
         }
+        match known.map(|known| &known.identity) {
+            None => info!(uid = %found.identity, "cluster is known by the UID of its namespace kube-system"),
+            Some(before) if *before != found.identity => {
+                error!(%before, uid = %found.identity, "the API server now belongs to another cluster");
+            }
+            Some(_) => {}
+        }
         if known.map(|known| &known.bundles) != Some(&found.bundles) {
             info!(bundles = ?found.bundles, "gateway API release of the installed CRDs");
         }
@@ -173,6 +207,7 @@ async fn look_in_time(client: &Client) -> Result<Found, LookError> {
 }
 
 async fn look(client: &Client) -> Result<Found, LookError> {
+    let identity = identity::read(client).await?;
     let resources = served_resources(client).await?;
     let mut versions = Versions::new();
     for kind in Kind::ALL {
@@ -183,7 +218,7 @@ async fn look(client: &Client) -> Result<Found, LookError> {
         }
     }
     let bundles = bundles(client, &versions).await?;
-    Ok(Found { versions, bundles })
+    Ok(Found { identity, versions, bundles })
 }
 
 /// Every (version, resource) of Gateway API's group that is served, of the versions read here.

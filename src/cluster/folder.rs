@@ -4,9 +4,10 @@
 //! or none: while one of them cannot be read, what was read last stays.
 
 use super::{
-    ClusterEvent,
+    ClusterEvent, Relist,
     manifests::{self, File, FileError, Manifests},
     metrics::Metrics,
+    relists::{Relists, Tickets},
 };
 use crate::{
     clock,
@@ -16,7 +17,9 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher, event
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
-    fs, io,
+    fs,
+    future::pending,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -24,6 +27,9 @@ use std::{
 use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+/// What [`ClusterEvent::Identity`] says of manifests: any folder of them stands for the one cluster that is meant.
+pub const IDENTITY: &str = "folder";
 
 /// How often files are read where the system cannot tell of changes; also how soon it is seen that a path now leads
 /// elsewhere (a symlink that was swapped).
@@ -106,8 +112,9 @@ fn is_wanted(path: &Path) -> bool {
 
 /// Tells `events` what the manifests at `paths` hold, until `stop` is cancelled or the receiver is gone.
 ///
-/// First [`ClusterEvent::Served`], which never changes; then, once every file can be read, one [`ClusterEvent::Listed`] for
-/// every kind, and again for a kind whenever its objects differ. Errors in files are logged when they come up, each with
+/// First [`ClusterEvent::Identity`], which is [`IDENTITY`], and [`ClusterEvent::Served`], which never changes; then, once
+/// every file can be read, one [`ClusterEvent::Listed`] for every kind, and again for a kind whenever its objects differ or it
+/// is in `relists`: then every file is read anew first. Files have no versions. Errors in files are logged when they come up, each with
 /// file, line and reason, and change nothing. When `events` is full, reading waits; changes meanwhile are seen together
 /// afterwards.
 ///
@@ -116,20 +123,38 @@ pub async fn follow_folder(
     paths: Vec<PathBuf>,
     controller_name: Arc<str>,
     events: mpsc::Sender<ClusterEvent>,
+    relists: mpsc::UnboundedReceiver<Relist>,
     metrics: Metrics,
     stop: CancellationToken,
 ) {
-    let follower = Follower { paths, controller_name, events, metrics, known: None, said: Vec::new() };
-    stop.run_until_cancelled(follower.follow()).await;
+    let (relists, forward) = Relists::of(relists);
+    let answered = Tickets::new();
+    let follower =
+        Follower { paths, controller_name, events, relists, metrics, known: None, answered, said: Vec::new() };
+    // Requests may end long before the following does.
+    let forward = async {
+        forward.await;
+        pending().await
+    };
+    let following = async {
+        tokio::select! {
+            () = follower.follow() => {}
+            () = forward => {}
+        }
+    };
+    stop.run_until_cancelled(following).await;
 }
 
 struct Follower {
     paths: Vec<PathBuf>,
     controller_name: Arc<str>,
     events: mpsc::Sender<ClusterEvent>,
+    relists: Relists,
     metrics: Metrics,
     /// What is in force; `None` before all files could be read once.
     known: Option<Manifests>,
+    /// The requests that were answered with a list.
+    answered: Tickets,
     /// The errors last logged.
     said: Vec<FileError>,
 }
@@ -147,18 +172,28 @@ impl Follower {
     async fn follow(mut self) {
         // Watched before it is read, or a change between the two would be missed.
         let mut changes = Changes::new(self.paths.clone());
-        if self.events.send(ClusterEvent::Served(manifests::served())).await.is_err() {
-            return;
+        for event in [ClusterEvent::Identity(IDENTITY.into()), ClusterEvent::Served(manifests::served())] {
+            if self.events.send(event).await.is_err() {
+                return;
+            }
         }
-        while self.look().await.is_ok() {
-            changes.next().await;
+        loop {
+            // Taken before anything is read, so that what is read is newer than whatever made somebody ask.
+            let asked = self.relists.all();
+            if self.look(&asked).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = changes.next() => {}
+                () = self.relists.beyond_all(&asked) => {}
+            }
         }
     }
 
-    async fn look(&mut self) -> Result<(), Unheard> {
+    async fn look(&mut self, asked: &Tickets) -> Result<(), Unheard> {
         let (paths, controller_name) = (self.paths.clone(), Arc::clone(&self.controller_name));
         match spawn_blocking(move || read(&paths, &controller_name)).await {
-            Ok(Ok(manifests)) => self.tell(manifests).await,
+            Ok(Ok(manifests)) => self.tell(manifests, asked).await,
             Ok(Err(errors)) => {
                 self.complain(errors);
                 Ok(())
@@ -183,7 +218,7 @@ impl Follower {
         self.said = errors;
     }
 
-    async fn tell(&mut self, manifests: Manifests) -> Result<(), Unheard> {
+    async fn tell(&mut self, manifests: Manifests, asked: &Tickets) -> Result<(), Unheard> {
         self.metrics.manifest_errors(0);
         if !std::mem::take(&mut self.said).is_empty() {
             info!("every manifest can be read again");
@@ -191,7 +226,9 @@ impl Follower {
         for kind in Kind::ALL {
             let before = self.known.as_ref().and_then(|known| known.objects.get(&kind));
             let now = manifests.objects.get(&kind);
-            if before.is_some() && before == now {
+            let ticket = asked.get(&kind).copied().unwrap_or_default();
+            let answered = self.answered.insert(kind, ticket).unwrap_or_default();
+            if before.is_some() && before == now && ticket == answered {
                 continue;
             }
             let objects = now.cloned().unwrap_or_default();
@@ -205,9 +242,7 @@ impl Follower {
             }
             self.metrics.listed(kind);
             info!(%kind, objects = objects.len(), "listed");
-            self.events
-                .send(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: clock::now() })
-                .await?;
+            self.events.send(ClusterEvent::Listed { kind, objects, version: None, ticket, at: clock::now() }).await?;
         }
         self.known = Some(manifests);
         Ok(())
@@ -357,6 +392,7 @@ mod tests {
 
     struct Followed {
         events: mpsc::Receiver<ClusterEvent>,
+        relists: mpsc::UnboundedSender<Relist>,
         metrics: Metrics,
         _stop: tokio_util::sync::DropGuard,
     }
@@ -365,9 +401,10 @@ mod tests {
         fn new(path: &Path) -> Self {
             let (sender, events) = mpsc::channel(16);
             let (metrics, stop) = (Metrics::default(), CancellationToken::new());
-            let follow = follow_folder(vec![path.to_owned()], CONTROLLER.into(), sender, metrics.clone(), stop.clone());
+            let (paths, (relists, asked)) = (vec![path.to_owned()], mpsc::unbounded_channel());
+            let follow = follow_folder(paths, CONTROLLER.into(), sender, asked, metrics.clone(), stop.clone());
             tokio::spawn(follow);
-            Self { events, metrics, _stop: stop.drop_guard() }
+            Self { events, relists, metrics, _stop: stop.drop_guard() }
         }
 
         async fn next(&mut self) -> ClusterEvent {
@@ -376,16 +413,24 @@ mod tests {
 
         async fn served(&mut self) -> Served {
             let event = self.next().await;
+            let ClusterEvent::Identity(identity) = event else { panic!("{event:?}") };
+            assert_eq!(*identity, *IDENTITY);
+            let event = self.next().await;
             let ClusterEvent::Served(served) = event else { panic!("{event:?}") };
             served
         }
 
         async fn listed(&mut self) -> (Kind, Vec<ObjectName>) {
+            let (kind, objects, _ticket) = self.listed_with_ticket().await;
+            (kind, objects)
+        }
+
+        async fn listed_with_ticket(&mut self) -> (Kind, Vec<ObjectName>, u64) {
             let event = self.next().await;
-            let ClusterEvent::Listed { kind, objects, version: _, ticket: _, at: _ } = event else {
+            let ClusterEvent::Listed { kind, objects, version: None, ticket, at: _ } = event else {
                 panic!("{event:?}")
             };
-            (kind, objects.into_iter().map(|object| object.name).collect())
+            (kind, objects.into_iter().map(|object| object.name).collect(), ticket)
         }
 
         async fn first_lists(&mut self) {
@@ -413,6 +458,30 @@ mod tests {
         assert_eq!(followed.listed().await, (Kind::Service, vec![name("a"), name("b")]));
         fs::remove_file(folder.path().join("a.yaml")).unwrap();
         assert_eq!(followed.listed().await, (Kind::Service, vec![name("b")]));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_by_reading_anew_once_everything_can_be_read() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("a.yaml");
+        fs::write(&file, service("a", 1)).unwrap();
+        let mut followed = Followed::new(folder.path());
+        followed.first_lists().await;
+        let name = |name| ObjectName::new("default", name);
+        followed.relists.send(Relist { kind: Kind::Service, ticket: 4 }).unwrap();
+        assert_eq!(followed.listed_with_ticket().await, (Kind::Service, vec![name("a")], 4));
+        swap(&file, "kind: [");
+        followed.relists.send(Relist { kind: Kind::Gateway, ticket: 5 }).unwrap();
+        while followed.metrics.manifest_errors_now() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(followed.events.is_empty());
+        swap(&file, &service("a", 1));
+        assert_eq!(followed.listed_with_ticket().await, (Kind::Gateway, vec![], 5));
+        // A change carries the ticket of the last request, and is told once.
+        swap(&file, &service("b", 1));
+        assert_eq!(followed.listed_with_ticket().await, (Kind::Service, vec![name("b")], 4));
+        assert!(followed.events.is_empty());
     }
 
     #[tokio::test]

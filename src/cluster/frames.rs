@@ -13,10 +13,6 @@ use tokio::time::timeout;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long nothing may arrive before the connection is taken for dead and the watch is taken up anew from where it was.
-/// API servers send a bookmark about every minute to watches that ask for them, so two of them are missing by then.
-const SILENCE_MAX: Duration = Duration::from_secs(135);
-
 /// Why reading from an API server stopped, by what to do next.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
@@ -44,6 +40,11 @@ impl ReadError {
     /// A failure of our own making or finding.
     pub(super) fn failed(source: impl Into<BoxError>) -> Self {
         Self::Failed { after: Duration::ZERO, source: source.into() }
+    }
+
+    /// No answer came in time.
+    pub(super) fn silent(waited: Duration) -> Self {
+        Self::failed(format!("no answer within {waited:?}"))
     }
 }
 
@@ -87,20 +88,26 @@ pub(super) enum Frame<'a> {
 pub(super) struct Frames<R = Pin<Box<dyn AsyncBufRead + Send>>> {
     body: R,
     line: Vec<u8>,
+    silence_max: Duration,
 }
 
 impl Frames {
-    /// Sends a watch `request` and waits for the answer to begin.
-    pub(super) async fn open(client: &kube::Client, request: http::Request<Vec<u8>>) -> Result<Self, ReadError> {
-        let answer = timeout(SILENCE_MAX, client.request_stream(request)).await;
-        let body = answer.map_err(ReadError::failed)??;
-        Ok(Frames::over(Box::pin(body)))
+    /// Sends a watch `request` and waits for the answer to begin. When nothing arrives for `silence_max`, then or later, the
+    /// connection is taken for dead.
+    pub(super) async fn open(
+        client: &kube::Client,
+        request: http::Request<Vec<u8>>,
+        silence_max: Duration,
+    ) -> Result<Self, ReadError> {
+        let answer = timeout(silence_max, client.request_stream(request)).await;
+        let body = answer.map_err(|_silence| ReadError::silent(silence_max))??;
+        Ok(Frames::over(Box::pin(body), silence_max))
     }
 }
 
 impl<R: AsyncBufRead + Unpin> Frames<R> {
-    fn over(body: R) -> Self {
-        Self { body, line: Vec::new() }
+    fn over(body: R, silence_max: Duration) -> Self {
+        Self { body, line: Vec::new(), silence_max }
     }
 
     /// The next frame; `None` when the response ended or fell silent, which is no failure: take the watch up anew.
@@ -109,7 +116,7 @@ impl<R: AsyncBufRead + Unpin> Frames<R> {
     pub(super) async fn next(&mut self) -> Result<Option<Frame<'_>>, ReadError> {
         loop {
             self.line.clear();
-            match timeout(SILENCE_MAX, self.body.read_until(b'\n', &mut self.line)).await {
+            match timeout(self.silence_max, self.body.read_until(b'\n', &mut self.line)).await {
                 Err(_silence) => return Ok(None),
                 Ok(Err(broken)) => return Err(ReadError::failed(broken)),
                 Ok(Ok(_)) if !self.line.ends_with(b"\n") => return Ok(None),
@@ -172,6 +179,8 @@ mod tests {
     use super::*;
     use futures::io::Cursor;
 
+    const SILENCE_MAX: Duration = Duration::from_secs(135);
+
     async fn next(frames: &mut Frames<Cursor<&[u8]>>) -> Option<String> {
         frames.next().await.unwrap().map(|frame| format!("{frame:?}"))
     }
@@ -191,7 +200,7 @@ mod tests {
             "\n",
             r#"{"type":"ADDED","obj"#,
         );
-        let mut frames = Frames::over(Cursor::new(body.as_bytes()));
+        let mut frames = Frames::over(Cursor::new(body.as_bytes()), SILENCE_MAX);
         assert_eq!(next(&mut frames).await.unwrap(), r#"Exists("{\"a\":1}")"#);
         assert_eq!(next(&mut frames).await.unwrap(), r#"Exists("{\"b\":2}")"#);
         assert_eq!(next(&mut frames).await.unwrap(), r#"Gone("{\"c\":3}")"#);

@@ -10,6 +10,7 @@ use super::{
     frames::{Frame, Frames, ReadError},
     kinds,
     metrics::Metrics,
+    watch::FollowSettings,
 };
 use crate::model::{
     facts::Observed,
@@ -24,13 +25,9 @@ use kube::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::timeout;
 use tracing::warn;
-
-/// How long the API server keeps one watch open, in seconds; client libraries stay below 295, above which proxies and
-/// API servers cut connections off.
-const WATCH_SECONDS: u32 = 290;
 
 /// Objects in one page: what client-go and kubectl ask for, about 0.5 MB of routes.
 const PAGE_OBJECTS: u32 = 500;
@@ -43,7 +40,7 @@ pub(super) struct Collection {
     client: Client,
     kind: Kind,
     requests: Request,
-    controller_name: Arc<str>,
+    settings: FollowSettings,
     metrics: Metrics,
 }
 
@@ -73,8 +70,8 @@ struct PageMetadata {
 
 impl Collection {
     /// The collection of `kind` at `version`.
-    pub(super) fn new(client: Client, kind: Kind, version: &str, controller_name: Arc<str>, metrics: Metrics) -> Self {
-        Self { client, kind, requests: Request::new(kinds::path(kind, version)), controller_name, metrics }
+    pub(super) fn new(client: Client, kind: Kind, version: &str, settings: FollowSettings, metrics: Metrics) -> Self {
+        Self { client, kind, requests: Request::new(kinds::path(kind, version)), settings, metrics }
     }
 
     /// Lists over a watch that then goes on with the changes (a streaming list).
@@ -82,9 +79,7 @@ impl Collection {
     /// The empty version asks for a state at least as new as this request, so that the list is consistent. Objects may
     /// change while they are sent: the list is what stands when the bookmark that ends it comes.
     pub(super) async fn stream(&self) -> Result<(List, Frames), ReadError> {
-        let params = WatchParams::streaming_lists().timeout(WATCH_SECONDS);
-        let request = self.requests.watch(&params, "").map_err(ReadError::failed)?;
-        let mut frames = Frames::open(&self.client, request).await.map_err(streaming_refused)?;
+        let mut frames = self.open(WatchParams::streaming_lists(), "").await.map_err(streaming_refused)?;
         let mut objects = BTreeMap::new();
         loop {
             match frames.next().await.map_err(streaming_refused)? {
@@ -114,7 +109,7 @@ impl Collection {
         loop {
             let request = self.requests.list(&params).map_err(ReadError::failed)?;
             let answer = timeout(PAGE_WAIT_MAX, self.client.request_text(request)).await;
-            let text = answer.map_err(ReadError::failed)??;
+            let text = answer.map_err(|_silence| ReadError::silent(PAGE_WAIT_MAX))??;
             let page: Page<'_> = serde_json::from_str(&text).map_err(ReadError::failed)?;
             for json in page.items.into_iter().flatten() {
                 objects.push(self.read(json.get()).map_err(ReadError::failed)?.0);
@@ -127,16 +122,22 @@ impl Collection {
         }
     }
 
-    /// Watches what happens after `version`.
+    /// Watches what happens after `version`, with a bookmark now and then when nothing does.
     pub(super) async fn watch(&self, version: &str) -> Result<Frames, ReadError> {
-        let params = WatchParams::default().timeout(WATCH_SECONDS);
-        let request = self.requests.watch(&params, version).map_err(ReadError::failed)?;
-        Frames::open(&self.client, request).await
+        self.open(WatchParams { bookmarks: true, ..WatchParams::default() }, version).await
+    }
+
+    async fn open(&self, params: WatchParams, version: &str) -> Result<Frames, ReadError> {
+        let FollowSettings { controller_name: _, watch_max, silence_max } = &self.settings;
+        // A watch of no length would have no end.
+        let seconds = u32::try_from(watch_max.as_secs()).unwrap_or(u32::MAX).max(1);
+        let request = self.requests.watch(&params.timeout(seconds), version).map_err(ReadError::failed)?;
+        Frames::open(&self.client, request, *silence_max).await
     }
 
     /// Decodes one object and names it in the log if it is unreadable. Also returns its version.
     pub(super) fn read(&self, json: &str) -> Result<(ListedObject, String), Nameless> {
-        let decoded = decode::object(self.kind, json, &self.controller_name)?;
+        let decoded = decode::object(self.kind, json, &self.settings.controller_name)?;
         if let Observed::Unreadable { error } = &decoded.observed {
             self.metrics.unreadable(self.kind);
             warn!(name = %decoded.name, %error, "object cannot be read, what was known of it stays in force");

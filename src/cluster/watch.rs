@@ -1,15 +1,17 @@
 //! An API server as source of objects: one task for each kind lists it, watches it, and lists anew when it must.
 //!
-//! [`ClusterEvent`]s out, in order for each object; between kinds there is no order. Whatever fails is tried again without
-//! end, and what was told stays true meanwhile. Objects are neither kept nor compared here.
+//! [`ClusterEvent`]s out, in order for each kind; between kinds there is no order. Whatever fails is tried again without
+//! end, and what was told stays true meanwhile. Objects are neither kept nor compared here, and neither are versions: a list
+//! older than the one before is told like any other.
 
 use super::{
-    ClusterEvent,
+    ClusterEvent, Relist,
     discovery::{Discovery, Versions},
     failure::Failure,
     frames::{Frame, Frames, ReadError},
-    list::Collection,
+    list::{Collection, List},
     metrics::Metrics,
+    relists::Relists,
 };
 use crate::{
     clock,
@@ -31,12 +33,44 @@ use tracing::{Instrument, debug, info, info_span, warn};
 /// once. One that ends sooner and says nothing is followed by a growing delay.
 const GOOD_WATCH: Duration = Duration::from_secs(1);
 
+/// How an API server is followed.
+#[derive(Clone, Debug)]
+pub struct FollowSettings {
+    /// `spec.controllerName` of the GatewayClasses that are ours: it says which parts of a status are.
+    pub controller_name: Arc<str>,
+    /// How long the API server keeps one watch open, in whole seconds; 295 s at most.
+    pub watch_max: Duration,
+    /// How long nothing may arrive before a connection is taken for dead and the watch is taken up anew from where it was.
+    pub silence_max: Duration,
+}
+
+impl FollowSettings {
+    /// With everything that has a default at it.
+    #[must_use]
+    pub fn new(controller_name: Arc<str>) -> Self {
+        Self {
+            controller_name,
+            // Client libraries stay below 295, above which proxies and API servers cut connections off.
+            watch_max: Duration::from_secs(290),
+            // API servers send a bookmark about every minute to watches that ask for them, so two of them are missing then.
+            silence_max: Duration::from_secs(135),
+        }
+    }
+}
+
 /// Tells `events` what an API server holds of every kind, until `stop` is cancelled or the receiver is gone.
 ///
-/// First [`ClusterEvent::Served`] and one [`ClusterEvent::NotServed`] for each missing kind; then, for each served kind, one
-/// [`ClusterEvent::Listed`] followed by [`ClusterEvent::Changed`]s. A kind that cannot be read is logged, with the whole
-/// reason, and simply never listed. When `events` is full, reading waits: the API server may then close a watch, which is
-/// taken up where it was or, if that is too long ago, listed anew. `controller_name` says which parts of a status are ours.
+/// First [`ClusterEvent::Identity`], [`ClusterEvent::Served`] and one [`ClusterEvent::NotServed`] for each missing kind; then,
+/// for each served kind, one [`ClusterEvent::Listed`] followed by [`ClusterEvent::Changed`]s and [`ClusterEvent::Reached`]s. A
+/// kind that cannot be read is [`ClusterEvent::Waiting`], and so is every kind while the first three cannot be told.
+///
+/// A kind in `relists` is listed anew at once, by a list begun after the request; a list under way is finished first, so
+/// that requests cannot keep a kind from ever being listed. Nothing is told of objects because their kind is no longer
+/// served, or forbidden: what was told of them stays true. Deleting a CRD deletes its objects first, and the API server may
+/// tell so, object by object; those are deletions like any other.
+///
+/// When `events` is full, reading waits: the API server may then close a watch, which is taken up where it was or, if that is
+/// too long ago, listed anew.
 ///
 /// May be dropped at any moment.
 ///
@@ -44,19 +78,23 @@ const GOOD_WATCH: Duration = Duration::from_secs(1);
 /// If a task of its own did: a kind that is silently no longer followed would be worse.
 pub async fn follow_cluster(
     client: Client,
-    controller_name: Arc<str>,
+    settings: FollowSettings,
     events: mpsc::Sender<ClusterEvent>,
+    relists: mpsc::UnboundedReceiver<Relist>,
     metrics: Metrics,
     stop: CancellationToken,
 ) {
+    let (relists, forward) = Relists::of(relists);
     let (versions, found) = watch::channel(Versions::new());
     let look_again = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
+    tasks.spawn(forward);
     for kind in Kind::ALL {
         let follower = Follower {
             client: client.clone(),
             kind,
-            controller_name: Arc::clone(&controller_name),
+            settings: settings.clone(),
+            relists: relists.clone(),
             events: events.clone(),
             metrics: metrics.clone(),
             look_again: Arc::clone(&look_again),
@@ -83,10 +121,20 @@ pub async fn follow_cluster(
 struct Follower {
     client: Client,
     kind: Kind,
-    controller_name: Arc<str>,
+    settings: FollowSettings,
+    relists: Relists,
     events: mpsc::Sender<ClusterEvent>,
     metrics: Metrics,
     look_again: Arc<Notify>,
+}
+
+/// Nobody receives events any more.
+struct Unheard;
+
+impl<T> From<mpsc::error::SendError<T>> for Unheard {
+    fn from(_: mpsc::error::SendError<T>) -> Self {
+        Self
+    }
 }
 
 /// Why reading stopped.
@@ -113,6 +161,8 @@ impl<T> From<mpsc::error::SendError<T>> for Stop {
 struct Reading {
     /// The version up to which everything was told; `None` before the first list and when it is too old.
     version: Option<String>,
+    /// The latest request to list anew that the last list, successful or not, was begun after.
+    ticket: u64,
     /// How the next list is made.
     way: Way,
     /// Whether the server never does streaming lists.
@@ -132,6 +182,7 @@ impl Reading {
     fn new() -> Self {
         Self {
             version: None,
+            ticket: 0,
             way: Way::Stream,
             pages_only: false,
             retry: Retry::new(RetryLimits::CLUSTER),
@@ -178,8 +229,7 @@ impl Follower {
     /// Follows the kind at one version; returns when nobody receives events any more.
     async fn follow_version(&self, version: &str) {
         let metrics = self.metrics.clone();
-        let controller_name = Arc::clone(&self.controller_name);
-        let collection = Collection::new(self.client.clone(), self.kind, version, controller_name, metrics);
+        let collection = Collection::new(self.client.clone(), self.kind, version, self.settings.clone(), metrics);
         let mut reading = Reading::new();
         loop {
             let begun = clock::now();
@@ -191,25 +241,31 @@ impl Follower {
                     Duration::ZERO
                 }
                 Ok(()) => reading.retry.next_delay(),
-                Err(Stop::Read(error)) => self.wait_after(&error, &mut reading),
+                Err(Stop::Read(error)) => match self.wait_after(&error, &mut reading).await {
+                    Ok(wait) => wait,
+                    Err(_unheard) => return,
+                },
             };
-            sleep(wait).await;
+            tokio::select! {
+                () = self.relists.beyond(self.kind, reading.ticket) => {}
+                () = sleep(wait) => {}
+            }
         }
     }
 
     /// What to do about a failure, and how long to wait first.
-    fn wait_after(&self, error: &ReadError, reading: &mut Reading) -> Duration {
+    async fn wait_after(&self, error: &ReadError, reading: &mut Reading) -> Result<Duration, Unheard> {
         let delay = reading.retry.next_delay();
         match error {
             ReadError::Expired => {
                 debug!("what happened since the last event is no longer known, listing anew");
                 reading.version = None;
-                return delay;
+                return Ok(delay);
             }
             ReadError::StreamingRefused(_) => {
                 info!("the API server has no streaming lists, listing by pages");
                 reading.pages_only = true;
-                return Duration::ZERO;
+                return Ok(Duration::ZERO);
             }
             ReadError::NotServed => self.look_again.notify_one(),
             ReadError::Failed { .. } => {}
@@ -220,32 +276,44 @@ impl Follower {
             (true, Way::Pages) | (false, _) => Way::Stream,
         };
         self.metrics.read_failed(self.kind);
-        if let Some(error) = reading.failure.news(error) {
-            warn!(error, "kind cannot be read, trying again; what is known of it stays in force");
+        if let Some(reason) = reading.failure.news(error) {
+            warn!(error = reason, "kind cannot be read, trying again; what is known of it stays in force");
+            self.events.send(ClusterEvent::Waiting { kind: self.kind, reason: reason.into() }).await?;
         }
-        if let ReadError::Failed { after, source: _ } = error { delay.max(*after) } else { delay }
+        Ok(if let ReadError::Failed { after, source: _ } = error { delay.max(*after) } else { delay })
     }
 
-    /// Lists if there is nothing to go on from, then tells every change until the watch ends.
+    /// Lists if there is nothing to go on from or a list is asked for, then tells every change until the watch ends or the
+    /// next list is asked for.
     async fn read_on(&self, collection: &Collection, reading: &mut Reading) -> Result<(), Stop> {
-        let mut frames = match (&reading.version, reading.way, reading.pages_only) {
-            (Some(version), _, _) => collection.watch(version).await?,
+        // SUBTLE: taken before the list begins, so that the list is newer than whatever made somebody ask.
+        let ticket = self.relists.latest(self.kind);
+        if ticket > reading.ticket {
+            reading.ticket = ticket;
+            reading.version = None;
+        }
+        let frames = match (&reading.version, reading.way, reading.pages_only) {
+            (Some(_), _, _) => None,
             (None, Way::Stream, false) => {
                 let (list, frames) = collection.stream().await?;
                 self.listed(list, reading).await?;
-                frames
+                Some(frames)
             }
             (None, Way::Pages, _) | (None, Way::Stream, true) => {
                 let list = collection.pages().await?;
-                let version = list.version.clone();
                 self.listed(list, reading).await?;
-                collection.watch(&version).await?
+                None
             }
         };
-        self.tell(collection, &mut frames, reading).await
+        let ticket = reading.ticket;
+        tokio::select! {
+            // A frame that was not told is lost with the watch; the list that follows has it.
+            () = self.relists.beyond(self.kind, ticket) => Ok(()),
+            told = self.tell(collection, frames, reading) => told,
+        }
     }
 
-    async fn listed(&self, list: super::list::List, reading: &mut Reading) -> Result<(), Stop> {
+    async fn listed(&self, list: List, reading: &mut Reading) -> Result<(), Stop> {
         reading.works();
         self.metrics.listed(self.kind);
         info!(objects = list.objects.len(), version = list.version, "listed");
@@ -253,7 +321,7 @@ impl Follower {
             kind: self.kind,
             objects: list.objects,
             version: CacheVersion::read(&list.version),
-            ticket: 0,
+            ticket: reading.ticket,
             at: clock::now(),
         };
         self.events.send(event).await?;
@@ -262,7 +330,12 @@ impl Follower {
         Ok(())
     }
 
-    async fn tell(&self, collection: &Collection, frames: &mut Frames, reading: &mut Reading) -> Result<(), Stop> {
+    /// Tells what `frames` say or, without them, a watch that goes on from where the reading stands.
+    async fn tell(&self, collection: &Collection, frames: Option<Frames>, reading: &mut Reading) -> Result<(), Stop> {
+        let mut frames = match frames {
+            Some(frames) => frames,
+            None => collection.watch(reading.version.as_deref().unwrap_or_default()).await?,
+        };
         while let Some(frame) = frames.next().await? {
             let at = clock::now();
             reading.works();
@@ -288,6 +361,9 @@ impl Follower {
                     }
                 },
                 Frame::Bookmark { version, list_complete: _ } => {
+                    if let Some(version) = CacheVersion::read(&version) {
+                        self.events.send(ClusterEvent::Reached { kind: self.kind, version }).await?;
+                    }
                     reading.reached(version);
                     continue;
                 }

@@ -12,6 +12,7 @@ use crate::{
     },
     status::{
         conditions,
+        events::Notice,
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
@@ -89,6 +90,15 @@ impl<K: StatusSink> Report<K> {
         self.due.insert(object);
     }
 
+    /// This replica leads no more: nothing is said, and what waits to be written never will be.
+    pub(super) fn stand_down(&mut self) {
+        for object in self.statuses.sink.clear() {
+            self.prints.remove(&object);
+            self.due.insert(object);
+        }
+        self.due.append(&mut self.waiting);
+    }
+
     /// Whether a status is held back until documents are written.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty()
@@ -98,6 +108,11 @@ impl<K: StatusSink> Report<K> {
     pub(super) fn stop_waiting(&mut self) {
         self.patient = false;
         self.due.append(&mut self.waiting);
+    }
+
+    /// Something happened.
+    pub(super) fn announce(&mut self, notice: Notice) {
+        self.statuses.sink.announce(notice);
     }
 
     /// The source of objects serves this from now on.

@@ -1,13 +1,14 @@
 //! The loop's state without its inputs: events and answers in, transactions out, at times of the test's choosing.
 
-use super::{Metrics, Settings, State, Statuses};
+use super::{Answer, Metrics, Outputs, Settings, State, Statuses, Task};
 use crate::{
     apisix::version::ApisixVersion,
     clock,
     cluster::{
-        ClusterEvent,
+        ClusterEvent, Relist,
         manifests::{File, Manifests},
     },
+    leader::{Leadership, Resign, Term},
     model::{
         facts::Change,
         names::{Kind, ObjectName, ObjectRef},
@@ -21,8 +22,12 @@ use crate::{
         queue::{StatusSink, StatusUpdate},
     },
     store::{
-        follow::{Snapshot, StoreEvent},
-        txn::{Commit, CommitError, Revision, Txn},
+        StoreId,
+        audit::Listing,
+        control::ControlKeys,
+        follow::{Snapshot, StoreEvent, control::ControlEvent},
+        mirror::Known,
+        txn::{Commit, CommitError, Fence, Revision, Txn},
     },
     translate::desired::{self, Desired},
 };
@@ -34,6 +39,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::{mpsc, watch};
 
 const CONTROLLER: &str = "apisix-etcd.io/gateway-controller";
 
@@ -57,12 +63,15 @@ struct Table {
     sent: Vec<(TxnNumber, Txn)>,
     revision: i64,
     n_idle: Arc<AtomicUsize>,
+    asked_lists: mpsc::UnboundedReceiver<Relist>,
+    resigned: mpsc::Receiver<Resign>,
 }
 
 impl Table {
     /// The quickstart, listed over an empty etcd, and everything written.
     fn settled() -> Self {
-        let settings = Settings::new("/apisix".into(), "default".into(), CONTROLLER.into());
+        let control = ControlKeys::new("/control".into(), "default".into());
+        let settings = Settings::new("/apisix".into(), control, "replica".into(), CONTROLLER.into());
         let desired = Desired::new(desired::Settings {
             controller_name: CONTROLLER.into(),
             instance: "default".into(),
@@ -76,13 +85,23 @@ impl Table {
         });
         let statuses = Statuses { sink: NoStatuses, idle };
         let mut registry = Registry::default();
-        let state = State::new(settings, desired, statuses, Metrics::register(&mut registry));
-        let mut table = Self { state, registry, now: clock::now(), sent: Vec::new(), revision: 1, n_idle };
+        let (relists, asked_lists) = mpsc::unbounded_channel();
+        let (resign, resigned) = mpsc::channel(8);
+        let outputs = Outputs { relists, rereads: Default::default(), fit: watch::Sender::new(false), resign };
+        let state = State::new(settings, outputs, desired, statuses, Metrics::register(&mut registry));
+        let (now, sent) = (clock::now(), Vec::new());
+        let mut table = Self { state, registry, now, sent, revision: 1, n_idle, asked_lists, resigned };
+        table.state.cluster_event(ClusterEvent::Identity("cluster".into()), now);
+        table
+            .state
+            .control_event(ControlEvent::Snapshot { revision: Revision(1), keys: Vec::new(), begins_anew: false }, now);
         for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
-            table.state.cluster_event(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: table.now });
+            table.state.cluster_event(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: now }, now);
         }
         let snapshot = Snapshot { revision: Revision(1), ..Snapshot::default() };
         table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+        assert!(table.state.fit());
+        table.wins(1);
         table.work_off();
         assert_eq!(table.stored(), [1, 1]);
         table
@@ -99,8 +118,40 @@ impl Table {
         }
     }
 
+    /// The leader key was created at this revision.
+    fn wins(&mut self, created: i64) {
+        let term = Term { fence: Fence { key: "/control/default/leader".into(), created: Revision(created) } };
+        self.state.leadership(Leadership::Leading(term), self.now);
+    }
+
+    /// Passes until there is nothing more to do at once. Lanes are found empty, and an audit finds what is known.
     fn pass(&mut self) {
-        while self.state.pass(self.now, |number, txn| self.sent.push((number, txn))) {}
+        let mut tasks = Vec::new();
+        loop {
+            let more = self.state.pass(self.now, |task| tasks.push(task));
+            if tasks.is_empty() && !more {
+                return;
+            }
+            for task in std::mem::take(&mut tasks) {
+                match task {
+                    Task::Commit(number, txn) => self.sent.push((number, txn)),
+                    Task::ReadLanes(term) => {
+                        self.state.task_answered(Answer::Lanes(term, Ok(Vec::new())), self.now);
+                    }
+                    Task::List(term) => {
+                        let mirror = &self.state.mirror;
+                        let revision = mirror.told().unwrap_or_default();
+                        let key = |(id, known): (&WorkId, Known)| match known {
+                            Known::Present(written) => Some((id.clone(), written)),
+                            Known::Absent(_) => None,
+                        };
+                        let keys = mirror.known().filter_map(key).collect();
+                        let listing = Listing { revision, keys };
+                        self.state.task_answered(Answer::Listed(term, Ok((StoreId(0), listing))), self.now);
+                    }
+                }
+            }
+        }
     }
 
     /// Answers all that was sent: not at all.
@@ -124,23 +175,19 @@ impl Table {
     fn changed(&mut self, kind: Kind, yaml: &str) {
         for object in read(&[yaml]).objects.remove(&kind).unwrap() {
             let change = Change { kind, name: object.name, observed: Some(object.observed) };
-            self.state.cluster_event(ClusterEvent::Changed {
-                change,
-                status: object.status,
-                version: None,
-                at: self.now,
-            });
+            self.state.cluster_event(
+                ClusterEvent::Changed { change, status: object.status, version: None, at: self.now },
+                self.now,
+            );
         }
     }
 
     fn route_deleted(&mut self) {
         let change = Change { kind: Kind::TcpRoute, name: ObjectName::new("default", "tcp-app"), observed: None };
-        self.state.cluster_event(ClusterEvent::Changed {
-            change,
-            status: StatusPrint::default(),
-            version: None,
-            at: self.now,
-        });
+        self.state.cluster_event(
+            ClusterEvent::Changed { change, status: StatusPrint::default(), version: None, at: self.now },
+            self.now,
+        );
     }
 
     /// How many upstreams and stream_routes of ours there are.
@@ -195,8 +242,8 @@ fn nobody_is_told_that_all_is_said_while_a_status_waits_for_etcd() {
     table.pass();
     assert_eq!(table.n_idle.load(Relaxed), before, "a first failure is not said yet");
     // Both the document and the store rest, and not equally long.
-    while let Some(wake) = table.state.next_wake(table.now) {
-        table.now = wake;
+    while !table.state.work.settled() {
+        table.now = table.state.next_wake(table.now).unwrap();
         table.work_off();
     }
     assert_eq!(table.n_idle.load(Relaxed), before + 1);

@@ -1,6 +1,6 @@
 //! The commands about the controller's own keys in etcd, as written: `checkpoint show`, `checkpoint reset`, `release`.
 
-use super::OutputFormat;
+use super::{EtcdArgs, OutputFormat};
 use clap::{Args, Subcommand};
 
 const SHOW_EXAMPLES: &str = "\
@@ -103,19 +103,9 @@ pub struct ReleaseArgs {
 /// Whose keys, and in which etcd: alike in every command that is about nothing else.
 #[derive(Debug, Args)]
 pub struct ControlArgs {
-    /// URLs of the etcd cluster that APISIX reads, separated by commas (required)
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "APISIX_ETCD_CONTROLLER_ETCD_ENDPOINTS",
-        // A password put there by mistake is refused without being repeated; the help text must not repeat it either.
-        hide_env_values = true,
-        value_delimiter = ','
-    )]
-    pub etcd_endpoints: Vec<String>,
-    /// How long one request to etcd may take, for example 5s or 500ms
-    #[arg(long, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_ETCD_TIMEOUT", default_value = "5s")]
-    pub etcd_timeout: String,
+    /// Which etcd.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
     /// Prefix of the controller's own keys in etcd
     #[arg(
         long,

@@ -1,6 +1,10 @@
 //! Settings of the commands about the controller's own keys: flags go in, settings come out, or every error at once.
 
-use super::{EtcdAddress, SettingError, checked, endpoints, is_instance, keep, prefix, timeout};
+use super::{
+    EtcdAddress, SettingError, checked, etcd, is_instance, keep,
+    time::{Bounds, time},
+    writing::own_prefix,
+};
 use crate::config::args::{
     OutputFormat,
     control::{CheckpointResetArgs, CheckpointShowArgs, ControlArgs, ReleaseArgs},
@@ -50,17 +54,6 @@ pub struct ReleaseSettings {
 /// A setting of these commands that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlSettingError {
-    /// The control prefix is not one.
-    #[error("--control-prefix: {prefix:?} {fault}: write it for example /gateway-api-etcd")]
-    Prefix {
-        /// The prefix.
-        prefix: String,
-        /// What is wrong.
-        fault: &'static str,
-    },
-    /// The time to wait is not a time.
-    #[error("--timeout: {0:?} is not a time of 0s to 24h: write for example 1m")]
-    Timeout(String),
     /// No held change can have this name.
     #[error(
         "{0:?} is not the name of something held: it is 1 to {NAME_MAX} letters, digits and signs without spaces, as in the \
@@ -70,7 +63,8 @@ pub enum ControlSettingError {
 }
 
 /// Whoever waits a day for a leader to end has forgotten about it.
-const TIMEOUT_MAX: Duration = Duration::from_hours(24);
+const TIMEOUT: Bounds =
+    Bounds { flag: "--timeout", least: Duration::ZERO, most: Duration::from_hours(24), example: "1m" };
 
 /// A kind, a namespace of 63, a name of 253 characters, and as much again.
 const NAME_MAX: usize = 1_000;
@@ -89,7 +83,7 @@ impl CheckpointResetSettings {
         let CheckpointResetArgs { control, timeout, yes } = args;
         let mut errors = Vec::new();
         let control = self::control(control).map_err(|more| errors.extend(more)).ok();
-        let timeout = keep(&mut errors, patience(&timeout));
+        let timeout = keep(&mut errors, time(&timeout, &TIMEOUT).map_err(SettingError::Time));
         let (Some(control), Some(timeout)) = (control, timeout) else { return Err(errors) };
         Ok(Self { control, timeout, confirmed: yes })
     }
@@ -114,34 +108,15 @@ impl ReleaseSettings {
 }
 
 fn control(args: ControlArgs) -> Result<ControlSettings, Vec<SettingError>> {
-    let ControlArgs { etcd_endpoints, etcd_timeout, control_prefix, instance } = args;
+    let ControlArgs { etcd, control_prefix, instance } = args;
     let mut errors = Vec::new();
-    let endpoints = keep(&mut errors, endpoints(&etcd_endpoints));
-    let timeout = keep(&mut errors, timeout(&etcd_timeout));
+    let etcd = etcd::check(etcd).map_err(|more| errors.extend(more.into_iter().map(SettingError::Etcd))).ok();
     let control_prefix = keep(&mut errors, own_prefix(control_prefix));
     let instance = keep(&mut errors, checked(instance, is_instance, SettingError::Instance));
-    let (Some(endpoints), Some(timeout), Some(control_prefix), Some(instance)) =
-        (endpoints, timeout, control_prefix, instance)
-    else {
+    let (Some(etcd), Some(control_prefix), Some(instance)) = (etcd, control_prefix, instance) else {
         return Err(errors);
     };
-    let etcd = EtcdAddress { endpoints, timeout };
-    Ok(ControlSettings { etcd, control_prefix: control_prefix.into(), instance: instance.into() })
-}
-
-/// What a data plane's prefix may be made of, ours may, too.
-fn own_prefix(text: String) -> Result<String, SettingError> {
-    prefix(text).map_err(|error| {
-        let SettingError::Prefix { prefix, fault } = error else { return error };
-        ControlSettingError::Prefix { prefix, fault }.into()
-    })
-}
-
-fn patience(text: &str) -> Result<Duration, SettingError> {
-    let span: Option<jiff::SignedDuration> = text.parse().ok();
-    span.and_then(|span| Duration::try_from(span).ok())
-        .filter(|time| *time <= TIMEOUT_MAX)
-        .ok_or_else(|| ControlSettingError::Timeout(text.to_owned()).into())
+    Ok(ControlSettings { etcd, control_prefix, instance: instance.into() })
 }
 
 fn is_name(text: &str) -> bool {

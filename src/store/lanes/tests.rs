@@ -25,7 +25,7 @@ fn lanes(n: u32, found: &[(u32, Revision)], sequence: u64) -> Lanes {
 }
 
 fn refused() -> CommitError {
-    CommitError::Refused { n_operations: 2, source: "no".into() }
+    CommitError::Refused { n_operations: 2, full: false, source: "no".into() }
 }
 
 fn unanswered() -> CommitError {
