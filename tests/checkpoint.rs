@@ -64,8 +64,8 @@ impl Scene {
     }
 
     async fn on(etcd: Arc<Etcd>, name: &str) -> anyhow::Result<Self> {
-        let endpoints = vec![etcd.endpoint().to_owned()];
-        let store = EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: PATIENCE }).await?;
+        let settings = EtcdSettings { request_timeout: PATIENCE, ..EtcdSettings::at(etcd.endpoint()) };
+        let store = EtcdStore::connect(&settings).await?;
         let prefix = format!("/control-{name}");
         let keys = ControlKeys::new(prefix.as_str().into(), "blue".into());
         Ok(Self { etcd, store, keys, prefix })

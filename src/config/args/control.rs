@@ -67,7 +67,7 @@ pub struct CheckpointShowArgs {
     #[command(flatten)]
     pub control: ControlArgs,
     /// How to print it
-    #[arg(long, short, value_name = "FORMAT", env = "APISIX_ETCD_CONTROLLER_OUTPUT", default_value = "table")]
+    #[arg(long, short, help_heading = None::<&str>, value_name = "FORMAT", env = "APISIX_ETCD_CONTROLLER_OUTPUT", default_value = "table")]
     pub output: OutputFormat,
 }
 
@@ -78,10 +78,10 @@ pub struct CheckpointResetArgs {
     #[command(flatten)]
     pub control: ControlArgs,
     /// How long to wait for a controller that leads to end, for example 1m; 0s does not wait
-    #[arg(long, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_TIMEOUT", default_value = "1m")]
+    #[arg(long, help_heading = None::<&str>, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_TIMEOUT", default_value = "1m")]
     pub timeout: String,
     /// Do it without asking
-    #[arg(long)]
+    #[arg(long, help_heading = None::<&str>)]
     pub yes: bool,
 }
 
@@ -96,7 +96,7 @@ pub struct ReleaseArgs {
     #[arg(value_name = "NAME", required_unless_present = "list")]
     pub name: Option<String>,
     /// List what was asked for and not yet taken up, and ask for nothing
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long, help_heading = None::<&str>, conflicts_with = "name")]
     pub list: bool,
 }
 
@@ -109,12 +109,13 @@ pub struct ControlArgs {
     /// Prefix of the controller's own keys in etcd
     #[arg(
         long,
+        help_heading = None::<&str>,
         value_name = "PREFIX",
         env = "APISIX_ETCD_CONTROLLER_CONTROL_PREFIX",
         default_value = "/gateway-api-etcd"
     )]
     pub control_prefix: String,
     /// Name of the controller instance
-    #[arg(long, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_INSTANCE", default_value = "default")]
+    #[arg(long, help_heading = None::<&str>, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_INSTANCE", default_value = "default")]
     pub instance: String,
 }
