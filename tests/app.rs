@@ -33,7 +33,8 @@ const SLOT: &str = "stream_routes/gateway-api.9100";
 fn settings(etcd: &Etcd, prefix: &str, source: &[&str]) -> anyhow::Result<RunSettings> {
     let control = format!("/control{prefix}");
     let line = ["x", "run", "--admin-address", "127.0.0.1:0", "--etcd-prefix", prefix, "--control-prefix", &control];
-    let line = line.iter().chain(&["--etcd-endpoints", etcd.endpoint()]);
+    let endpoints = ["--etcd-endpoints", etcd.endpoint()];
+    let line = line.iter().chain(&endpoints);
     let Command::Run(args) = CommandLine::try_parse_from(line.chain(source))?.command else { bail!("not run") };
     RunSettings::check(*args).map_err(|errors| anyhow::anyhow!("{errors:?}"))
 }

@@ -241,7 +241,8 @@ impl<'a> Less<'a> {
         let Place { namespace, gateway_class: _, controller_name, etcd_prefix, control_prefix } = &place;
         let account = Account::without(right, rights, &servers.kubernetes, namespace, server).await?;
         servers.kubernetes.apply(&named(&format!("{CLASS}{OBJECTS}"), &place)).await?;
-        let mut arguments = run_arguments(account.kubeconfig(), servers.etcd.endpoint(), etcd_prefix, control_prefix, controller_name)?;
+        let mut arguments =
+            run_arguments(account.kubeconfig(), servers.etcd.endpoint(), etcd_prefix, control_prefix, controller_name)?;
         arguments.extend(["--instance", namespace]);
         let controller = Controller::start(&arguments)?;
         Ok((Self { servers, place, controller }, account))

@@ -83,8 +83,7 @@ impl Servers {
     /// Starts the controller on `place`, with more arguments behind those that say so.
     pub(crate) fn controller(&self, place: &Place, more: &[&str]) -> anyhow::Result<Controller> {
         let Place { namespace: _, gateway_class: _, controller_name, etcd_prefix, control_prefix } = place;
-        let mut arguments =
-            run_arguments(
+        let mut arguments = run_arguments(
             self.kubernetes.kubeconfig(),
             self.etcd.endpoint(),
             etcd_prefix,
