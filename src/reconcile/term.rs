@@ -15,12 +15,9 @@ use crate::{
     status::queue::StatusSink,
     store::{
         ReadError,
-        checkpoint::{
-            Checkpoint,
-            judge::{Stop, newest},
-        },
-        control::Purpose,
+        checkpoint::{Checkpoint, judge::Stop},
         lanes::{LaneId, Lanes},
+        records::Records,
         txn::{Action, Revision, fence_bytes, write_bytes},
     },
 };
@@ -251,13 +248,13 @@ impl<K: StatusSink> State<K> {
     }
 
     /// Takes in what the lanes hold.
-    pub(super) fn lanes_read(&mut self, term: &Term, answer: Result<LaneKeys, ReadError>, now: Instant) {
+    pub(super) fn lanes_read(&mut self, term: &Term, answer: Result<Records, ReadError>, now: Instant) {
         let Phase::TakingOver(taking) = &mut self.phase else { return };
         if taking.term != *term {
             return;
         }
-        let keys = match answer {
-            Ok(keys) => keys,
+        let records = match answer {
+            Ok(records) => records,
             Err(error) => {
                 let reason: &dyn Error = &error;
                 tracing::warn!(error = reason, "the lanes cannot be read; trying again");
@@ -265,14 +262,15 @@ impl<K: StatusSink> State<K> {
                 return;
             }
         };
-        let records = keys.iter().map(|(_, _, value)| Checkpoint::decode(value));
-        let stop = match newest(records) {
+        for stranger in &records.strangers {
+            tracing::warn!(key = %stranger, "this is no lane's key; left alone");
+        }
+        let stop = match records.newest() {
             Err(error) => Some(Stop::from(error)),
             Ok(record) => {
                 let cluster = self.identity.as_deref().unwrap_or_default();
                 let stop = record.as_ref().and_then(|record| record.acceptable(cluster).err());
-                let lanes = keys.iter().map(|(number, revision, _)| (*number, *revision)).collect();
-                taking.found = Some(Found { lanes, record, asked: BTreeMap::new() });
+                taking.found = Some(Found { lanes: records.found(), record, asked: BTreeMap::new() });
                 stop
             }
         };
@@ -365,16 +363,5 @@ impl<K: StatusSink> State<K> {
             Answer::Lanes(term, answer) => self.lanes_read(&term, answer, now),
             Answer::Listed(term, answer) => self.audited(&term, answer, now),
         }
-    }
-}
-
-/// Number, revision and value of each lane key.
-pub(super) type LaneKeys = Vec<(u32, Revision, Vec<u8>)>;
-
-/// The number of a lane's key; `None` for any other key.
-pub(super) fn lane_number(purpose: &Purpose) -> Option<u32> {
-    match purpose {
-        Purpose::Lane(number) => Some(*number),
-        Purpose::Leader | Purpose::Release(_) => None,
     }
 }

@@ -34,7 +34,7 @@ impl<K: StatusSink> State<K> {
         }
         let surplus = leading.lanes.surplus();
         let heard = self.control.releases().into_iter().filter(|release| !self.cleared.contains(release));
-        let releases: BTreeSet<Release> = heard.take(DELETES_MAX).collect();
+        let releases: BTreeSet<Release> = heard.take(DELETES_MAX.saturating_sub(surplus.len())).collect();
         if surplus.is_empty() && releases.is_empty() {
             return None;
         }
