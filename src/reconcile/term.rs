@@ -37,7 +37,7 @@ pub(super) enum Phase {
         leader: Option<Arc<str>>,
     },
     /// It leads, and finds out where the last leader was.
-    TakingOver(TakingOver),
+    TakingOver(Box<TakingOver>),
     /// It writes.
     Leading(Box<Leading>),
 }
@@ -81,8 +81,8 @@ pub(super) struct Leading {
     pub(super) stalled_since: Option<Instant>,
 }
 
-/// Sequences and versions may grow by some digits from one record to the next.
-const ENVELOPE_MARGIN: usize = 128;
+/// Sequences and versions grow by digits from one record to the next, and kinds appear.
+const ENVELOPE_MARGIN: usize = 1_024;
 
 impl<K: StatusSink> State<K> {
     /// Whether this replica may campaign.
@@ -101,7 +101,7 @@ impl<K: StatusSink> State<K> {
             Leadership::Leading(term) => {
                 self.stand_down(now);
                 let retry = Retry::new(self.settings.retry);
-                self.phase = Phase::TakingOver(TakingOver { term, found: None, read_at: Some(now), retry });
+                self.phase = Phase::TakingOver(Box::new(TakingOver { term, found: None, read_at: Some(now), retry }));
             }
         }
     }
@@ -175,12 +175,14 @@ impl<K: StatusSink> State<K> {
     /// Looks at whether a person has to decide, as far as that can be told without leading.
     pub(super) fn judge(&mut self, now: Instant) {
         let Some(cluster) = self.identity.clone().filter(|_| self.control.whole()) else { return };
-        let stop = match (self.leading(), self.control.newest()) {
+        let stop = match self.leading() {
             // The records are our own, and may be newer than what has been told of them.
-            (Some(leading), _) => leading.record.as_ref().and_then(|record| record.acceptable(&cluster).err()),
-            (None, Err(error)) => Some(Stop::from(error)),
-            (None, Ok(None)) => None,
-            (None, Ok(Some(record))) => record.acceptable(&cluster).err().or_else(|| self.still_restored(&record)),
+            Some(leading) => leading.record.as_ref().and_then(|record| record.acceptable(&cluster).err()),
+            None => match self.control.newest() {
+                Err(error) => Some(Stop::from(error)),
+                Ok(None) => None,
+                Ok(Some(record)) => record.acceptable(&cluster).err().or_else(|| self.still_restored(&record)),
+            },
         };
         match stop {
             Some(stop) => self.halt(stop, now),
@@ -284,7 +286,7 @@ impl<K: StatusSink> State<K> {
         let Phase::TakingOver(taking) = std::mem::replace(&mut self.phase, Phase::Standby { leader: None }) else {
             return;
         };
-        let TakingOver { term, found, read_at: _, retry: _ } = taking;
+        let TakingOver { term, found, read_at: _, retry: _ } = *taking;
         let Some(Found { lanes, record, asked: _ }) = found else { return };
         let sequence = record.as_ref().map_or(0, |record| record.sequence);
         tracing::info!(sequence, holder = record.as_ref().map(|record| &*record.holder), "took over");
