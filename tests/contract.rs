@@ -92,5 +92,6 @@ contract! {
         what_is_compacted_cannot_be_read_on;
     alone watches:
         a_watch_cannot_begin_at_a_revision_that_is_compacted
+        a_deletion_after_a_read_is_not_missed_although_its_revision_was_compacted
         a_watch_from_a_revision_yet_to_come_is_silent_until_then;
 }

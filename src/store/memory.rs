@@ -105,7 +105,8 @@ impl MemoryStore {
     }
 
     /// Makes everything before `at` unreadable; a watch that runs already goes on. Nothing happens if that was so already; a
-    /// revision yet to come counts as the newest.
+    /// revision yet to come counts as the newest. As in etcd before 3.5.16, what `at` itself deleted is not
+    /// told to a watch that begins there later.
     pub fn compact(&self, at: Revision) {
         self.with(|state, _| state.contents.compact(at));
     }
@@ -214,7 +215,8 @@ impl Store for MemoryStore {
             scope: scope.clone(),
             next: from,
             epoch: state.epoch,
-            compacted: state.contents.is_compacted(from),
+            compacted: state.contents.compacted(),
+            too_late: from < state.contents.compacted(),
         }))
     }
 }
@@ -259,8 +261,10 @@ pub struct MemoryWatch {
     next: Revision,
     /// In which epoch of the store it began.
     epoch: u64,
+    /// Up to where everything was compacted when it began.
+    compacted: Revision,
     /// Whether it was to begin at a revision that is gone.
-    compacted: bool,
+    too_late: bool,
 }
 
 impl MemoryWatch {
@@ -271,10 +275,10 @@ impl MemoryWatch {
             if self.epoch != state.epoch {
                 return Err(ReadError::Failed { source: "the watch was closed".into() });
             }
-            if self.compacted {
+            if self.too_late {
                 return Err(ReadError::Compacted);
             }
-            let (changes, next) = state.contents.changes(&self.scope, self.next);
+            let (changes, next) = state.contents.changes(&self.scope, self.next, self.compacted);
             self.next = next;
             Ok(match changes.last() {
                 Some(last) => Ok(WatchBatch { revision: last.revision, changes }),
@@ -374,6 +378,20 @@ mod tests {
         let at = store.put("/p/a", "1");
         store.compact(at);
         assert_eq!(watch.next().await.unwrap().revision, at);
+    }
+
+    #[tokio::test]
+    async fn what_the_revision_of_a_compaction_deleted_is_told_only_to_who_watched_before() {
+        let store = MemoryStore::new();
+        store.put("/p/a", "1");
+        let gone = store.delete("/p/a");
+        let mut before = store.watch(&all(), gone).await.unwrap();
+        store.compact(gone);
+        let mut after = store.watch(&all(), gone).await.unwrap();
+        let put = store.put("/p/b", "1");
+        let told = |batch: WatchBatch| batch.changes.iter().map(|change| change.revision).collect::<Vec<_>>();
+        assert_eq!(told(before.next().await.unwrap()), [gone, put]);
+        assert_eq!(told(after.next().await.unwrap()), [put]);
     }
 
     #[tokio::test(start_paused = true)]

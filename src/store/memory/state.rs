@@ -269,17 +269,18 @@ impl Contents {
         self.compacted = self.compacted.max(at.min(self.revision));
     }
 
-    /// Whether a watch cannot begin at `from` any more.
-    pub(super) fn is_compacted(&self, from: Revision) -> bool {
-        from < self.compacted
+    pub(super) fn compacted(&self) -> Revision {
+        self.compacted
     }
 
-    /// What changed in `scope` from revision `from` on, as much as is told at once, and from where to go on.
-    pub(super) fn changes(&self, scope: &Scope, from: Revision) -> (Vec<KeyChange>, Revision) {
+    /// What changed in `scope` from revision `from` on, as much as is told at once, and from where to go on. Deletions at
+    /// `forgotten` are left out.
+    pub(super) fn changes(&self, scope: &Scope, from: Revision, forgotten: Revision) -> (Vec<KeyChange>, Revision) {
         let mut changes = Vec::new();
         let mut n_revisions = 0;
         for Logged { revision, changes: logged } in self.log_from(from) {
-            let of_scope = logged.iter().filter(|(key, _)| holds(scope, key));
+            let of_scope =
+                logged.iter().filter(|(key, value)| holds(scope, key) && (value.is_some() || *revision != forgotten));
             let n_before = changes.len();
             changes.extend(of_scope.map(|change| key_change(*revision, change)));
             n_revisions += usize::from(changes.len() > n_before);
