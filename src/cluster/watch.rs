@@ -54,6 +54,7 @@ impl FollowSettings {
             // Client libraries stay below 295, above which proxies and API servers cut connections off.
             watch_max: Duration::from_secs(290),
             // API servers send a bookmark about every minute to watches that ask for them, so two of them are missing then.
+            // They send none while nothing has happened in a kind since they started; then one request is made in vain.
             silence_max: Duration::from_secs(135),
         }
     }
