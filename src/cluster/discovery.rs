@@ -168,6 +168,13 @@ impl Discovery {
                 self.events.send(ClusterEvent::NotServed(kind)).await?;
             }
         }
+        for kind in Kind::ALL.into_iter().filter(|kind| !found.versions.contains_key(kind)) {
+            if known.is_some_and(|known| known.versions.contains_key(&kind)) {
+                let reason =
+                    "the API server no longer serves the kind: its CRD is gone, or no version read here is served";
+                self.events.send(ClusterEvent::Waiting { kind, reason: reason.into() }).await?;
+            }
+        }
         self.versions.send_if_modified(|versions| {
             let changed = *versions != found.versions;
             versions.clone_from(&found.versions);

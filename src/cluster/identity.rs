@@ -8,7 +8,13 @@ use kube::{
     Client,
     core::{PartialObjectMeta, Request, params::GetParams},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     sync::{Mutex, mpsc},
     time::timeout,
@@ -18,7 +24,7 @@ use tracing::{error, info};
 const NAMESPACES: &str = "/api/v1/namespaces";
 const NAMESPACE: &str = "kube-system";
 
-/// How long the answer may take. It is one small object; and nobody else can ask meanwhile.
+/// How long the answer may take: it is one small object.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The API server did not say which cluster it belongs to; ask again.
@@ -46,7 +52,16 @@ pub(super) enum Unconfirmed {
 /// The cluster that was told of last, for everybody who reads from one API server.
 #[derive(Debug, Default)]
 pub(super) struct Identity {
-    told: Mutex<Option<Arc<str>>>,
+    /// How many questions were asked.
+    asked: AtomicU64,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    uid: Option<Arc<str>>,
+    /// The latest question that was answered so.
+    asked: u64,
 }
 
 impl Identity {
@@ -59,17 +74,26 @@ impl Identity {
         client: &Client,
         events: &mpsc::Sender<ClusterEvent>,
     ) -> Result<(), Unconfirmed> {
-        // SUBTLE: held while asking and telling, or an older answer could be told after a newer one.
-        let mut told = self.told.lock().await;
-        let uid = read(client).await.map_err(Unconfirmed::Unknown)?;
-        match told.as_deref() {
-            Some(before) if *before == *uid => return Ok(()),
-            Some(before) => error!(before, uid = %uid, "the API server now belongs to another cluster"),
-            None => info!(uid = %uid, "cluster found"),
+        loop {
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+            let uid = read(client).await.map_err(Unconfirmed::Unknown)?;
+            // SUBTLE: held while telling, so that nobody goes on before the cluster is told.
+            let mut told = self.told.lock().await;
+            match &told.uid {
+                Some(before) if *before == uid => {
+                    told.asked = told.asked.max(asked);
+                    return Ok(());
+                }
+                // Somebody asked later and was told otherwise: this answer may be the older one.
+                Some(_) if asked < told.asked => continue,
+                Some(before) => error!(%before, %uid, "the API server now belongs to another cluster"),
+                None => info!(%uid, "cluster found"),
+            }
+            let event = ClusterEvent::Identity(Arc::clone(&uid));
+            events.send(event).await.map_err(|_| Unconfirmed::Unheard)?;
+            *told = Told { uid: Some(uid), asked };
+            return Ok(());
         }
-        events.send(ClusterEvent::Identity(Arc::clone(&uid))).await.map_err(|_| Unconfirmed::Unheard)?;
-        *told = Some(uid);
-        Ok(())
     }
 }
 

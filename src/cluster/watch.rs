@@ -248,7 +248,7 @@ impl Follower {
             let begun = clock::now();
             let wait = match self.read_on(&collection, &mut reading).await {
                 Err(Stop::Unheard) => return,
-                Ok(()) if begun.elapsed() >= GOOD_WATCH => {
+                Ok(()) if clock::now().duration_since(begun) >= GOOD_WATCH => {
                     reading.works();
                     reading.retry.reset();
                     Duration::ZERO
@@ -390,6 +390,10 @@ impl Follower {
                 .send(ClusterEvent::Changed { change, status, version: CacheVersion::read(&version), at })
                 .await?;
             reading.reached(version);
+        }
+        if frames.fell_silent() {
+            debug!("nothing came for too long, the connection is taken for dead");
+            self.metrics.watch_silent(self.kind);
         }
         Ok(())
     }
