@@ -110,6 +110,12 @@ impl<K: StatusSink> Report<K> {
         self.due.append(&mut self.waiting);
     }
 
+    /// Where statuses go.
+    #[cfg(test)]
+    pub(super) fn sink(&self) -> &K {
+        &self.statuses.sink
+    }
+
     /// Something happened.
     pub(super) fn announce(&mut self, notice: Notice) {
         self.statuses.sink.announce(notice);
