@@ -64,8 +64,8 @@ impl Scene {
     }
 
     async fn on(etcd: Arc<Etcd>, name: &str) -> anyhow::Result<Self> {
-        let endpoints = vec![etcd.endpoint().to_owned()];
-        let store = EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: PATIENCE }).await?;
+        let settings = EtcdSettings { request_timeout: PATIENCE, ..EtcdSettings::at(etcd.endpoint()) };
+        let store = EtcdStore::connect(&settings).await?;
         let prefix = format!("/control-{name}");
         let keys = ControlKeys::new(prefix.as_str().into(), "blue".into());
         Ok(Self { etcd, store, keys, prefix })
@@ -326,7 +326,7 @@ impl Store for Deaf {
             return self.store.commit(txn).await;
         }
         let n_operations = txn.n_operations();
-        if (n_sent % 2 == 0) == self.first_arrives {
+        if n_sent.is_multiple_of(2) == self.first_arrives {
             self.store.commit(txn).await?;
         }
         Err(CommitError::Unanswered { n_operations, waited: Duration::ZERO, source: "silence".into() })
@@ -383,7 +383,7 @@ async fn what_a_former_leader_sent_is_fenced_by_a_reset() -> anyhow::Result<()> 
     scene.put_record(0, &record(11)).await?;
     let (_, at) = scene.all().await?.remove(0);
     // A leader that paused before its last transaction.
-    let lease = scene.store.grant(Duration::from_secs(60)).await?;
+    let lease = scene.store.grant(PATIENCE).await?;
     let Claim::Won(created) = scene.store.claim(&scene.keys.leader(), b"blue-1", lease).await? else { bail!("held") };
     scene.store.revoke(lease).await?;
     reset(&scene.store, &scene.keys, PATIENCE, |_| {}).await?;

@@ -101,7 +101,7 @@ spec:
 
 /// Manifests with the names of a place.
 fn named(manifests: &str, place: &Place) -> String {
-    let Place { namespace, gateway_class, controller_name, etcd_prefix: _ } = place;
+    let Place { namespace, gateway_class, controller_name, .. } = place;
     manifests.replace("$NS", namespace).replace("$CLASS", gateway_class).replace("$CONTROLLER", controller_name)
 }
 
@@ -238,10 +238,11 @@ impl<'a> Less<'a> {
         let url = pages.url();
         // Only servers without streaming lists need the right to list.
         let server = matches!(Sign::of(right)?, Sign::NotListed(_)).then_some(url.as_str());
-        let Place { namespace, gateway_class: _, controller_name, etcd_prefix } = &place;
+        let Place { namespace, gateway_class: _, controller_name, etcd_prefix, control_prefix } = &place;
         let account = Account::without(right, rights, &servers.kubernetes, namespace, server).await?;
         servers.kubernetes.apply(&named(&format!("{CLASS}{OBJECTS}"), &place)).await?;
-        let mut arguments = run_arguments(account.kubeconfig(), servers.etcd.endpoint(), etcd_prefix, controller_name)?;
+        let mut arguments =
+            run_arguments(account.kubeconfig(), servers.etcd.endpoint(), etcd_prefix, control_prefix, controller_name)?;
         arguments.extend(["--instance", namespace]);
         let controller = Controller::start(&arguments)?;
         Ok((Self { servers, place, controller }, account))
@@ -298,7 +299,7 @@ async fn says(
 
 /// Waits until class, Gateway and route say that the route is served. The first thing that the API server refuses ends it.
 async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Place) -> anyhow::Result<()> {
-    let Place { namespace, gateway_class, controller_name: _, etcd_prefix: _ } = place;
+    let Place { namespace, gateway_class, .. } = place;
     let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: gateway_class };
     let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
     let route = Named { api_version: GATEWAY_API, kind: "TCPRoute", namespace, name: "route" };
@@ -329,6 +330,7 @@ async fn with_its_rights_the_controller_does_its_whole_work() -> anyhow::Result<
         gateway_class: "apisix".to_owned(),
         controller_name: "apisix-etcd.io/gateway-controller".to_owned(),
         etcd_prefix: "/apisix".to_owned(),
+        control_prefix: "/gateway-api-etcd".to_owned(),
     };
     kubernetes.apply_path(Path::new("deploy/kubernetes/examples/gateway-class.yaml")).await?;
     kubernetes.apply(&named(OBJECTS, &place)).await?;

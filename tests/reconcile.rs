@@ -333,7 +333,7 @@ async fn edits_and_deletions_behind_our_back_are_put_right_and_foreign_keys_left
     let run = start(&shared_etcd().await?, "/drift").await?;
     let foreign = ["/drift/stream_routes/theirs", "/drift/upstreams/1", "/drift/routes/gateway-api.9100"];
     for key in foreign {
-        run.put(key, r#"{"their": "own"}"#).await?;
+        run.put(key, r#"{"server_port": 1}"#).await?;
     }
     run.listed(&one_route()).await?;
     run.settled().await?;
@@ -478,6 +478,60 @@ async fn another_instances_document_is_left_alone_and_said_to_occupy_the_slot() 
 }
 
 #[tokio::test]
+async fn a_foreign_route_that_takes_a_slots_connections_keeps_it_away_until_it_goes_and_not_if_it_came_later()
+-> anyhow::Result<()> {
+    for foreign_value in [r#"{"server_port": 9100, "remote_addr": "10.0.0.0/8"}"#, r#"{"desc": "takes everything"}"#] {
+        let prefix = if foreign_value.contains("9100") { "/overlap-port" } else { "/overlap-all" };
+        let run = start(&shared_etcd().await?, prefix).await?;
+        let (foreign, slot) = (format!("{prefix}/stream_routes/theirs"), run.slot(9100));
+        run.put(&foreign, foreign_value).await?;
+        run.listed(&one_route()).await?;
+        run.settled().await?;
+        ensure!(!run.held().await?.contains_key(&slot));
+        run.delete(&foreign).await?;
+        run.until("the slot to be put", |held| held.contains_key(&slot)).await?;
+        run.settled().await?;
+        wait_until("the route to be programmed", PATIENCE, async || {
+            let reasons = run.published.programmed("app");
+            ensure!(reasons == ["Occupied", "Programmed"], "{reasons:?}");
+            Ok(())
+        })
+        .await?;
+        let before = run.held().await?[&slot].clone();
+        run.put(&foreign, foreign_value).await?;
+        run.changed(&endpoint("app", "10.0.0.9")).await?;
+        run.settled().await?;
+        assert_eq!(run.held().await?[&slot], before);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_edited_document_is_left_under_report_until_kubernetes_changes_it() -> anyhow::Result<()> {
+    let run = start(&shared_etcd().await?, "/report").await?;
+    let reporting = |ip: &str| {
+        let all = gateway(&[9100]) + &route("app", 9100, 1) + &endpoint("app", ip);
+        all.replace("name: app, ", "name: app, annotations: {apisix-etcd.io/drift: report}, ")
+    };
+    run.listed(&reporting("10.0.0.1")).await?;
+    run.settled().await?;
+    let (good, pool) = (run.held().await?, run.pool("app"));
+    let edited = good[&pool].value.replace("10.0.0.1", "10.0.0.2");
+    assert_ne!(edited, good[&pool].value);
+    run.put(&pool, &edited).await?;
+    wait_until("the route to say so", PATIENCE, async || {
+        let reasons = run.published.programmed("app");
+        ensure!(reasons == ["Programmed", "Edited"], "{reasons:?}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(run.held().await?[&pool].value, edited);
+    run.changed(&reporting("10.0.0.3")).await?;
+    run.until("the pool to be written", |held| held[&pool].value.contains("10.0.0.3")).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_thousand_routes_leave_in_full_transactions() -> anyhow::Result<()> {
     let ports: Vec<u16> = (20_000..21_000).collect();
     let mut yaml = String::new();
@@ -500,7 +554,7 @@ async fn a_thousand_routes_leave_in_full_transactions() -> anyhow::Result<()> {
     run.settled().await?;
     assert_eq!(run.held().await?.len(), 2_002);
     let n_applied = run.metric("transactions_total{outcome=\"applied\"}")?;
-    ensure!((16..=24).contains(&n_applied), "{n_applied} transactions for 2,002 documents");
+    ensure!(n_applied <= 24, "{n_applied} transactions for 2,002 documents");
     wait_until("every status", PATIENCE, async || {
         let published = run.published.0.lock().len();
         // One a route, one a Gateway, one for the class.

@@ -100,8 +100,11 @@ fn question(shown: &ShownCheckpoint) -> String {
     let ShownCheckpoint { instance, control_prefix, newest, lanes, .. } = shown;
     let newest = lanes.iter().find(|lane| Some(lane.lane) == *newest).and_then(|lane| lane.record.as_ref());
     let recorded = match newest {
+        Some(ShownRecord { cluster, written_at, .. }) if cluster.is_empty() => {
+            format!("It was reset at {written_at}, and nothing was written since.")
+        }
         Some(ShownRecord { cluster, written_at, holder, .. }) => {
-            format!("It was last written by {holder} at {written_at}, from cluster {cluster:?}.")
+            format!("It was last written by {holder} at {written_at}, from cluster {cluster}.")
         }
         None => "Its newest record cannot be read.".to_owned(),
     };

@@ -1,7 +1,7 @@
 //! Leading for the length of one command: campaign like a replica, do something under the fence, give the lead back.
 //!
 //! Who leads at the moment is told to the caller, so that a person who waits knows for whom. A command that is killed while
-//! it leads holds others up for [`LEASE_TIME`] at most.
+//! it leads holds others up for 15 s at most.
 
 use crate::{
     clock,
@@ -54,7 +54,7 @@ pub enum LeadError {
 
 /// Leads, once nobody else does; waits for that for up to `patience`. `waiting` is called with whoever leads, once for each.
 ///
-/// Dropping it half-way may leave the leader key there for [`LEASE_TIME`].
+/// Dropping it half-way may leave the leader key there for 15 s.
 pub async fn lead<'a, S: Store + Leases>(
     store: &'a S,
     keys: &ControlKeys,
@@ -130,12 +130,12 @@ async fn claim<'a, S: Store + Leases>(
 }
 
 impl<S: Store + Leases> Turn<'_, S> {
-    /// Puts the end of the turn off by [`LEASE_TIME`]. If that is too late, the fence says so.
+    /// Puts the end of the turn off by 15 s. If that is too late, the fence says so.
     pub async fn prolong(&self) {
         let _ = self.store.renew(self.lease).await;
     }
 
-    /// Gives the lead back. If etcd cannot be told, it goes by itself after [`LEASE_TIME`].
+    /// Gives the lead back. If etcd cannot be told, it goes by itself after 15 s.
     pub async fn end(self) -> Result<(), LeaseError> {
         self.store.revoke(self.lease).await
     }

@@ -82,6 +82,10 @@ pub enum Command {
     /// Show or reset the record of what etcd was last written from
     Checkpoint(CheckpointArgs),
     /// Let go what the controller holds back on purpose
+    ///
+    /// A change that would stop most of a data plane's routes at once is held back, and so is whatever depends on a kind
+    /// that the cluster does not serve any more. Events, the log and the metric name what is held. This asks the
+    /// controller that leads to let it go; it clears the request when it has.
     #[command(after_help = control::RELEASE_EXAMPLES)]
     Release(ReleaseArgs),
     /// Show this version, and which versions of APISIX and Gateway API it knows

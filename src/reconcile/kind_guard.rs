@@ -88,7 +88,10 @@ impl KindGuard {
 mod tests {
     use super::*;
     use crate::{
-        apisix::stored::{Seal, ValueHash},
+        apisix::{
+            routing::Reach,
+            stored::{Seal, ValueHash},
+        },
         model::places::{Directory, WorkId},
         translate::desired::Document,
     };
@@ -109,7 +112,7 @@ mod tests {
 
     fn stored(of: Option<&str>) -> Inspected {
         let seal = Seal::Intact { instance: "us".into() };
-        Inspected { seal, hash: ValueHash::of(b""), pool: of.map(pool) }
+        Inspected { seal, hash: ValueHash::of(b""), sealed_as: None, pool: of.map(pool), reach: Reach::Nothing }
     }
 
     fn document(of: Option<&str>) -> Wanted {

@@ -12,14 +12,10 @@ Examples:
     apisix-etcd-controller checkpoint show --etcd-endpoints http://127.0.0.1:2379 --instance blue --output json \\
         | jq '.newest as $n | .lanes[] | select(.lane == $n).record.versions[\"services\"]'
 
-Ends with 0; with 1 when a record cannot be used, so that no controller would write; with 2 when a setting is wrong or etcd
+Ends with 0, with 1 when a record cannot be used (then no controller writes), and with 2 when a setting is wrong or etcd \
 cannot be reached.";
 
 const RESET_EXAMPLES: &str = "\
-When a controller stops because the checkpoint names another cluster, a newer state of this one, or cannot be read, and you
-know that the cluster it follows is the right one, this lets it go on. It replaces the record; no document is touched, and
-those of this instance stay its own. While a controller leads, this waits for it to end.
-
 Examples:
   After the cluster was restored from a backup, or set up anew, and is right as it is:
     apisix-etcd-controller checkpoint reset --etcd-endpoints http://127.0.0.1:2379
@@ -27,14 +23,10 @@ Examples:
   The same in a script, where nobody can be asked, for an instance whose controller is given two minutes to end:
     apisix-etcd-controller checkpoint reset --etcd-endpoints http://127.0.0.1:2379 --instance blue --timeout 2m --yes
 
-Ends with 0; with 1 when nothing was reset (another leads, there is no checkpoint, the answer was no); with 2 when a setting
-is wrong or etcd cannot be reached.";
+Ends with 0, with 1 when nothing was reset (another leads, there is no checkpoint, the answer was no), and with 2 when a \
+setting is wrong or etcd cannot be reached.";
 
 pub(super) const RELEASE_EXAMPLES: &str = "\
-A change that would stop most of a data plane's routes at once is held back, and so is whatever depends on a kind that the
-cluster does not serve any more. Events, the log and the metric name what is held. This asks the controller that leads to
-let it go; it does so at once and clears the request.
-
 Examples:
   A kind was uninstalled on purpose, and what was made of it shall go:
     apisix-etcd-controller release kind/gateway.networking.k8s.io/tcproutes --etcd-endpoints http://127.0.0.1:2379
@@ -42,8 +34,8 @@ Examples:
   What was asked for and not yet taken up:
     apisix-etcd-controller release --list --etcd-endpoints http://127.0.0.1:2379
 
-Ends with 0 when the request is in etcd, also while nobody leads (the next leader takes it up); with 1 when it is not; with
-2 when a setting is wrong or etcd cannot be reached.";
+Ends with 0 when the request is in etcd (also while nobody leads: the next leader takes it up), with 1 when it is not, and \
+with 2 when a setting is wrong or etcd cannot be reached.";
 
 /// Of `checkpoint`.
 #[derive(Debug, Args)]
@@ -60,6 +52,10 @@ pub enum CheckpointCommand {
     #[command(after_help = SHOW_EXAMPLES)]
     Show(CheckpointShowArgs),
     /// Let a controller go on that stopped at the checkpoint, whatever its cluster is
+    ///
+    /// A controller stops when the checkpoint names another cluster or a newer state of this one, or cannot be read. When
+    /// you know that the cluster it follows is the right one, as it is, this replaces the record. No document is touched,
+    /// and those of this instance stay its own. While a controller leads, this waits for it to end.
     #[command(after_help = RESET_EXAMPLES)]
     Reset(CheckpointResetArgs),
 }
@@ -71,7 +67,7 @@ pub struct CheckpointShowArgs {
     #[command(flatten)]
     pub control: ControlArgs,
     /// How to print it
-    #[arg(long, short, value_name = "FORMAT", env = "APISIX_ETCD_CONTROLLER_OUTPUT", default_value = "table")]
+    #[arg(long, short, help_heading = None::<&str>, value_name = "FORMAT", env = "APISIX_ETCD_CONTROLLER_OUTPUT", default_value = "table")]
     pub output: OutputFormat,
 }
 
@@ -82,10 +78,10 @@ pub struct CheckpointResetArgs {
     #[command(flatten)]
     pub control: ControlArgs,
     /// How long to wait for a controller that leads to end, for example 1m; 0s does not wait
-    #[arg(long, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_TIMEOUT", default_value = "1m")]
+    #[arg(long, help_heading = None::<&str>, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_TIMEOUT", default_value = "1m")]
     pub timeout: String,
     /// Do it without asking
-    #[arg(long)]
+    #[arg(long, help_heading = None::<&str>)]
     pub yes: bool,
 }
 
@@ -100,7 +96,7 @@ pub struct ReleaseArgs {
     #[arg(value_name = "NAME", required_unless_present = "list")]
     pub name: Option<String>,
     /// List what was asked for and not yet taken up, and ask for nothing
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long, help_heading = None::<&str>, conflicts_with = "name")]
     pub list: bool,
 }
 
@@ -113,12 +109,13 @@ pub struct ControlArgs {
     /// Prefix of the controller's own keys in etcd
     #[arg(
         long,
+        help_heading = None::<&str>,
         value_name = "PREFIX",
         env = "APISIX_ETCD_CONTROLLER_CONTROL_PREFIX",
         default_value = "/gateway-api-etcd"
     )]
     pub control_prefix: String,
     /// Name of the controller instance
-    #[arg(long, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_INSTANCE", default_value = "default")]
+    #[arg(long, help_heading = None::<&str>, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_INSTANCE", default_value = "default")]
     pub instance: String,
 }

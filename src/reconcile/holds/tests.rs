@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    apisix::stored::{Seal, ValueHash},
+    apisix::{
+        routing::Reach,
+        stored::{Seal, ValueHash},
+    },
     clock,
     model::names::ObjectName,
 };
@@ -64,7 +67,13 @@ fn slots(range: Range<usize>) -> BTreeSet<WorkId> {
 }
 
 fn naming(pool: Option<WorkId>) -> Inspected {
-    Inspected { seal: Seal::Intact { instance: "us".into() }, hash: ValueHash::of(b""), pool }
+    Inspected {
+        seal: Seal::Intact { instance: "us".into() },
+        hash: ValueHash::of(b""),
+        sealed_as: None,
+        pool,
+        reach: Reach::Nothing,
+    }
 }
 
 fn edge() -> Cause {

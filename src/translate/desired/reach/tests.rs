@@ -80,7 +80,14 @@ fn route(namespace: &str, name: &str, parents: Vec<ParentRef>, service: (&str, &
         port: Some(80),
         weight: 1,
     };
-    let facts = RouteFacts { generation: 1, created: Created::UNKNOWN, parents, rules: 1, backends: vec![backend] };
+    let facts = RouteFacts {
+        generation: 1,
+        created: Created::UNKNOWN,
+        parents,
+        rules: 1,
+        backends: vec![backend],
+        drift: None,
+    };
     is(Kind::TcpRoute, namespace, name, Some(Facts::TcpRoute(facts)))
 }
 
