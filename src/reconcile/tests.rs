@@ -27,6 +27,7 @@ use crate::{
         control::ControlKeys,
         follow::{Snapshot, StoreEvent, control::ControlEvent},
         mirror::Known,
+        records::Records,
         txn::{Commit, CommitError, Fence, Revision, Txn},
     },
     translate::desired::{self, Desired},
@@ -136,7 +137,7 @@ impl Table {
                 match task {
                     Task::Commit(number, txn) => self.sent.push((number, txn)),
                     Task::ReadLanes(term) => {
-                        self.state.task_answered(Answer::Lanes(term, Ok(Vec::new())), self.now);
+                        self.state.task_answered(Answer::Lanes(term, Ok(Records::default())), self.now);
                     }
                     Task::List(term) => {
                         let mirror = &self.state.mirror;
