@@ -432,21 +432,25 @@ async fn a_list_under_way_does_not_answer_a_request_that_came_after_it_began() -
 }
 
 #[tokio::test]
-async fn a_request_does_not_wait_for_the_next_try_but_a_failing_list_does() -> anyhow::Result<()> {
-    let later = json!({"status": "Failure", "code": 500, "message": "later", "details": {"retryAfterSeconds": 3600}});
+async fn a_request_does_not_wait_for_the_next_try_but_a_list_that_fails_for_it_does() -> anyhow::Result<()> {
+    let in_an_hour = |message: &str| {
+        let details = json!({"retryAfterSeconds": 3600});
+        Answer::Is(500, json!({"status": "Failure", "code": 500, "message": message, "details": details}))
+    };
     let mut played = Played::with(vec![
         Answer::Ends(vec![list_end(4)]),
-        Answer::Is(500, later),
-        refusal(500, "first"),
-        refusal(500, "second"),
-        Answer::Stays(vec![list_end(5)]),
+        in_an_hour("first"),
+        in_an_hour("second"),
+        page(5, "", &[]),
     ])
     .await?;
-    played.tells(&["listed  @4", "waiting: reading from the API server failed: later: "]).await?;
+    let failed = |message: &str| format!("waiting: reading from the API server failed: {message}: ");
+    played.tells(&["listed  @4", &failed("first")]).await?;
     played.ask(9)?;
-    let failed = |reason: &str| format!("waiting: reading from the API server failed: {reason}: {reason}");
-    played.tells(&[&failed("first"), &failed("second"), "listed  @5 for 9"]).await?;
-    played.asks(&["stream ", "watch 4", "stream ", "list -", "stream "]).await
+    played.tells(&[&failed("second")]).await?;
+    played.ask(10)?;
+    played.tells(&["listed  @5 for 10"]).await?;
+    played.asks(&["stream ", "watch 4", "stream ", "list -", "watch 5"]).await
 }
 
 #[tokio::test]
