@@ -284,7 +284,7 @@ impl<K: StatusSink> State<K> {
     }
 
     /// The same, whatever guards hold back.
-    fn wanted_freely(&self, id: &WorkId) -> Wanted {
+    pub(super) fn wanted_freely(&self, id: &WorkId) -> Wanted {
         let wanted = self.desired.wanted(id);
         let bytes_max = self.settings.limits.bytes_max;
         match &wanted {
@@ -304,7 +304,7 @@ impl<K: StatusSink> State<K> {
 
     /// How a document stands in etcd.
     pub(super) fn standing(&self, id: &WorkId) -> Standing {
-        let held = self.held(id);
+        let held = self.held(id).or_else(|| self.guarded_from(id));
         let wanted = if held.is_some() { self.wanted_freely(id) } else { self.wanted(id) };
         let stored = self.mirror.stored(id);
         let ours = Ours {

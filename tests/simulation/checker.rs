@@ -46,11 +46,11 @@ struct Document {
     replicas: bool,
 }
 
-/// From when to when a document was in etcd as we wrote it, and the pool it named.
+/// A time in which a document was in etcd as we wrote it.
 struct Stay {
-    from: Revision,
-    /// Exclusive.
+    /// The first revision without it.
     to: Option<Revision>,
+    /// The pool it named.
     pool: Option<WorkId>,
 }
 
@@ -59,6 +59,16 @@ struct Stay {
 struct Floor {
     versions: BTreeMap<Arc<str>, u64>,
     sequence: u64,
+}
+
+impl Floor {
+    fn take(&mut self, record: &Checkpoint) {
+        self.sequence = self.sequence.max(record.sequence);
+        for (resource, version) in &record.versions {
+            let known = self.versions.entry(resource.clone()).or_default();
+            *known = version.0.max(*known);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -126,19 +136,10 @@ impl Checker {
 
     fn somebody(&mut self, revision: Revision, changes: &[KeyChange]) -> Result<(), Breach> {
         for change in changes {
-            if let (Some(purpose), Some(value)) = (Self::purpose(&change.key), &change.value)
-                && let (Purpose::Lane(_), Ok(record)) = (purpose, Checkpoint::decode(value))
-            {
-                // A person's, or what a backup held.
-                self.floor.sequence = self.floor.sequence.max(record.sequence);
-                for (resource, version) in &record.versions {
-                    let floor = self.floor.versions.entry(resource.clone()).or_default();
-                    *floor = version.0.max(*floor);
-                }
-                if record.accepts_any() {
-                    self.floor.versions.clear();
-                    self.term.1.versions.clear();
-                }
+            if let Some(Purpose::Lane(_)) = Self::purpose(&change.key) {
+                // A person's reset, what a backup held, or somebody's hand: what was recorded before is of no matter.
+                (self.floor, self.term.1) = (Floor::default(), Floor::default());
+                self.sequences.clear();
             }
             self.apply(revision, change, false);
         }
@@ -180,7 +181,7 @@ impl Checker {
             last.to = Some(revision);
         }
         if let Some(inspected) = inspected.as_ref().filter(|inspected| ours(inspected)) {
-            stays.push(Stay { from: revision, to: None, pool: inspected.pool.clone() });
+            stays.push(Stay { to: None, pool: inspected.pool.clone() });
         }
         match inspected {
             Some(inspected) => drop(self.documents.insert(id, Document { revision, inspected, replicas })),
@@ -301,6 +302,9 @@ impl Checker {
                 *floor = version.max(*floor);
             }
             self.floor.sequence = self.floor.sequence.max(reached.sequence);
+            for record in self.lanes.values() {
+                self.floor.take(record);
+            }
             self.term.0 = term;
         }
         for (resource, floor) in &self.floor.versions {
@@ -318,12 +322,7 @@ impl Checker {
         if !self.sequences.insert(record.sequence) {
             return Err(format!("invariant 7: sequence {} twice", record.sequence));
         }
-        let reached = &mut self.term.1;
-        reached.sequence = reached.sequence.max(record.sequence);
-        for (resource, version) in &record.versions {
-            let known = reached.versions.entry(resource.clone()).or_default();
-            *known = version.0.max(*known);
-        }
+        self.term.1.take(&record);
         Ok(())
     }
 

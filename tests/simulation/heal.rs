@@ -7,10 +7,12 @@ use apisix_etcd_controller::{
         ids,
         plugins,
         routing::Reach,
+        seal::sealed_hash,
         stored::{Inspected, Seal, inspect},
     },
     cluster::manifests,
     model::{
+        facts::DriftPolicy,
         places::{Directory, WorkId},
         verdicts::{Occupant, Standing, Verdict},
     },
@@ -20,10 +22,15 @@ use apisix_etcd_controller::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
+/// The checkpoint of another instance.
+pub(crate) const OTHER_LANE: &str = "/control/another/lanes/0";
+
 /// What should be, and what is.
 pub(crate) struct Healed {
     desired: Desired,
     stored: BTreeMap<WorkId, (Vec<u8>, Inspected)>,
+    /// Whether another instance has a checkpoint.
+    others: bool,
 }
 
 fn intact(inspected: &Inspected) -> bool {
@@ -49,7 +56,7 @@ impl Healed {
             stored.insert(id, (entry.value, inspected));
         }
         desired.settle();
-        Self { desired, stored }
+        Self { desired, stored, others: store.get(OTHER_LANE).is_some() }
     }
 
     /// Everything that is not as it should be.
@@ -94,7 +101,7 @@ impl Healed {
 
     /// What is wrong with what is stored.
     fn wrong(&self, id: &WorkId) -> Option<&'static str> {
-        if self.taken(id).is_some() {
+        if self.taken(id).is_some() || self.left_edited(id) {
             return None;
         }
         let stored = self.stored.get(id);
@@ -122,16 +129,25 @@ impl Healed {
                 });
                 let used = id.directory == Directory::Upstreams
                     && self.stored.values().any(|(_, user)| user.pool.as_ref() == Some(id));
-                let stray = !intact(inspected) && self.others();
+                let stray = !intact(inspected) && self.others;
                 (!kept && !used && !stray).then_some("is not wanted")
             }
         }
     }
 
-    /// Whether another instance has a checkpoint for the prefix: none has here.
-    #[expect(clippy::unused_self, reason = "it may come to hang on what is stored")]
-    fn others(&self) -> bool {
-        false
+    /// Whether somebody edited this document and its route wants that left so.
+    fn left_edited(&self, id: &WorkId) -> bool {
+        let Some((_, inspected)) = self.stored.get(id).filter(|(_, inspected)| inspected.seal == Seal::Broken) else {
+            return false;
+        };
+        let as_before = match self.desired.wanted(id) {
+            Wanted::Document(document) => {
+                inspected.sealed_as.is_none_or(|before| sealed_hash(&document.bytes) == Some(before))
+            }
+            Wanted::Kept { .. } => true,
+            Wanted::Absent | Wanted::Refused(_) => false,
+        };
+        as_before && self.desired.drift_policy(id) == Some(DriftPolicy::Report)
     }
 
     fn standing(&self, id: &WorkId) -> Standing {
@@ -139,6 +155,9 @@ impl Healed {
             return Standing::Occupied { by: Occupant::Instance(instance) };
         }
         let stored = self.stored.get(id);
+        if self.left_edited(id) {
+            return Standing::Edited;
+        }
         match (self.desired.wanted(id), stored) {
             (Wanted::Refused(reason), _) => Standing::Refused(reason),
             (Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) }, None) => match self.overlap(id) {

@@ -75,6 +75,8 @@ enum Fate {
     Unheard,
     /// It arrives when nobody waits for it any more.
     Late(Duration),
+    /// It arrives twice, and the answer is the second one's.
+    Twice,
 }
 
 /// What is on its way goes on while whoever sent it is stopped, or killed.
@@ -119,13 +121,14 @@ impl Link {
         if !self.dice.chance(lossy) {
             return Fate::Passes;
         }
-        match self.dice.number(0..=3) {
+        match self.dice.number(0..=4) {
             0 => Fate::Refused,
             1 => {
                 sleep(self.dice.time(0..=5_000)).await;
                 Fate::Lost
             }
             2 => Fate::Unheard,
+            3 => Fate::Twice,
             _ => Fate::Late(self.dice.time(1..=20_000)),
         }
     }
@@ -149,6 +152,11 @@ impl Link {
         let unanswered = || CommitError::Unanswered { n_operations, waited: WAITED, source: lost() };
         match self.travel().await {
             Fate::Passes => {
+                let answer = self.apply(txn, known).await;
+                self.back(answer).await
+            }
+            Fate::Twice => {
+                let _ = self.apply(txn.clone(), known.clone()).await;
                 let answer = self.apply(txn, known).await;
                 self.back(answer).await
             }
@@ -180,7 +188,7 @@ impl Link {
         on_its_way(async move {
             let unanswered = Err(LeaseError::Unanswered { waited: WAITED, source: lost() });
             match link.travel().await {
-                Fate::Passes => {
+                Fate::Passes | Fate::Twice => {
                     let answer = ask(link.store.clone()).await;
                     link.back(answer).await
                 }
@@ -232,7 +240,7 @@ impl Store for Link {
         let (link, asked) = (self.clone(), scope.clone());
         let page = on_its_way(async move {
             match link.travel().await {
-                Fate::Passes => {
+                Fate::Passes | Fate::Twice => {
                     let page = link.store.page(&asked, content, place).await;
                     link.back(page).await
                 }
@@ -251,7 +259,7 @@ impl Store for Link {
 
     async fn watch(&self, scope: &Scope, from: Revision) -> Result<LinkWatch, ReadError> {
         match self.travel().await {
-            Fate::Passes => {
+            Fate::Passes | Fate::Twice => {
                 let watch = self.store.watch(scope, from).await?;
                 let documents = *scope == Scope::Below(PREFIX.into());
                 Ok(LinkWatch {

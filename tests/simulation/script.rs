@@ -7,7 +7,7 @@ use super::{
     INSTANCE, PREFIX, checker,
     cluster::{self, Cluster},
     dice::Dice,
-    heal::Healed,
+    heal::{Healed, OTHER_LANE},
     history::History,
     link::{Link, Weather},
     replica::{Running, translation},
@@ -22,6 +22,7 @@ use apisix_etcd_controller::{
     store::{
         Store as _,
         Content, PagePlace, Scope,
+        checkpoint::Checkpoint,
         control::ControlKeys,
         memory::{Image, MemoryStore},
         txn::Revision,
@@ -30,7 +31,7 @@ use apisix_etcd_controller::{
 };
 use parking_lot::Mutex;
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// A run that went wrong.
@@ -49,6 +50,9 @@ enum Act {
     ForeignPut,
     ForeignDelete,
     OtherInstance,
+    OtherCheckpoint,
+    HandControl,
+    Garble,
     Plugins,
     Mend,
     Cut,
@@ -77,6 +81,9 @@ const FAULTS: &[(Act, u32)] = &[
     (Act::HandPuts, 2),
     (Act::ForeignPut, 4),
     (Act::OtherInstance, 2),
+    (Act::OtherCheckpoint, 1),
+    (Act::HandControl, 2),
+    (Act::Garble, 2),
     (Act::Plugins, 1),
     (Act::Cut, 3),
     (Act::Lossy, 5),
@@ -102,6 +109,20 @@ const HEALING: Duration = Duration::from_mins(6);
 
 /// How long nothing may be written after that.
 const QUIET: Duration = Duration::from_mins(3);
+
+/// What another instance that writes the same prefix has recorded.
+fn other_checkpoint() -> Vec<u8> {
+    let record = Checkpoint {
+        instance: "another".into(),
+        cluster: "another cluster".into(),
+        prefixes: [(PREFIX.into(), "".into())].into(),
+        versions: BTreeMap::new(),
+        sequence: 1,
+        holder: "another replica".into(),
+        written_at: 0,
+    };
+    record.encode()
+}
 
 struct World {
     dice: Dice,
@@ -276,6 +297,21 @@ impl World {
                 }
             }
             Act::OtherInstance => self.other_instance(),
+            Act::OtherCheckpoint => {
+                let there = self.store.get(OTHER_LANE).is_some();
+                self.say(format!("another instance has no checkpoint: {there}"));
+                if there {
+                    self.store.delete(OTHER_LANE);
+                } else {
+                    self.store.put(OTHER_LANE, other_checkpoint());
+                }
+            }
+            Act::HandControl => self.meddle_with_control().await,
+            Act::Garble => {
+                if let Some(object) = self.cluster.garble(&self.dice) {
+                    self.say(format!("cluster: {object} cannot be read"));
+                }
+            }
             Act::Plugins => {
                 let key = format!("{PREFIX}/plugins");
                 match self.dice.number(0..=2) {
@@ -463,6 +499,30 @@ impl World {
         }
     }
 
+    /// Somebody puts or deletes what only the leader may.
+    async fn meddle_with_control(&self) {
+        let scope = Scope::Below("/control/default".into());
+        let Ok(page) = self.store.page(&scope, Content::Values, PagePlace::First).await else { return };
+        let Some(entry) = self.dice.pick(&page.entries) else { return };
+        let key = String::from_utf8_lossy(&entry.key).into_owned();
+        // A leader key without a lease would stay until a person takes it away.
+        let least = if key.ends_with("leader") { 5 } else { 0 };
+        match self.dice.number(least..=9) {
+            0 => {
+                self.say(format!("somebody puts nonsense into {key}"));
+                self.store.put(&key, "nonsense");
+            }
+            1..=4 => {
+                self.say(format!("somebody puts {key} once more"));
+                self.store.put(&key, &entry.value);
+            }
+            _ => {
+                self.say(format!("somebody deletes {key}"));
+                self.store.delete(&key);
+            }
+        }
+    }
+
     /// Another instance of the controller writes one of its documents, or goes.
     fn other_instance(&self) {
         let desired = self.desired("another");
@@ -489,6 +549,7 @@ impl World {
         for kind in Kind::ALL {
             self.cluster.serve(kind, true);
         }
+        self.cluster.ungarble(&self.dice);
         for replica in 0..self.links.len() {
             self.start(replica);
         }
