@@ -20,6 +20,8 @@ pub(crate) mod controller;
 pub(crate) mod deployment;
 #[path = "support/etcd.rs"]
 pub(crate) mod etcd;
+#[path = "support/etcd_cluster.rs"]
+pub(crate) mod etcd_cluster;
 #[path = "support/kubernetes.rs"]
 pub(crate) mod kubernetes;
 #[path = "support/manifests.rs"]
