@@ -14,7 +14,7 @@ use super::{
 };
 use anyhow::{Context as _, ensure};
 use etcd_client::{Client, GetOptions};
-use serde_json::value::RawValue;
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
@@ -131,7 +131,7 @@ impl Stage {
     pub(crate) async fn wanted(&self, name: &str, more: &[&str]) -> anyhow::Result<BTreeMap<String, String>> {
         #[derive(serde::Deserialize)]
         struct Translation {
-            documents: BTreeMap<String, Box<RawValue>>,
+            documents: BTreeMap<String, Value>,
         }
         let (folder, prefix) = (self.folder(name), self.prefix());
         let folder = folder.to_str().context("a path that is text")?;
@@ -139,7 +139,8 @@ impl Stage {
         let (status, out, err) = self.command(&[&arguments, more].concat()).await?;
         ensure!(status == 0 || status == 1, "translate ended with {status}: {err}");
         let Translation { documents } = serde_json::from_str(&out).context("translate prints JSON")?;
-        Ok(documents.into_iter().map(|(key, value)| (key, value.get().to_owned())).collect())
+        // Laid out as it stands in etcd; the order of fields is kept.
+        Ok(documents.into_iter().map(|(key, value)| (key, value.to_string())).collect())
     }
 
     /// Everything below the prefix of documents, at one revision.

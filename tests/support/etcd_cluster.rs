@@ -101,6 +101,12 @@ impl EtcdCluster {
         process.ended(PATIENCE).await.map(drop)
     }
 
+    /// The members that run.
+    pub(crate) fn running(&self) -> Vec<usize> {
+        let runs = |n: &usize| self.process(*n).is_ok_and(|process| process.exit_status().is_none());
+        (0..MEMBERS).filter(runs).collect()
+    }
+
     /// Starts one that was stopped, on what it left, and waits until it answers.
     pub(crate) async fn start_again(&mut self, n: usize) -> anyhow::Result<()> {
         ensure!(self.process(n)?.exit_status().is_some(), "etcd member {n} is running");
