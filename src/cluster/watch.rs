@@ -346,13 +346,12 @@ impl Follower {
 
     /// Tells what `frames` say or, without them, a watch that goes on from where the reading stands.
     async fn tell(&self, collection: &Collection, frames: Option<Frames>, reading: &mut Reading) -> Result<(), Stop> {
-        let mut frames = match frames {
-            Some(frames) => frames,
-            None => {
-                let frames = collection.watch(reading.version.as_deref().unwrap_or_default()).await?;
-                self.identity.confirm(&self.client, &self.events).await?;
-                frames
-            }
+        let mut frames = if let Some(frames) = frames {
+            frames
+        } else {
+            let frames = collection.watch(reading.version.as_deref().unwrap_or_default()).await?;
+            self.identity.confirm(&self.client, &self.events).await?;
+            frames
         };
         while let Some(frame) = frames.next().await? {
             let at = clock::now();
