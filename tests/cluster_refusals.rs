@@ -65,8 +65,10 @@ fn lines(lines: Vec<Value>, stays: bool) -> Body {
 }
 
 fn paused(before: Vec<Value>, go_on: Arc<Notify>, after: Vec<Value>) -> Body {
-    let text =
-        |lines: Vec<Value>| Ok::<_, Infallible>(lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    // The blank line of no lines is skipped like any other.
+    let text = |lines: Vec<Value>| {
+        Ok::<_, Infallible>(format!("{}\n", lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")))
+    };
     let after = futures::stream::once(async move {
         go_on.notified().await;
         text(after)

@@ -446,14 +446,14 @@ async fn a_list_that_is_asked_for_holds_everything_written_before() -> anyhow::R
                 ClusterEvent::Listed { kind: Kind::TcpRoute, objects, version, ticket, at: _ } => {
                     break Listed { kind: Kind::TcpRoute, objects, version, ticket };
                 }
-                // It was watched until it was asked for.
-                ClusterEvent::Changed { .. } => {}
                 ClusterEvent::Listed { kind, ticket, .. } => ensure!(ticket == 0, "{kind} was not asked for"),
                 ClusterEvent::Identity(_)
                 | ClusterEvent::Served(_)
                 | ClusterEvent::NotServed(_)
                 | ClusterEvent::Waiting { .. }
-                | ClusterEvent::Reached { .. } => {}
+                | ClusterEvent::Reached { .. }
+                // It was watched until it was asked for.
+                | ClusterEvent::Changed { .. } => {}
             }
         };
         assert_eq!((list.kind, list.ticket), (Kind::TcpRoute, ticket));

@@ -5,7 +5,14 @@
 
 use super::process::free_ports;
 use anyhow::Context as _;
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -25,6 +32,7 @@ pub(crate) struct Proxy {
     port: u16,
     state: watch::Sender<State>,
     server: watch::Sender<String>,
+    swallowed: Arc<AtomicU64>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -62,17 +70,24 @@ impl Proxy {
         let [port] = free_ports()?;
         let listener = TcpListener::bind(("127.0.0.1", port)).await.context("listening")?;
         let (state, _) = watch::channel(State::default());
+        let swallowed = Arc::new(AtomicU64::new(0));
         let task = tokio::spawn({
-            let state = state.clone();
+            let (state, swallowed) = (state.clone(), Arc::clone(&swallowed));
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     let connection = state.borrow().connections;
                     state.send_modify(|state| state.connections += 1);
-                    tokio::spawn(pass(client, target.clone(), connection, state.subscribe()));
+                    let way = |to_client| Way {
+                        connection,
+                        to_client,
+                        state: state.subscribe(),
+                        swallowed: Arc::clone(&swallowed),
+                    };
+                    tokio::spawn(pass(client, target.clone(), [way(false), way(true)], state.subscribe()));
                 }
             }
         });
-        Ok(Self { scheme, port, state, server, task })
+        Ok(Self { scheme, port, state, server, swallowed, task })
     }
 
     /// `http://127.0.0.1:PORT`, or `https://…` where the server is one of that.
@@ -99,6 +114,11 @@ impl Proxy {
     /// Passes what clients send and drops what servers answer. Once mended, a connection that lost something is broken.
     pub(crate) fn swallow_answers(&self) {
         self.set(Mode::AnswersSwallowed);
+    }
+
+    /// How many bytes of answers were swallowed so far.
+    pub(crate) fn swallowed(&self) -> u64 {
+        self.swallowed.load(Ordering::Relaxed)
     }
 
     /// Holds each chunk, in either direction, for this long before it passes.
@@ -136,14 +156,17 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(client: TcpStream, target: watch::Receiver<String>, number: u64, mut state: watch::Receiver<State>) {
+async fn pass(
+    client: TcpStream,
+    target: watch::Receiver<String>,
+    [up, down]: [Way; 2],
+    mut state: watch::Receiver<State>,
+) {
     if state.borrow().mode == Mode::Cut {
         return;
     }
     // Looked up after the above: whoever turns a cut proxy elsewhere must not find a connection to where it led before.
     let server = target.borrow().clone();
-    let (up, down) =
-        (Way { number, to_client: false, state: state.clone() }, Way { number, to_client: true, state: state.clone() });
     let passing = async {
         // A broken connection is what this is for.
         if let Ok(server) = TcpStream::connect(server).await {
@@ -159,9 +182,10 @@ async fn pass(client: TcpStream, target: watch::Receiver<String>, number: u64, m
 
 /// One direction of one connection.
 struct Way {
-    number: u64,
+    connection: u64,
     to_client: bool,
     state: watch::Receiver<State>,
+    swallowed: Arc<AtomicU64>,
 }
 
 impl Way {
@@ -181,6 +205,7 @@ impl Way {
                     return Ok(());
                 }
                 lost = true;
+                self.swallowed.fetch_add(u64::try_from(read).unwrap_or(u64::MAX), Ordering::Relaxed);
             } else if lost {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             } else if read == 0 {
@@ -194,7 +219,7 @@ impl Way {
     /// Whether what has come in passes, once that is decided.
     async fn passes(&mut self) -> bool {
         loop {
-            let mode = self.state.borrow_and_update().mode_of(self.number);
+            let mode = self.state.borrow_and_update().mode_of(self.connection);
             match mode {
                 Mode::Passes | Mode::Cut => return true,
                 Mode::AnswersSwallowed => return !self.to_client,
