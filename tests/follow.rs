@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 async fn store(endpoints: Vec<String>) -> anyhow::Result<EtcdStore> {
-    let settings = EtcdSettings { endpoints, request_timeout: EtcdSettings::REQUEST_TIMEOUT };
+    let settings = EtcdSettings { endpoints, ..EtcdSettings::at("") };
     Ok(EtcdStore::connect(&settings).await?)
 }
 
@@ -169,7 +169,7 @@ async fn a_member_that_was_away_is_believed_once_it_has_caught_up() -> anyhow::R
     let leader = cluster.leader().await?;
     let member = (leader + 1) % MEMBERS;
     // Only this member is known, so that what it says after its absence is all there is.
-    let mut following = Following::start(vec![cluster.endpoint(member).to_owned()]).await?;
+    let mut following = Following::start(vec![cluster.endpoint(member)?.to_owned()]).await?;
     let client = cluster.client(leader).await?;
     let first = put(&client, "a", "1").await?;
     following.catches_up(first).await?;

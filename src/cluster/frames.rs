@@ -221,7 +221,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_response_that_falls_silent_ends_although_nobody_closes_it() {
-        let almost = SILENCE_MAX - Duration::from_secs(1);
+        let almost = SILENCE_MAX.saturating_sub(Duration::from_secs(1));
         let slow = futures::stream::unfold(0, |told| async move {
             tokio::time::sleep(almost).await;
             match told {

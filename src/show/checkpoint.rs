@@ -191,8 +191,8 @@ mod tests {
         store::{checkpoint::CheckpointError, txn::Revision},
     };
 
-    fn record(sequence: u64, cluster: &str) -> Result<Checkpoint, CheckpointError> {
-        Ok(Checkpoint {
+    fn record(sequence: u64, cluster: &str) -> Checkpoint {
+        Checkpoint {
             instance: "blue".into(),
             cluster: cluster.into(),
             prefixes: [("/apisix".into(), "".into())].into(),
@@ -200,7 +200,7 @@ mod tests {
             sequence,
             holder: "blue-0".into(),
             written_at: 1_700_000_000,
-        })
+        }
     }
 
     fn shown(records: Vec<Result<Checkpoint, CheckpointError>>) -> ShownCheckpoint {
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_newest_record_is_marked_and_shown_whole() {
-        let shown = shown(vec![record(11, "f0e1"), record(12, "f0e1")]);
+        let shown = shown(vec![Ok(record(11, "f0e1")), Ok(record(12, "f0e1"))]);
         assert!(!shown.unusable());
         let want = [
             "Instance blue below /control. blue-1 leads it since revision 3.",
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_used_is_named_and_leaves_no_newest() {
         let newer = CheckpointError::NewerFormat { found: 2, known: 1 };
-        let shown = shown(vec![record(11, ""), Err(newer)]);
+        let shown = shown(vec![Ok(record(11, "")), Err(newer)]);
         assert!(shown.unusable() && shown.newest.is_none());
         let text = render(&shown, None);
         assert!(text.contains("any may follow (reset)") && text.contains("the checkpoint has format 2"), "{text}");

@@ -3,13 +3,7 @@
 use super::{
     fleet::{FIRST_PORT, fleet},
     stage::{Stage, counted, metric, stands_by},
-    support::{
-        binaries::Binary,
-        etcd::Etcd,
-        etcd_cluster::EtcdCluster,
-        proxy::Proxy,
-        wait::PATIENCE,
-    },
+    support::{binaries::Binary, etcd::Etcd, etcd_cluster::EtcdCluster, proxy::Proxy, wait::PATIENCE},
 };
 use anyhow::{Context as _, ensure};
 use etcd_client::GetOptions;
@@ -70,14 +64,14 @@ async fn writes_go_on_when_an_etcd_of_three_loses_a_follower_and_then_its_leader
     let leader = etcd.leader().await?;
     let follower = etcd.running().into_iter().find(|number| *number != leader).context("a follower")?;
     etcd.stop(follower).await?;
-    look_at_running(&mut stage, &etcd);
+    look_at_running(&mut stage, &etcd)?;
     stage.manifests("a", &fleet(200, 1))?;
     stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
 
     etcd.start_again(follower).await?;
     let leader = etcd.leader().await?;
     etcd.stop(leader).await?;
-    look_at_running(&mut stage, &etcd);
+    look_at_running(&mut stage, &etcd)?;
     etcd.leader().await?;
     stage.manifests("a", &fleet(250, 2))?;
     let wanted = stage.wanted("a", &[]).await?;
@@ -101,17 +95,17 @@ async fn writes_go_on_when_an_etcd_of_three_loses_a_follower_and_then_its_leader
     Ok(())
 }
 
-fn look_at_running(stage: &mut Stage, etcd: &EtcdCluster) {
-    let running: Vec<&str> = etcd.running().into_iter().map(|number| etcd.endpoint(number)).collect();
+fn look_at_running(stage: &mut Stage, etcd: &EtcdCluster) -> anyhow::Result<()> {
+    let running: Vec<&str> = etcd.running().into_iter().map(|number| etcd.endpoint(number)).collect::<Result<_, _>>()?;
     stage.look_at(&running);
+    Ok(())
 }
 
 #[tokio::test]
 async fn after_a_compaction_while_cut_off_everything_is_read_anew_and_only_what_differs_is_written()
 -> anyhow::Result<()> {
     let etcd = Etcd::start(Binary::Etcd).await?;
-    let (stage, proxy) =
-        (Stage::new(&[etcd.endpoint()], "compacted").await?, Proxy::start(etcd.endpoint()).await?);
+    let (stage, proxy) = (Stage::new(&[etcd.endpoint()], "compacted").await?, Proxy::start(etcd.endpoint()).await?);
     stage.manifests("a", &fleet(50, 0))?;
     let a = stage.replica_at(&proxy.endpoint(), "a", &[])?;
     let began = stage.leads(&a, "a", 0).await?;

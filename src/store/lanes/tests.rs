@@ -54,8 +54,8 @@ fn own(revision: i64, value: Vec<u8>) -> Current {
     Current { key: keys().lane(0), value: Some((Revision(revision), value)) }
 }
 
-fn lost(current: Vec<Current>) -> Result<Commit, CommitError> {
-    Ok(Commit::Conflicted { at: Revision(99), current })
+fn lost(current: Vec<Current>) -> Commit {
+    Commit::Conflicted { at: Revision(99), current }
 }
 
 fn document() -> Current {
@@ -92,7 +92,7 @@ fn a_lane_without_a_key_begins_with_its_absence() {
 #[test]
 fn a_lost_race_about_documents_leaves_the_lane_as_it_was() {
     let mut lanes = one_sent();
-    let answer = lanes.answered(LaneId(0), lost(vec![document(), own(5, record(10))]));
+    let answer = lanes.answered(LaneId(0), Ok(lost(vec![document(), own(5, record(10))])));
     let LaneAnswer::Conflicted { at: Revision(99), current } = answer else { panic!("{answer:?}") };
     assert_eq!(current, [document()]);
     free_at(&mut lanes, 5);
@@ -110,7 +110,7 @@ fn a_lane_lost_without_a_lost_answer_is_stolen() {
     let stolen = [own(7, record(99)), own(7, b"x".to_vec()), Current { key: keys().lane(0), value: None }, document()];
     for current in stolen {
         let mut lanes = one_sent();
-        let answer = lanes.answered(LaneId(0), lost(vec![current]));
+        let answer = lanes.answered(LaneId(0), Ok(lost(vec![current])));
         assert!(matches!(answer, LaneAnswer::Stolen), "{answer:?}");
         over(&mut lanes);
     }
@@ -119,11 +119,11 @@ fn a_lane_lost_without_a_lost_answer_is_stolen() {
 #[test]
 fn a_transaction_that_was_delivered_twice_was_applied() {
     let mut lanes = one_sent();
-    let answer = lanes.answered(LaneId(0), lost(vec![own(7, record(11))]));
+    let answer = lanes.answered(LaneId(0), Ok(lost(vec![own(7, record(11))])));
     assert!(matches!(answer, LaneAnswer::Applied(Revision(7))), "{answer:?}");
     free_at(&mut lanes, 7);
     let mut lanes = one_settling();
-    let answer = lanes.answered(LaneId(0), lost(vec![own(7, record(12))]));
+    let answer = lanes.answered(LaneId(0), Ok(lost(vec![own(7, record(12))])));
     assert!(matches!(answer, LaneAnswer::Void), "{answer:?}");
     free_at(&mut lanes, 7);
 }
@@ -146,7 +146,7 @@ fn a_settling_that_wins_voids_the_lost_transaction() {
 #[test]
 fn a_settling_that_loses_finds_the_lost_transaction() {
     let mut lanes = one_settling();
-    let answer = lanes.answered(LaneId(0), lost(vec![own(6, record(11))]));
+    let answer = lanes.answered(LaneId(0), Ok(lost(vec![own(6, record(11))])));
     assert!(matches!(answer, LaneAnswer::Applied(Revision(6))), "{answer:?}");
     free_at(&mut lanes, 6);
 }
@@ -159,7 +159,7 @@ fn a_settling_that_loses_may_find_an_earlier_one_without_answer() {
             assert!(matches!(lanes.answered(LaneId(0), Err(unanswered())), LaneAnswer::Open(_)));
             assert_eq!(lanes.settle(LaneId(0), record).unwrap().expected, Revision(5));
         }
-        let answer = lanes.answered(LaneId(0), lost(vec![own(7, record(found))]));
+        let answer = lanes.answered(LaneId(0), Ok(lost(vec![own(7, record(found))])));
         assert!(matches!(answer, LaneAnswer::Void) == void, "{found}: {answer:?}");
         assert!(matches!(answer, LaneAnswer::Applied(Revision(7))) != void, "{found}: {answer:?}");
         free_at(&mut lanes, 7);
@@ -173,7 +173,7 @@ fn a_settling_that_is_refused_leaves_the_lane_open() {
     assert_eq!(lanes.n_free(), 0);
     // It cannot have been applied, so its sequence in the lane is somebody else's.
     lanes.settle(LaneId(0), record).unwrap();
-    assert!(matches!(lanes.answered(LaneId(0), lost(vec![own(7, record(12))])), LaneAnswer::Stolen));
+    assert!(matches!(lanes.answered(LaneId(0), Ok(lost(vec![own(7, record(12))]))), LaneAnswer::Stolen));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_settling_that_finds_a_stranger_is_stolen() {
         [own(7, record(99)), own(5, record(10)), own(7, vec![]), Current { key: keys().lane(0), value: None }];
     for current in strangers {
         let mut lanes = one_settling();
-        let answer = lanes.answered(LaneId(0), lost(vec![current]));
+        let answer = lanes.answered(LaneId(0), Ok(lost(vec![current])));
         assert!(matches!(answer, LaneAnswer::Stolen), "{answer:?}");
         over(&mut lanes);
     }
@@ -203,7 +203,7 @@ fn keys_beyond_the_number_of_lanes_go_once_a_newer_record_is_there() {
     assert_eq!(lanes.surplus(), []);
     let (lane, _) = lanes.begin(record).unwrap();
     assert_eq!(lanes.surplus(), []);
-    let _ = lanes.answered(lane, lost(vec![own(5, record(10))]));
+    let _ = lanes.answered(lane, Ok(lost(vec![own(5, record(10))])));
     assert_eq!(lanes.surplus(), []);
     let (lane, _) = lanes.begin(record).unwrap();
     let _ = lanes.answered(lane, Ok(Commit::Applied(Revision(9))));
