@@ -4,6 +4,9 @@
 //! `SEEDS` (how many), `FIRST_SEED` (from which on) and `SEED` (one, with its whole history) come from the environment. A seed
 //! that fails is printed with what happened until then.
 
+#![allow(clippy::panic, reason = "a part of the simulation that cannot go on ends the run, which is told")]
+#![allow(clippy::disallowed_methods, reason = "time is virtual here, and this is a test's own")]
+
 #[path = "simulation/checker.rs"]
 mod checker;
 #[path = "simulation/cluster.rs"]
@@ -68,22 +71,21 @@ fn number(name: &str) -> Option<u64> {
 fn print(seed: u64, Failure { what, history }: &Failure) {
     let from = history.lines().count().saturating_sub(60);
     let last: Vec<&str> = history.lines().skip(from).collect();
-    println!("{}\nseed {seed} failed: {what}\nWith everything: SEED={seed} cargo test --test simulation\n", last.join("\n"));
+    println!(
+        "{}\nseed {seed} failed: {what}\nWith everything: SEED={seed} cargo test --test simulation\n",
+        last.join("\n")
+    );
 }
 
 fn one(seed: u64) -> ExitCode {
     let (history, failure) = play(seed);
     println!("{history}");
-    match failure {
-        Some(Failure { what, history }) => {
-            println!("seed {seed} failed after line {}: {what}", history.lines().count());
-            ExitCode::FAILURE
-        }
-        None => {
-            println!("seed {seed} went well");
-            ExitCode::SUCCESS
-        }
-    }
+    let Some(Failure { what, history }) = failure else {
+        println!("seed {seed} went well");
+        return ExitCode::SUCCESS;
+    };
+    println!("seed {seed} failed after line {}: {what}", history.lines().count());
+    ExitCode::FAILURE
 }
 
 /// The same seed twice is the same history.

@@ -25,7 +25,6 @@ pub(crate) struct Written {
     pub(crate) known: Known,
 }
 
-
 /// What happened.
 pub(crate) struct History {
     began: Instant,
@@ -114,7 +113,7 @@ impl History {
     pub(crate) fn readable(&self) -> String {
         let mut text = String::new();
         for (at, event) in &self.events {
-            let _ = writeln!(text, "{:>9.3} s  {}", *at as f64 / 1000.0, line(event));
+            let _ = writeln!(text, "{:>5}.{:03} s  {}", at / 1000, at % 1000, line(event));
         }
         text
     }
@@ -143,18 +142,15 @@ fn line(event: &Event) -> String {
 fn change(change: &KeyChange) -> String {
     let key = String::from_utf8_lossy(&change.key);
     let Some(value) = &change.value else { return format!("-{key}") };
-    let what = match Checkpoint::decode(value) {
-        Ok(record) => {
-            let newest = record.versions.values().max().map_or(0, |version| version.0);
-            format!("#{} at {newest}", record.sequence)
-        }
-        Err(_) => {
-            let hash = format!("{:?}", ValueHash::of(value));
-            let letters: String = hash.chars().filter(char::is_ascii_digit).take(6).collect();
-            match serde_json::from_slice::<Value>(value).ok().and_then(|value| value.get("upstream_id").cloned()) {
-                Some(pool) => format!("{letters} names {pool}"),
-                None => letters,
-            }
+    let what = if let Ok(record) = Checkpoint::decode(value) {
+        let newest = record.versions.values().max().map_or(0, |version| version.0);
+        format!("#{} at {newest}", record.sequence)
+    } else {
+        let hash = format!("{:?}", ValueHash::of(value));
+        let letters: String = hash.chars().filter(char::is_ascii_digit).take(6).collect();
+        match serde_json::from_slice::<Value>(value).ok().and_then(|value| value.get("upstream_id").cloned()) {
+            Some(pool) => format!("{letters} names {pool}"),
+            None => letters,
         }
     };
     format!("+{key} ({what})")
@@ -165,7 +161,9 @@ fn brief(status: &Value) -> String {
     match status {
         Value::Array(items) => items.iter().map(brief).collect::<Vec<_>>().join("; "),
         Value::Object(fields) => {
-            if let (Some(kind), Some(state), Some(reason)) = (fields.get("type"), fields.get("status"), fields.get("reason")) {
+            if let (Some(kind), Some(state), Some(reason)) =
+                (fields.get("type"), fields.get("status"), fields.get("reason"))
+            {
                 return format!("{kind}={state}/{reason}").replace('"', "");
             }
             let section = fields.get("parentRef").and_then(|parent| parent.get("sectionName")).map(ToString::to_string);

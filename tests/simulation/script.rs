@@ -20,8 +20,7 @@ use apisix_etcd_controller::{
     },
     reconcile::Role,
     store::{
-        Store as _,
-        Content, PagePlace, Scope,
+        Content, PagePlace, Scope, Store as _,
         checkpoint::Checkpoint,
         control::ControlKeys,
         memory::{Image, MemoryStore},
@@ -236,7 +235,7 @@ impl World {
                 }
             }
         }
-        self.ending.retain(|(since, running)| !running.ended() && since.elapsed() < Duration::from_secs(60));
+        self.ending.retain(|(since, running)| !running.ended() && since.elapsed() < Duration::from_mins(1));
     }
 
     fn nobody_ended_by_itself(&self) -> Result<(), String> {
@@ -337,7 +336,9 @@ impl World {
             Act::Pause => {
                 let replica = self.someone();
                 let time = self.dice.time(100..=40_000);
-                if let (Some(Some(running)), Some(until)) = (self.running.get(replica), self.paused_until.get_mut(replica)) {
+                if let (Some(Some(running)), Some(until)) =
+                    (self.running.get(replica), self.paused_until.get_mut(replica))
+                {
                     *until = Some(Instant::now() + time);
                     running.pause(true);
                     self.say(format!("replica {replica} is paused for {time:?}"));
@@ -392,7 +393,8 @@ impl World {
                 }
             }
             Act::Lag => {
-                let (replica, lag) = (self.someone(), self.dice.number(0..=if self.dice.chance(20) { 60_000 } else { 2_000 }));
+                let (replica, lag) =
+                    (self.someone(), self.dice.number(0..=if self.dice.chance(20) { 60_000 } else { 2_000 }));
                 if let Some(Some(running)) = self.running.get(replica) {
                     running.lag.send_replace(lag);
                     self.say(format!("news of the cluster reach replica {replica} after up to {lag} ms"));
@@ -404,16 +406,15 @@ impl World {
                 self.say(format!("{kind} is served: {served}"));
                 self.cluster.serve(kind, served);
             }
-            Act::RestoreCluster => match self.cluster_backup.take() {
-                Some(backup) => {
+            Act::RestoreCluster => {
+                if let Some(backup) = self.cluster_backup.take() {
                     self.say("the cluster is restored");
                     self.cluster.restore(backup);
-                }
-                None => {
+                } else {
                     self.say("the cluster is backed up");
                     self.cluster_backup = Some(self.cluster.image());
                 }
-            },
+            }
             Act::RestoreStore => match self.backup.take() {
                 Some(backup) => self.restore_store(backup),
                 None if self.dice.chance(20) => self.restore_store(Image::default()),
@@ -609,4 +610,3 @@ impl World {
         Err(format!("invariant 2: with nothing to do, etcd went from revision {before} to {after}"))
     }
 }
-
