@@ -4,6 +4,9 @@
 //! `SEEDS` (how many), `FIRST_SEED` (from which on) and `SEED` (one, with its whole history) come from the environment. A seed
 //! that fails is printed with what happened until then.
 
+#![allow(clippy::panic, reason = "a part of the simulation that cannot go on ends the run, which is told")]
+#![allow(clippy::disallowed_methods, reason = "time is virtual here, and this is a test's own")]
+
 #[path = "simulation/checker.rs"]
 mod checker;
 #[path = "simulation/cluster.rs"]
@@ -77,16 +80,12 @@ fn print(seed: u64, Failure { what, history }: &Failure) {
 fn one(seed: u64) -> ExitCode {
     let (history, failure) = play(seed);
     println!("{history}");
-    match failure {
-        Some(Failure { what, history }) => {
-            println!("seed {seed} failed after line {}: {what}", history.lines().count());
-            ExitCode::FAILURE
-        }
-        None => {
-            println!("seed {seed} went well");
-            ExitCode::SUCCESS
-        }
-    }
+    let Some(Failure { what, history }) = failure else {
+        println!("seed {seed} went well");
+        return ExitCode::SUCCESS;
+    };
+    println!("seed {seed} failed after line {}: {what}", history.lines().count());
+    ExitCode::FAILURE
 }
 
 /// The same seed twice is the same history.

@@ -117,7 +117,10 @@ fn in_own_place(id: &WorkId, reach: Reach) -> bool {
 impl Checker {
     fn event(&mut self, event: &Event) -> Result<(), Breach> {
         match event {
-            Event::Revision { revision, changes, by: None } => self.somebody(*revision, changes),
+            Event::Revision { revision, changes, by: None } => {
+                self.somebody(*revision, changes);
+                Ok(())
+            }
             Event::Revision { revision, changes, by: Some(written) } => self.replica(*revision, changes, written),
             Event::Status { replica: _, update, known } => self.status(update, known),
             Event::StoreRestored => {
@@ -134,7 +137,7 @@ impl Checker {
         }
     }
 
-    fn somebody(&mut self, revision: Revision, changes: &[KeyChange]) -> Result<(), Breach> {
+    fn somebody(&mut self, revision: Revision, changes: &[KeyChange]) {
         for change in changes {
             if let Some(Purpose::Lane(_)) = Self::purpose(&change.key) {
                 // A person's reset, what a backup held, or somebody's hand: what was recorded before is of no matter.
@@ -143,7 +146,6 @@ impl Checker {
             }
             self.apply(revision, change, false);
         }
-        Ok(())
     }
 
     fn purpose(key: &[u8]) -> Option<Purpose> {
@@ -227,11 +229,9 @@ impl Checker {
             return Err("its id is not of our shape".into());
         }
         match self.documents.get(&id).map(|document| &document.inspected.seal) {
-            None => Ok(()),
-            Some(Seal::Intact { instance }) if **instance == *INSTANCE => Ok(()),
-            Some(Seal::Intact { instance }) => Err(format!("it is of instance {instance}")),
+            Some(Seal::Intact { instance }) if **instance != *INSTANCE => Err(format!("it is of instance {instance}")),
             Some(Seal::Broken) if !self.claimed => Err("it has no seal, and we have no checkpoint".into()),
-            Some(Seal::Broken) => Ok(()),
+            Some(Seal::Intact { .. } | Seal::Broken) | None => Ok(()),
         }
     }
 

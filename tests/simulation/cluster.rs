@@ -162,7 +162,8 @@ impl Cluster {
     /// One thing changes, comes or goes. Says what happened.
     pub(crate) fn mutate(&self, dice: &Dice) -> String {
         // What changes often in life changes often here.
-        let things = if dice.chance(60) { &THINGS[3..15] } else { THINGS };
+        let often = THINGS.get(3..15).unwrap_or(THINGS);
+        let things = if dice.chance(60) { often } else { THINGS };
         let thing = dice.pick(things).copied().unwrap_or("r1");
         if dice.chance(25) { self.remove(thing, dice) } else { self.put(thing, dice) }
     }

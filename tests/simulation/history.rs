@@ -113,7 +113,7 @@ impl History {
     pub(crate) fn readable(&self) -> String {
         let mut text = String::new();
         for (at, event) in &self.events {
-            let _ = writeln!(text, "{:>9.3} s  {}", *at as f64 / 1000.0, line(event));
+            let _ = writeln!(text, "{:>5}.{:03} s  {}", at / 1000, at % 1000, line(event));
         }
         text
     }
@@ -142,18 +142,15 @@ fn line(event: &Event) -> String {
 fn change(change: &KeyChange) -> String {
     let key = String::from_utf8_lossy(&change.key);
     let Some(value) = &change.value else { return format!("-{key}") };
-    let what = match Checkpoint::decode(value) {
-        Ok(record) => {
-            let newest = record.versions.values().max().map_or(0, |version| version.0);
-            format!("#{} at {newest}", record.sequence)
-        }
-        Err(_) => {
-            let hash = format!("{:?}", ValueHash::of(value));
-            let letters: String = hash.chars().filter(char::is_ascii_digit).take(6).collect();
-            match serde_json::from_slice::<Value>(value).ok().and_then(|value| value.get("upstream_id").cloned()) {
-                Some(pool) => format!("{letters} names {pool}"),
-                None => letters,
-            }
+    let what = if let Ok(record) = Checkpoint::decode(value) {
+        let newest = record.versions.values().max().map_or(0, |version| version.0);
+        format!("#{} at {newest}", record.sequence)
+    } else {
+        let hash = format!("{:?}", ValueHash::of(value));
+        let letters: String = hash.chars().filter(char::is_ascii_digit).take(6).collect();
+        match serde_json::from_slice::<Value>(value).ok().and_then(|value| value.get("upstream_id").cloned()) {
+            Some(pool) => format!("{letters} names {pool}"),
+            None => letters,
         }
     };
     format!("+{key} ({what})")

@@ -134,7 +134,7 @@ impl Running {
         settings.in_flight_max =
             std::num::NonZeroU32::MIN.saturating_add(u32::try_from(dice.number(0..=3)).unwrap_or(0));
         settings.limits.operations_max = usize::try_from(dice.number(6..=16)).unwrap_or(8);
-        settings.audit_interval = Duration::from_secs(60);
+        settings.audit_interval = Duration::from_mins(1);
         let desired = Desired::new(translation());
         let (pending, stop, pause) = (Pending::default(), CancellationToken::new(), Pause::default());
         let sink = Sink { replica: number, link: link.clone(), pending: pending.clone(), history: history.clone() };

@@ -235,7 +235,7 @@ impl World {
                 }
             }
         }
-        self.ending.retain(|(since, running)| !running.ended() && since.elapsed() < Duration::from_secs(60));
+        self.ending.retain(|(since, running)| !running.ended() && since.elapsed() < Duration::from_mins(1));
     }
 
     fn nobody_ended_by_itself(&self) -> Result<(), String> {
@@ -406,16 +406,15 @@ impl World {
                 self.say(format!("{kind} is served: {served}"));
                 self.cluster.serve(kind, served);
             }
-            Act::RestoreCluster => match self.cluster_backup.take() {
-                Some(backup) => {
+            Act::RestoreCluster => {
+                if let Some(backup) = self.cluster_backup.take() {
                     self.say("the cluster is restored");
                     self.cluster.restore(backup);
-                }
-                None => {
+                } else {
                     self.say("the cluster is backed up");
                     self.cluster_backup = Some(self.cluster.image());
                 }
-            },
+            }
             Act::RestoreStore => match self.backup.take() {
                 Some(backup) => self.restore_store(backup),
                 None if self.dice.chance(20) => self.restore_store(Image::default()),
