@@ -18,7 +18,9 @@ pub mod holds;
 mod intake;
 pub mod kind_guard;
 mod metrics;
+mod parts;
 mod pass;
+mod progress;
 mod report;
 mod standing;
 mod term;
@@ -29,27 +31,23 @@ mod work;
 
 use crate::{
     clock,
-    cluster::{ClusterEvent, Relist},
-    leader::{Leadership, Resign, Term},
+    leader::Term,
     model::{
-        facts::DriftPolicy,
         names::Kind,
         places::{Directory, WorkId},
         versions::CacheVersion,
     },
-    plan::{
-        order::{Left, TxnNumber},
-        pack::Limits,
-    },
-    retry::{Retry, RetryLimits},
+    plan::order::{Left, TxnNumber},
+    retry::Retry,
     status::queue::StatusSink,
     store::{
-        Content, PagePlace, ReadError, Store, StoreId,
+        ReadError, Store, StoreId,
         audit::Listing,
         checkpoint::judge::Stop,
         control::ControlKeys,
-        follow::{Reread, StoreEvent, control::ControlEvent, list::list},
+        follow::list::list,
         mirror::Mirror,
+        records::{Records, read_records},
         txn::{Commit, CommitError, Txn},
     },
     translate::desired::Desired,
@@ -60,162 +58,20 @@ use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use holds::Holds;
 use kind_guard::KindGuard;
 pub use metrics::Metrics;
+pub use parts::{Inputs, Outputs, Settings};
+pub use progress::{Progress, Role, Waiting};
 use report::Report;
 pub use report::{IdleHook, Statuses};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     future::{pending, ready},
-    num::NonZeroU32,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
-use term::{LaneKeys, Phase, lane_number};
-use tokio::sync::{mpsc, watch};
+use term::Phase;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use work::Work;
-
-/// What the loop needs to know.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The prefix in etcd, without a trailing slash.
-    pub prefix: Arc<str>,
-    /// The instance named in our seals.
-    pub instance: Arc<str>,
-    /// `spec.controllerName` of the GatewayClasses that are ours.
-    pub controller_name: Arc<str>,
-    /// How large a transaction may be.
-    pub limits: Limits,
-    /// Where this instance's own keys are.
-    pub control: ControlKeys,
-    /// The name of this replica.
-    pub holder: Arc<str>,
-    /// How many transactions may be in flight: the number of lanes.
-    pub in_flight_max: NonZeroU32,
-    /// How long a pool stays after its last user has left: data planes apply directories one after another.
-    pub pool_linger: Duration,
-    /// How often every key and its revision is compared with what the watch told.
-    pub audit_interval: Duration,
-    /// How long a difference may be mere lag.
-    pub audit_grace: Duration,
-    /// How long a leader may have work and write nothing before it gives way.
-    pub write_stall: Duration,
-    /// What is done about edited documents whose route does not say.
-    pub drift: DriftPolicy,
-    /// How long a change that would stop most of a data plane is held; `None`: not at all.
-    pub hold_time: Option<Duration>,
-    /// How delays grow when writing goes wrong.
-    pub retry: RetryLimits,
-}
-
-impl Settings {
-    /// With everything that has a default at it.
-    #[must_use]
-    pub fn new(prefix: Arc<str>, control: ControlKeys, holder: Arc<str>, controller_name: Arc<str>) -> Self {
-        Self {
-            prefix,
-            instance: control.instance().clone(),
-            controller_name,
-            control,
-            holder,
-            limits: Limits::DEFAULT,
-            in_flight_max: IN_FLIGHT,
-            // Data planes follow within 40 ms as a rule.
-            pool_linger: Duration::from_secs(1),
-            audit_interval: Duration::from_mins(10),
-            // A watch on a local network is milliseconds behind.
-            audit_grace: Duration::from_secs(2),
-            write_stall: Duration::from_mins(1),
-            drift: DriftPolicy::Repair,
-            hold_time: Some(Duration::from_hours(1)),
-            retry: RetryLimits::STORE,
-        }
-    }
-}
-
-/// Measured on a local etcd: 4 in flight write half as much again as 1, and 16 no more than 4.
-const IN_FLIGHT: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
-
-/// Where the loop hears from. The queues are bounded: when the loop does not keep up, their senders wait.
-#[derive(Debug)]
-pub struct Inputs {
-    /// What the cluster tells.
-    pub cluster: mpsc::Receiver<ClusterEvent>,
-    /// What the store tells of documents.
-    pub store: mpsc::Receiver<StoreEvent>,
-    /// What the store tells of the controller's own keys.
-    pub control: mpsc::Receiver<ControlEvent>,
-    /// Whether this replica leads.
-    pub leadership: watch::Receiver<Leadership>,
-}
-
-/// Whom the loop asks for something.
-#[derive(Debug)]
-pub struct Outputs {
-    /// Lists a kind anew.
-    pub relists: mpsc::UnboundedSender<Relist>,
-    /// Read the documents in etcd anew, and the controller's own keys.
-    pub rereads: [Reread; 2],
-    /// Whether this replica may campaign.
-    pub fit: watch::Sender<bool>,
-    /// Gives leading up.
-    pub resign: mpsc::Sender<Resign>,
-}
-
-/// How far the loop has come; what `/readyz` is made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// What is waited for before this replica can lead.
-    pub waiting: Waiting,
-    /// Whether etcd is being followed right now.
-    pub following: bool,
-    /// Why this replica does not write until a person has decided, if so.
-    pub halted: Option<Arc<str>>,
-    /// Whether it writes.
-    pub role: Role,
-    /// Whether it writes, etcd is as it should be, and nothing is under way or waiting for its time.
-    pub settled: bool,
-}
-
-/// What is waited for before this replica can lead.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// Kinds that have not been listed yet, in order, with the reason where one is known.
-    pub kinds: BTreeMap<Kind, Option<Arc<str>>>,
-    /// Whether the cluster has not said which one it is.
-    pub identity: bool,
-    /// Whether the documents in etcd have not been read yet.
-    pub documents: bool,
-    /// Whether the controller's own keys in etcd have not been read yet.
-    pub control: bool,
-}
-
-/// Whether this replica writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Another one does, or nobody.
-    Standby {
-        /// Its name, if known.
-        leader: Option<Arc<str>>,
-    },
-    /// It is about to.
-    TakingOver,
-    /// It does.
-    Leading,
-}
-
-impl Default for Role {
-    fn default() -> Self {
-        Self::Standby { leader: None }
-    }
-}
-
-impl Progress {
-    /// Whether this replica leads, or could at any moment.
-    #[must_use]
-    pub fn fit(&self) -> bool {
-        self.waiting == Waiting::default() && self.halted.is_none()
-    }
-}
 
 /// How many events are taken in before the next pass: enough to gather a burst, and a few milliseconds of work at most.
 const EVENTS_PER_PASS: usize = 1_024;
@@ -296,7 +152,7 @@ enum Task {
 #[derive(Debug)]
 enum Answer {
     Committed(TxnNumber, Result<Commit, CommitError>),
-    Lanes(Term, Result<LaneKeys, ReadError>),
+    Lanes(Term, Result<Records, ReadError>),
     Listed(Term, Result<(StoreId, Listing), ReadError>),
 }
 
@@ -393,23 +249,9 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
 async fn execute<S: Store>(store: Arc<S>, prefix: Arc<str>, control: ControlKeys, task: Task) -> Answer {
     match task {
         Task::Commit(number, txn) => Answer::Committed(number, store.commit(txn).await),
-        Task::ReadLanes(term) => Answer::Lanes(term, read_lanes(&*store, &control).await),
+        Task::ReadLanes(term) => Answer::Lanes(term, read_records(&*store, &control).await),
         Task::List(term) => Answer::Listed(term, list(&*store, &prefix).await),
     }
-}
-
-/// Every lane key of the instance.
-async fn read_lanes<S: Store>(store: &S, control: &ControlKeys) -> Result<LaneKeys, ReadError> {
-    let (scope, mut place, mut lanes) = (control.lanes(), Some(PagePlace::First), LaneKeys::new());
-    while let Some(at) = place {
-        let page = store.page(&scope, Content::Values, at).await?;
-        lanes.extend(page.entries.into_iter().filter_map(|entry| {
-            let number = lane_number(&control.read(&entry.key)?.purpose)?;
-            Some((number, entry.mod_revision, entry.value))
-        }));
-        place = page.next;
-    }
-    Ok(lanes)
 }
 
 async fn sleep_until(wake: Option<Instant>) {

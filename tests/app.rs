@@ -174,7 +174,9 @@ async fn an_etcd_that_is_away_is_waited_for_and_named() -> anyhow::Result<()> {
                 let answer = ask(admin, "/readyz").await?;
                 ensure!(
                     answer.starts_with("HTTP/1.0 503")
-                        && answer.ends_with("\r\nwaiting for etcd, to read what is there\n"),
+                        && answer.ends_with(
+                            "\r\nwaiting for etcd, to read what is there\nwaiting for etcd, to read who wrote last\n"
+                        ),
                     "{answer}"
                 );
                 Ok(())

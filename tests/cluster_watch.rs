@@ -1,4 +1,4 @@
-//! What a real kube-apiserver holds arrives as facts, whatever it serves and whenever it serves it.
+//! What a real kube-apiserver holds arrives as facts, whatever it serves, whenever it serves it, and whoever may read it.
 
 mod support;
 
@@ -13,13 +13,22 @@ use apisix_etcd_controller::{
         facts::{Change, Facts, Observed},
         names::{Kind, ObjectName},
         verdicts::{Served, Source},
+        versions::CacheVersion,
     },
 };
-use serde_json::json;
-use std::collections::BTreeSet;
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use support::{
     kubernetes::{Crds, Kubernetes, Named},
-    servers::fresh_kubernetes,
+    proxy::Proxy,
+    servers::{fresh_kubernetes, shared},
     wait::PATIENCE,
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -32,14 +41,25 @@ struct Told {
     _stop: DropGuard,
 }
 
+/// A list, as it was told.
+#[derive(Debug)]
+struct Listed {
+    kind: Kind,
+    objects: Vec<ListedObject>,
+    version: Option<CacheVersion>,
+    ticket: u64,
+}
+
 impl Told {
     fn by(kubernetes: &Kubernetes) -> Self {
+        Self::to(kubernetes.client(), settings())
+    }
+
+    fn to(client: Client, settings: FollowSettings) -> Self {
         let (sender, events) = mpsc::channel(64);
         let stop = CancellationToken::new();
         let (relists, asked) = mpsc::unbounded_channel();
-        let settings = FollowSettings::new("apisix-etcd.io/x".into());
-        let following = follow_cluster(kubernetes.client(), settings, sender, asked, Metrics::default(), stop.clone());
-        tokio::spawn(following);
+        tokio::spawn(follow_cluster(client, settings, sender, asked, Metrics::default(), stop.clone()));
         Self { events, relists, _stop: stop.drop_guard() }
     }
 
@@ -47,27 +67,39 @@ impl Told {
         timeout(PATIENCE, self.events.recv()).await.context("waiting for an event")?.context("the source ended")
     }
 
-    async fn served(&mut self) -> anyhow::Result<Served> {
+    async fn identity(&mut self) -> anyhow::Result<String> {
         let event = self.next().await?;
-        let ClusterEvent::Served(served) = event else { bail!("not what is served, but {event:?}") };
-        Ok(served)
+        let ClusterEvent::Identity(identity) = event else { bail!("not the cluster's identity, but {event:?}") };
+        Ok(identity.to_string())
     }
 
-    /// The lists of exactly these kinds, in any order. Statuses of what is served may come between.
-    async fn lists(&mut self, kinds: &[Kind]) -> anyhow::Result<Vec<(Kind, Vec<ListedObject>)>> {
+    /// What is served, told next but for the identity and for what may be told at any time.
+    async fn served(&mut self) -> anyhow::Result<Served> {
+        loop {
+            match self.next().await? {
+                ClusterEvent::Served(served) => return Ok(served),
+                ClusterEvent::Identity(_) | ClusterEvent::Reached { .. } | ClusterEvent::Waiting { .. } => {}
+                event @ (ClusterEvent::NotServed(_) | ClusterEvent::Listed { .. } | ClusterEvent::Changed { .. }) => {
+                    bail!("not what is served, but {event:?}")
+                }
+            }
+        }
+    }
+
+    /// The lists of exactly these kinds, in any order. Nothing else may come between but what says nothing of objects.
+    async fn lists(&mut self, kinds: &[Kind]) -> anyhow::Result<BTreeMap<Kind, Listed>> {
         let mut awaited: BTreeSet<Kind> = kinds.iter().copied().collect();
-        let mut lists = Vec::new();
+        let mut lists = BTreeMap::new();
         while !awaited.is_empty() {
             match self.next().await.with_context(|| format!("lists of {awaited:?}"))? {
-                ClusterEvent::Listed { kind, objects, version: _, ticket: _, at: _ } if awaited.remove(&kind) => {
-                    lists.push((kind, objects))
+                ClusterEvent::Listed { kind, objects, version, ticket, at: _ } if awaited.remove(&kind) => {
+                    lists.insert(kind, Listed { kind, objects, version, ticket });
                 }
-                ClusterEvent::Served(_) => {}
-                event @ (ClusterEvent::Identity(_)
-                | ClusterEvent::Reached { .. }
-                | ClusterEvent::NotServed(_)
-                | ClusterEvent::Listed { .. }
-                | ClusterEvent::Changed { .. }) => {
+                ClusterEvent::Identity(_)
+                | ClusterEvent::Served(_)
+                | ClusterEvent::Waiting { .. }
+                | ClusterEvent::Reached { .. } => {}
+                event @ (ClusterEvent::NotServed(_) | ClusterEvent::Listed { .. } | ClusterEvent::Changed { .. }) => {
                     bail!("not a list of {awaited:?}, but {event:?}")
                 }
             }
@@ -75,17 +107,83 @@ impl Told {
         Ok(lists)
     }
 
-    /// The next change of this object.
-    async fn change(&mut self, kind: Kind, name: &ObjectName) -> anyhow::Result<Option<Observed>> {
+    /// The next list of `kind`, whatever is told of other kinds before; what is told of its objects before is an error.
+    async fn list(&mut self, kind: Kind) -> anyhow::Result<Listed> {
         loop {
-            if let ClusterEvent::Changed { change, status: _, version: _, at: _ } = self.next().await? {
-                let Change { kind: changed, name: of, observed } = change;
-                if (changed, &of) == (kind, name) {
-                    return Ok(observed);
+            match self.next().await.with_context(|| format!("a list of {kind}"))? {
+                ClusterEvent::Listed { kind: listed, objects, version, ticket, at: _ } if listed == kind => {
+                    return Ok(Listed { kind, objects, version, ticket });
                 }
+                ClusterEvent::Changed { change, .. } if change.kind == kind => bail!("not a list, but {change:?}"),
+                ClusterEvent::Identity(_)
+                | ClusterEvent::Served(_)
+                | ClusterEvent::NotServed(_)
+                | ClusterEvent::Waiting { .. }
+                | ClusterEvent::Reached { .. }
+                | ClusterEvent::Listed { .. }
+                | ClusterEvent::Changed { .. } => {}
             }
         }
     }
+
+    /// The next change of this object, with its version. A list of its kind before is an error.
+    async fn change(
+        &mut self,
+        kind: Kind,
+        name: &ObjectName,
+    ) -> anyhow::Result<(Option<Observed>, Option<CacheVersion>)> {
+        loop {
+            match self.next().await.with_context(|| format!("a change of {kind} {name}"))? {
+                ClusterEvent::Changed { change, status: _, version, at: _ } => {
+                    let Change { kind: changed, name: of, observed } = change;
+                    if (changed, &of) == (kind, name) {
+                        return Ok((observed, version));
+                    }
+                }
+                ClusterEvent::Listed { kind: listed, objects, .. } if listed == kind => {
+                    bail!("not a change of {kind} {name}, but the list {objects:?}");
+                }
+                ClusterEvent::Identity(_)
+                | ClusterEvent::Served(_)
+                | ClusterEvent::NotServed(_)
+                | ClusterEvent::Waiting { .. }
+                | ClusterEvent::Reached { .. }
+                | ClusterEvent::Listed { .. } => {}
+            }
+        }
+    }
+
+    /// Why `kind` cannot be read, told next of it.
+    async fn waiting(&mut self, kind: Kind) -> anyhow::Result<String> {
+        loop {
+            match self.next().await.with_context(|| format!("why {kind} waits"))? {
+                ClusterEvent::Waiting { kind: waiting, reason } if waiting == kind => return Ok(reason.to_string()),
+                ClusterEvent::Listed { kind: listed, objects, .. } if listed == kind => bail!("a list {objects:?}"),
+                ClusterEvent::Changed { change, .. } if change.kind == kind => bail!("a change {change:?}"),
+                ClusterEvent::Identity(_)
+                | ClusterEvent::Served(_)
+                | ClusterEvent::NotServed(_)
+                | ClusterEvent::Waiting { .. }
+                | ClusterEvent::Reached { .. }
+                | ClusterEvent::Listed { .. }
+                | ClusterEvent::Changed { .. } => {}
+            }
+        }
+    }
+
+    fn ask(&self, kind: Kind, ticket: u64) -> anyhow::Result<()> {
+        self.relists.send(Relist { kind, ticket }).context("nobody lists anew")
+    }
+}
+
+fn settings() -> FollowSettings {
+    FollowSettings::new("apisix-etcd.io/x".into())
+}
+
+/// How a client of the administrator is set up.
+async fn config(kubernetes: &Kubernetes) -> anyhow::Result<Config> {
+    let kubeconfig = Kubeconfig::read_from(kubernetes.kubeconfig())?;
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }
 
 fn route(observed: Option<Observed>) -> anyhow::Result<apisix_etcd_controller::model::facts::RouteFacts> {
@@ -93,6 +191,17 @@ fn route(observed: Option<Observed>) -> anyhow::Result<apisix_etcd_controller::m
         Some(Observed::Facts(Facts::TcpRoute(route))) => Ok(route),
         other => bail!("not a readable route, but {other:?}"),
     }
+}
+
+fn names(objects: &[ListedObject]) -> Vec<String> {
+    objects.iter().map(|object| object.name.to_string()).collect()
+}
+
+/// The `resourceVersion` of an object as the API server has it now.
+async fn version_of(kubernetes: &Kubernetes, named: &Named<'_>) -> anyhow::Result<CacheVersion> {
+    let object = kubernetes.get(named).await?.with_context(|| format!("there is no {named:?}"))?;
+    let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).context("it has no version")?;
+    Ok(CacheVersion(version.parse()?))
 }
 
 const OF_GATEWAY_API: [Kind; 4] = [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::ReferenceGrant];
@@ -107,8 +216,15 @@ spec:
   rules: [{backendRefs: [{name: s, port: 80}]}]
 ";
 
-const NAMED_ROUTE: Named<'_> =
-    Named { api_version: "gateway.networking.k8s.io/v1", kind: "TCPRoute", namespace: "default", name: "r" };
+const NAMED_ROUTE: Named<'_> = route_named("default");
+
+const fn route_named(namespace: &str) -> Named<'_> {
+    Named { api_version: "gateway.networking.k8s.io/v1", kind: "TCPRoute", namespace, name: "r" }
+}
+
+fn route_in(namespace: &str) -> String {
+    ROUTE.replace("{name: r}", &format!("{{name: r, namespace: {namespace}}}"))
+}
 
 #[tokio::test]
 async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Result<()> {
@@ -126,7 +242,7 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
         }
     );
     let name = ObjectName::new("default", "r");
-    for (kind, objects) in told.lists(&Kind::ALL).await? {
+    for (kind, Listed { objects, .. }) in told.lists(&Kind::ALL).await? {
         match kind {
             Kind::TcpRoute => {
                 assert!(objects.len() == 1 && objects[0].name == name, "{objects:?}");
@@ -140,14 +256,14 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
 
     let weight = json!([{"backendRefs": [{"name": "s", "port": 80, "weight": 7}]}]);
     kubernetes.patch(&NAMED_ROUTE, json!({"spec": {"rules": weight}})).await?;
-    let changed = route(told.change(Kind::TcpRoute, &name).await?)?;
+    let changed = route(told.change(Kind::TcpRoute, &name).await?.0)?;
     assert_eq!((changed.generation, changed.backends[0].weight), (2, 7));
     ensure!(changed.created.0 > 1_700_000_000 && changed.created.0 < 5_000_000_000, "{:?}", changed.created);
 
     kubernetes.delete(&NAMED_ROUTE).await?;
-    assert_eq!(told.change(Kind::TcpRoute, &name).await?, None);
+    assert_eq!(told.change(Kind::TcpRoute, &name).await?.0, None);
     kubernetes.apply(ROUTE).await?;
-    assert_eq!(route(told.change(Kind::TcpRoute, &name).await?)?.generation, 1);
+    assert_eq!(route(told.change(Kind::TcpRoute, &name).await?.0)?.generation, 1);
     Ok(())
 }
 
@@ -161,9 +277,12 @@ async fn kinds_whose_crds_come_later_are_picked_up_then() -> anyhow::Result<()> 
         let event = told.next().await?;
         ensure!(matches!(event, ClusterEvent::NotServed(missing) if missing == kind), "{event:?}");
     }
+    // Asked for while nobody can answer: the first list of all does.
+    told.ask(Kind::TcpRoute, 3)?;
     told.lists(&OF_KUBERNETES).await?;
     kubernetes.install(Crds::Standard161).await?;
-    told.lists(&OF_GATEWAY_API).await?;
+    let lists = told.lists(&OF_GATEWAY_API).await?;
+    assert_eq!((lists[&Kind::TcpRoute].ticket, lists[&Kind::Gateway].ticket), (3, 0));
     Ok(())
 }
 
@@ -188,23 +307,260 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
             "{{apiVersion: gateway.networking.k8s.io/v1alpha2, kind: TCPRoute, metadata: {{name: r}}, spec: {{{rules}}}}}"
         ))
         .await?;
-    let changed = route(told.change(Kind::TcpRoute, &ObjectName::new("default", "r")).await?)?;
+    let changed = route(told.change(Kind::TcpRoute, &ObjectName::new("default", "r")).await?.0)?;
     assert_eq!((changed.rules, changed.backends.len()), (2, 1));
     Ok(())
 }
 
+const CRD_OF_ROUTES: Named<'_> = Named {
+    api_version: "apiextensions.k8s.io/v1",
+    kind: "CustomResourceDefinition",
+    namespace: "",
+    name: "tcproutes.gateway.networking.k8s.io",
+};
+
+/// The watch of a CRD that is no longer served is not always closed, and discovery looks every half minute.
 #[tokio::test]
-async fn a_crd_that_vanishes_and_comes_back_is_listed_anew() -> anyhow::Result<()> {
+async fn a_kind_that_is_no_longer_served_keeps_its_objects_and_is_listed_anew_when_it_is_back() -> anyhow::Result<()> {
     let kubernetes = fresh_kubernetes().await?;
     kubernetes.install(Crds::Standard161).await?;
+    kubernetes.apply(ROUTE).await?;
+    let mut told = Told::to(kubernetes.client(), FollowSettings { watch_max: Duration::from_secs(2), ..settings() });
+    told.lists(&Kind::ALL).await?;
+    let crd = kubernetes.get(&CRD_OF_ROUTES).await?.context("the CRD")?;
+    let mut versions = crd.pointer("/spec/versions").cloned().context("its versions")?;
+    for served in [false, true] {
+        for version in versions.as_array_mut().context("a list of versions")? {
+            version["served"] = served.into();
+        }
+        kubernetes.patch(&CRD_OF_ROUTES, json!({"spec": {"versions": versions}})).await?;
+        // An error if anything is told of any object before.
+        assert_eq!(told.served().await?.tcp_route.is_some(), served);
+        if !served {
+            told.ask(Kind::TcpRoute, 1)?;
+        }
+    }
+    let routes = told.list(Kind::TcpRoute).await?;
+    assert_eq!((names(&routes.objects), routes.ticket), (vec!["default/r".to_owned()], 1));
+    Ok(())
+}
+
+/// The objects of a deleted CRD are deleted by the API server, one by one, before it goes: that is no vanished kind.
+#[tokio::test]
+async fn deleting_a_crd_deletes_its_objects_and_takes_no_others() -> anyhow::Result<()> {
+    let kubernetes = fresh_kubernetes().await?;
+    kubernetes.install(Crds::Standard161).await?;
+    kubernetes.apply(ROUTE).await?;
     let mut told = Told::by(&kubernetes);
     told.lists(&Kind::ALL).await?;
-    let name = "tcproutes.gateway.networking.k8s.io";
-    let crd = Named { api_version: "apiextensions.k8s.io/v1", kind: "CustomResourceDefinition", namespace: "", name };
-    kubernetes.delete(&crd).await?;
+    kubernetes.delete(&CRD_OF_ROUTES).await?;
+    assert_eq!(told.change(Kind::TcpRoute, &ObjectName::new("default", "r")).await?.0, None);
     assert_eq!(told.served().await?.tcp_route, None);
     kubernetes.install(Crds::Standard161).await?;
     assert_eq!(told.served().await?.tcp_route.as_deref(), Some("v1"));
-    told.lists(&[Kind::TcpRoute]).await?;
+    let lists = told.lists(&[Kind::TcpRoute]).await?;
+    assert_eq!(names(&lists[&Kind::TcpRoute].objects), [""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn lists_and_changes_carry_the_versions_that_the_api_server_gave() -> anyhow::Result<()> {
+    let kubernetes = shared().await?.kubernetes;
+    let namespace = kubernetes.namespace("versions").await?;
+    let (named, name) = (route_named(&namespace), ObjectName::new(&namespace, "r"));
+    kubernetes.apply(&route_in(&namespace)).await?;
+    let written = version_of(&kubernetes, &named).await?;
+    let mut told = Told::by(&kubernetes);
+    let system = Named { api_version: "v1", kind: "Namespace", namespace: "", name: "kube-system" };
+    let uid = kubernetes.get(&system).await?.context("kube-system")?["metadata"]["uid"].clone();
+    assert_eq!(json!(told.identity().await?), uid);
+
+    let list = told.list(Kind::TcpRoute).await?;
+    ensure!(list.version >= Some(written), "{list:?} is older than {written}");
+    let mut before = list.version;
+    for weight in [2, 3] {
+        let rules = json!([{"backendRefs": [{"name": "s", "port": 80, "weight": weight}]}]);
+        kubernetes.patch(&named, json!({"spec": {"rules": rules}})).await?;
+        let (_route, version) = told.change(Kind::TcpRoute, &name).await?;
+        assert_eq!(version, Some(version_of(&kubernetes, &named).await?));
+        ensure!(version > before, "{version:?} after {before:?}");
+        before = version;
+    }
+    kubernetes.delete(&named).await?;
+    let (gone, version) = told.change(Kind::TcpRoute, &name).await?;
+    ensure!(gone.is_none() && version > before, "{gone:?} {version:?} after {before:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kind_in_which_nothing_happens_is_told_to_be_up_to_date_and_its_watches_go_on() -> anyhow::Result<()> {
+    let kubernetes = shared().await?.kubernetes;
+    // An API server sends a bookmark two seconds before a watch ends, if anything happened in the kind since it started.
+    let settings = FollowSettings { watch_max: Duration::from_secs(4), ..settings() };
+    let mut told = Told::to(kubernetes.client(), settings);
+    let mut known = told.list(Kind::TcpRoute).await?.version;
+    let namespace = kubernetes.namespace("bookmarks").await?;
+    let (named, name) = (route_named(&namespace), ObjectName::new(&namespace, "r"));
+    kubernetes.apply(&route_in(&namespace)).await?;
+    for _ in 0..2 {
+        let reached = loop {
+            match told.next().await? {
+                ClusterEvent::Reached { kind: Kind::TcpRoute, version } => break version,
+                ClusterEvent::Changed { change, version, .. } if change.kind == Kind::TcpRoute => {
+                    ensure!(version > known, "{version:?} after {known:?}");
+                    known = version;
+                }
+                ClusterEvent::Listed { kind: Kind::TcpRoute, .. } => bail!("listed twice"),
+                ClusterEvent::Listed { .. }
+                | ClusterEvent::Changed { .. }
+                | ClusterEvent::Identity(_)
+                | ClusterEvent::Served(_)
+                | ClusterEvent::NotServed(_)
+                | ClusterEvent::Waiting { .. }
+                | ClusterEvent::Reached { .. } => {}
+            }
+        };
+        ensure!(Some(reached) >= known, "{reached:?} after {known:?}");
+        known = Some(reached);
+    }
+    ensure!(known >= Some(version_of(&kubernetes, &named).await?), "{known:?}");
+    // The watches after the first one tell changes, too.
+    kubernetes.delete(&named).await?;
+    assert_eq!(told.change(Kind::TcpRoute, &name).await?.0, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_that_is_asked_for_holds_everything_written_before() -> anyhow::Result<()> {
+    let kubernetes = shared().await?.kubernetes;
+    let namespace = kubernetes.namespace("relist").await?;
+    let (named, name) = (route_named(&namespace), ObjectName::new(&namespace, "r"));
+    let mut told = Told::by(&kubernetes);
+    assert_eq!(told.list(Kind::TcpRoute).await?.ticket, 0);
+    kubernetes.apply(&route_in(&namespace)).await?;
+    let written = version_of(&kubernetes, &named).await?;
+    for ticket in [7, 8] {
+        told.ask(Kind::TcpRoute, ticket)?;
+        let list = loop {
+            match told.next().await? {
+                ClusterEvent::Listed { kind: Kind::TcpRoute, objects, version, ticket, at: _ } => {
+                    break Listed { kind: Kind::TcpRoute, objects, version, ticket };
+                }
+                ClusterEvent::Listed { kind, ticket, .. } => ensure!(ticket == 0, "{kind} was not asked for"),
+                ClusterEvent::Identity(_)
+                | ClusterEvent::Served(_)
+                | ClusterEvent::NotServed(_)
+                | ClusterEvent::Waiting { .. }
+                | ClusterEvent::Reached { .. }
+                // It was watched until it was asked for.
+                | ClusterEvent::Changed { .. } => {}
+            }
+        };
+        assert_eq!((list.kind, list.ticket), (Kind::TcpRoute, ticket));
+        ensure!(list.version >= Some(written), "{:?} is older than {written}", list.version);
+        ensure!(list.objects.iter().any(|object| object.name == name), "{:?}", list.objects);
+    }
+    kubernetes.delete(&named).await?;
+    assert_eq!(told.change(Kind::TcpRoute, &name).await?.0, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_whose_connection_is_dead_is_replaced_and_goes_on_where_it_was() -> anyhow::Result<()> {
+    let kubernetes = shared().await?.kubernetes;
+    let namespace = kubernetes.namespace("stalled").await?;
+    let mut config = config(&kubernetes).await?;
+    let proxy = Proxy::start(&config.cluster_url.to_string()).await?;
+    config.cluster_url = proxy.endpoint().parse()?;
+    let settings = FollowSettings { silence_max: Duration::from_secs(2), ..settings() };
+    let mut told = Told::to(Client::try_from(config)?, settings);
+    told.list(Kind::TcpRoute).await?;
+    proxy.forget();
+    kubernetes.apply(&route_in(&namespace)).await?;
+    // An error if it was listed anew.
+    route(told.change(Kind::TcpRoute, &ObjectName::new(&namespace, "r")).await?.0)?;
+    Ok(())
+}
+
+/// What the user `reader` of one test may read: `rights` are RBAC rules.
+async fn allow(kubernetes: &Kubernetes, user: &str, rights: &[(&str, &str, &[&str])]) -> anyhow::Result<()> {
+    let rules: Vec<Value> = rights
+        .iter()
+        .map(|(group, resource, verbs)| json!({"apiGroups": [group], "resources": [resource], "verbs": verbs}))
+        .collect();
+    let authorization = "rbac.authorization.k8s.io";
+    let role = json!({
+        "apiVersion": format!("{authorization}/v1"), "kind": "ClusterRole", "metadata": {"name": user}, "rules": rules,
+    });
+    let binding = json!({
+        "apiVersion": format!("{authorization}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": user},
+        "roleRef": {"apiGroup": authorization, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": authorization, "kind": "User", "name": user}],
+    });
+    kubernetes.apply(&format!("{role}\n---\n{binding}")).await
+}
+
+async fn client_of(kubernetes: &Kubernetes, user: &str) -> anyhow::Result<Client> {
+    let mut config = config(kubernetes).await?;
+    config.auth_info.impersonate = Some(user.to_owned());
+    Ok(Client::try_from(config)?)
+}
+
+/// Every right that reading needs, but for that to read Services.
+const BUT_SERVICES: &[(&str, &str, &[&str])] = &[
+    ("", "namespaces", &["get", "list", "watch"]),
+    ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
+    ("gateway.networking.k8s.io", "*", &["list", "watch"]),
+];
+
+#[tokio::test]
+async fn a_kind_that_is_forbidden_waits_with_its_reason_and_loses_nothing() -> anyhow::Result<()> {
+    let kubernetes = shared().await?.kubernetes;
+    let namespace = kubernetes.namespace("forbidden").await?;
+    let (user, whole) = ("half-blind", [BUT_SERVICES, &[("", "services", &["list", "watch"])]].concat());
+    let name = ObjectName::new(&namespace, "s");
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": namespace},
+        "spec": {"ports": [{"port": 80}]},
+    });
+    let named = Named { api_version: "v1", kind: "Service", namespace: &namespace, name: "s" };
+    kubernetes.apply(&service.to_string()).await?;
+
+    allow(&kubernetes, user, BUT_SERVICES).await?;
+    let settings = FollowSettings { watch_max: Duration::from_secs(2), ..settings() };
+    let mut told = Told::to(client_of(&kubernetes, user).await?, settings);
+    let reason = told.waiting(Kind::Service).await?;
+    ensure!(reason.contains("services is forbidden") && reason.contains(user), "{reason}");
+    allow(&kubernetes, user, &whole).await?;
+    let list = told.list(Kind::Service).await?;
+    ensure!(list.objects.iter().any(|object| object.name == name), "{:?}", list.objects);
+
+    // A watch under way is not broken off by the API server; the next one is refused.
+    allow(&kubernetes, user, BUT_SERVICES).await?;
+    let reason = told.waiting(Kind::Service).await?;
+    ensure!(reason.contains("services is forbidden"), "{reason}");
+    kubernetes.delete(&named).await?;
+    allow(&kubernetes, user, &whole).await?;
+    assert_eq!(told.change(Kind::Service, &name).await?.0, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cluster_whose_identity_is_forbidden_names_the_missing_right_and_lists_nothing() -> anyhow::Result<()> {
+    let kubernetes = shared().await?.kubernetes;
+    let user = "nameless";
+    let whole = [BUT_SERVICES, &[("", "services", &["list", "watch"])]].concat();
+    let mut without = whole.clone();
+    without[0] = ("", "namespaces", &["list", "watch"]);
+    allow(&kubernetes, user, &without).await?;
+    let mut told = Told::to(client_of(&kubernetes, user).await?, settings());
+    for kind in Kind::ALL {
+        let event = told.next().await?;
+        let ClusterEvent::Waiting { kind: waiting, reason } = event else { bail!("not waiting, but {event:?}") };
+        ensure!(waiting == kind && reason.contains("allow get on namespaces"), "{waiting}: {reason}");
+    }
+    allow(&kubernetes, user, &whole).await?;
+    told.identity().await?;
+    ensure!(told.served().await?.tcp_route.is_some());
     Ok(())
 }

@@ -36,9 +36,7 @@ const LONG: Duration = Duration::from_mins(30);
 const SHORT: Duration = Duration::from_secs(3);
 
 async fn store_at(endpoint: &str) -> anyhow::Result<EtcdStore> {
-    let settings =
-        EtcdSettings { endpoints: vec![endpoint.to_owned()], request_timeout: EtcdSettings::REQUEST_TIMEOUT };
-    Ok(EtcdStore::connect(&settings).await?)
+    Ok(EtcdStore::connect(&EtcdSettings::at(endpoint)).await?)
 }
 
 /// The keys of one test.
@@ -62,7 +60,7 @@ impl Replica {
         let (teller, leadership) = watch::channel(Leadership::default());
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         let stop = CancellationToken::new();
-        let retry = RetryLimits { first: Duration::from_millis(10), longest: Duration::from_millis(200) };
+        let retry = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(200));
         let settings = CampaignSettings { keys: keys.clone(), holder: name.into(), ttl, retry };
         let task = tokio::spawn(campaign(store, settings, is_fit, resignations, teller, metrics, stop.clone()));
         Ok(Self { fit, resign, leadership, stop, task })

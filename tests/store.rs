@@ -10,7 +10,7 @@ use apisix_etcd_controller::{
     store::{
         Content, PagePlace, ReadError, Scope, Store as _,
         etcd::{EtcdSettings, EtcdStore},
-        follow::{KeyEvent, StoreEvent, follow},
+        follow::{KeyEvent, Reread, StoreEvent, follow},
         lease::{LeaseError, Leases as _},
         txn::{Action, Commit, CommitError, Current, Fence, Revision, Txn, Write},
     },
@@ -122,7 +122,7 @@ impl Following {
         let (sender, events) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let retry = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(100));
-        tokio::spawn(follow(Arc::new(store), prefix.into(), sender, retry, stop.clone()));
+        tokio::spawn(follow(Arc::new(store), prefix.into(), sender, Reread::default(), retry, stop.clone()));
         Self { events, _stop: stop.drop_guard() }
     }
 

@@ -1,14 +1,13 @@
 //! Which cluster an API server belongs to and what it serves of Gateway API: versions of the kinds read here, and the release
 //! their CRDs come from.
 //!
-//! Asked again and again, because CRDs come, change and go while we run, and an address may lead to another cluster some day.
-//! Publishes versions for the kinds' own tasks, [`ClusterEvent::Identity`] and [`ClusterEvent::Served`] for everybody else; it
-//! reads no objects. An answer that fails changes nothing.
+//! Asked again and again, because CRDs come, change and go while we run. Publishes versions for the kinds' own tasks,
+//! [`ClusterEvent::Identity`] and [`ClusterEvent::Served`] for everybody else; it reads no objects. An answer that fails changes nothing.
 
 use super::{
     ClusterEvent,
     failure::Failure,
-    identity::{self, IdentityError},
+    identity::{Identity, IdentityError, Unconfirmed},
     kinds,
     metrics::Metrics,
 };
@@ -33,7 +32,7 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     time::timeout,
 };
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// How soon a CRD that was missing is seen: a person may be waiting for it.
 const PERIOD_INCOMPLETE: Duration = Duration::from_secs(2);
@@ -53,8 +52,6 @@ pub(super) type Versions = BTreeMap<Kind, &'static str>;
 /// What one look found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Found {
-    /// The cluster.
-    identity: Arc<str>,
     versions: Versions,
     bundles: Option<Vec<Arc<str>>>,
 }
@@ -94,6 +91,8 @@ enum LookError {
 pub(super) struct Discovery {
     /// The API server.
     pub(super) client: Client,
+    /// Which cluster it belongs to.
+    pub(super) identity: Arc<Identity>,
     /// Who is told of what is served.
     pub(super) events: mpsc::Sender<ClusterEvent>,
     /// Who reads each kind.
@@ -112,7 +111,12 @@ impl Discovery {
         let mut failure = Failure::default();
         let mut known: Option<Found> = None;
         loop {
-            let wait = match look_in_time(&self.client).await {
+            let looked = match self.identity.confirm(&self.client, &self.events).await {
+                Ok(()) => look_in_time(&self.client).await,
+                Err(Unconfirmed::Unknown(error)) => Err(error.into()),
+                Err(Unconfirmed::Unheard) => return,
+            };
+            let wait = match looked {
                 Ok(found) => {
                     retry.reset();
                     if failure.over() {
@@ -155,9 +159,6 @@ impl Discovery {
             return Ok(());
         }
         self.say(known, found);
-        if known.map(|known| &known.identity) != Some(&found.identity) {
-            self.events.send(ClusterEvent::Identity(Arc::clone(&found.identity))).await?;
-        }
         let served = found.served();
         if known.map(Found::served).as_ref() != Some(&served) {
             self.events.send(ClusterEvent::Served(served)).await?;
@@ -165,6 +166,13 @@ impl Discovery {
         if known.is_none() {
             for kind in Kind::ALL.into_iter().filter(|kind| !found.versions.contains_key(kind)) {
                 self.events.send(ClusterEvent::NotServed(kind)).await?;
+            }
+        }
+        for kind in Kind::ALL.into_iter().filter(|kind| !found.versions.contains_key(kind)) {
+            if known.is_some_and(|known| known.versions.contains_key(&kind)) {
+                let reason =
+                    "the API server no longer serves the kind: its CRD is gone, or no version read here is served";
+                self.events.send(ClusterEvent::Waiting { kind, reason: reason.into() }).await?;
             }
         }
         self.versions.send_if_modified(|versions| {
@@ -189,13 +197,6 @@ impl Discovery {
                 (Some(_), None, None) | (_, _, Some(_)) => {}
             }
         }
-        match known.map(|known| &known.identity) {
-            None => info!(uid = %found.identity, "cluster is known by the UID of its namespace kube-system"),
-            Some(before) if *before != found.identity => {
-                error!(%before, uid = %found.identity, "the API server now belongs to another cluster");
-            }
-            Some(_) => {}
-        }
         if known.map(|known| &known.bundles) != Some(&found.bundles) {
             info!(bundles = ?found.bundles, "gateway API release of the installed CRDs");
         }
@@ -207,7 +208,6 @@ async fn look_in_time(client: &Client) -> Result<Found, LookError> {
 }
 
 async fn look(client: &Client) -> Result<Found, LookError> {
-    let identity = identity::read(client).await?;
     let resources = served_resources(client).await?;
     let mut versions = Versions::new();
     for kind in Kind::ALL {
@@ -218,7 +218,7 @@ async fn look(client: &Client) -> Result<Found, LookError> {
         }
     }
     let bundles = bundles(client, &versions).await?;
-    Ok(Found { identity, versions, bundles })
+    Ok(Found { versions, bundles })
 }
 
 /// Every (version, resource) of Gateway API's group that is served, of the versions read here.

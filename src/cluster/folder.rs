@@ -134,7 +134,7 @@ pub async fn follow_folder(
     // Requests may end long before the following does.
     let forward = async {
         forward.await;
-        pending().await
+        pending::<()>().await;
     };
     let following = async {
         tokio::select! {

@@ -89,6 +89,7 @@ pub(super) struct Frames<R = Pin<Box<dyn AsyncBufRead + Send>>> {
     body: R,
     line: Vec<u8>,
     silence_max: Duration,
+    silent: bool,
 }
 
 impl Frames {
@@ -107,7 +108,7 @@ impl Frames {
 
 impl<R: AsyncBufRead + Unpin> Frames<R> {
     fn over(body: R, silence_max: Duration) -> Self {
-        Self { body, line: Vec::new(), silence_max }
+        Self { body, line: Vec::new(), silence_max, silent: false }
     }
 
     /// The next frame; `None` when the response ended or fell silent, which is no failure: take the watch up anew.
@@ -117,7 +118,10 @@ impl<R: AsyncBufRead + Unpin> Frames<R> {
         loop {
             self.line.clear();
             match timeout(self.silence_max, self.body.read_until(b'\n', &mut self.line)).await {
-                Err(_silence) => return Ok(None),
+                Err(_silence) => {
+                    self.silent = true;
+                    return Ok(None);
+                }
                 Ok(Err(broken)) => return Err(ReadError::failed(broken)),
                 Ok(Ok(_)) if !self.line.ends_with(b"\n") => return Ok(None),
                 Ok(Ok(_)) if self.line.trim_ascii().is_empty() => {}
@@ -125,6 +129,11 @@ impl<R: AsyncBufRead + Unpin> Frames<R> {
             }
         }
         frame(&self.line).map(Some)
+    }
+
+    /// Whether the response came to no end but fell silent.
+    pub(super) fn fell_silent(&self) -> bool {
+        self.silent
     }
 }
 
@@ -177,7 +186,7 @@ fn frame(line: &[u8]) -> Result<Frame<'_>, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::io::Cursor;
+    use futures::{TryStreamExt as _, io::Cursor};
 
     const SILENCE_MAX: Duration = Duration::from_secs(135);
 
@@ -207,6 +216,28 @@ mod tests {
         assert_eq!(next(&mut frames).await.unwrap(), r#"Bookmark { version: "7", list_complete: false }"#);
         assert_eq!(next(&mut frames).await.unwrap(), r#"Bookmark { version: "9", list_complete: true }"#);
         assert_eq!(next(&mut frames).await, None);
+        assert!(!frames.fell_silent());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_falls_silent_ends_although_nobody_closes_it() {
+        let almost = SILENCE_MAX - Duration::from_secs(1);
+        let slow = futures::stream::unfold(0, |told| async move {
+            tokio::time::sleep(almost).await;
+            match told {
+                0..3 => Some((Ok::<_, std::io::Error>("{\"type\":\"ADDED\",\"object\":{}}\n"), told + 1)),
+                _ => std::future::pending().await,
+            }
+        });
+        let mut frames = Frames::over(Box::pin(slow.into_async_read()), SILENCE_MAX);
+        let begun = crate::clock::now();
+        for _ in 0..3 {
+            assert_eq!(frames.next().await.unwrap(), Some(Frame::Exists("{}")));
+        }
+        assert!(!frames.fell_silent());
+        assert_eq!(frames.next().await.unwrap(), None);
+        assert!(frames.fell_silent());
+        assert_eq!((crate::clock::now() - begun).as_secs(), (almost * 3 + SILENCE_MAX).as_secs());
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub struct Metrics {
     objects_unreadable: Family<KindLabel, Counter>,
     lists: Family<KindLabel, Counter>,
     read_failures: Family<KindLabel, Counter>,
+    watches_silent: Family<KindLabel, Counter>,
     manifest_errors: Gauge,
     served_version: Family<VersionLabel, Gauge>,
 }
@@ -47,6 +48,11 @@ impl Metrics {
             "read_failures",
             "Lists and watches of the Kubernetes API that failed and are tried again, by kind",
             metrics.read_failures.clone(),
+        );
+        registry.register(
+            "watches_silent",
+            "Watches of the Kubernetes API in which nothing came for so long that they were taken up anew, by kind",
+            metrics.watches_silent.clone(),
         );
         registry.register(
             "manifest_errors",
@@ -74,6 +80,11 @@ impl Metrics {
     /// A list or watch of `kind` failed.
     pub(super) fn read_failed(&self, kind: Kind) {
         self.read_failures.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
+    }
+
+    /// A watch of `kind` fell silent.
+    pub(super) fn watch_silent(&self, kind: Kind) {
+        self.watches_silent.get_or_create(&KindLabel { kind: kind.as_str() }).inc();
     }
 
     /// The manifests hold this many errors.

@@ -59,7 +59,7 @@ impl Relists {
     async fn until(&self, asked: impl FnMut(&Tickets) -> bool) {
         // A copy, because waiting marks what was seen.
         if self.latest.clone().wait_for(asked).await.is_err() {
-            pending().await
+            pending::<()>().await;
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     discovery::{Discovery, Versions},
     failure::Failure,
     frames::{Frame, Frames, ReadError},
+    identity::{Identity, Unconfirmed},
     list::{Collection, List},
     metrics::Metrics,
     relists::Relists,
@@ -53,6 +54,7 @@ impl FollowSettings {
             // Client libraries stay below 295, above which proxies and API servers cut connections off.
             watch_max: Duration::from_secs(290),
             // API servers send a bookmark about every minute to watches that ask for them, so two of them are missing then.
+            // They send none while nothing has happened in a kind since they started; then one request is made in vain.
             silence_max: Duration::from_secs(135),
         }
     }
@@ -86,7 +88,7 @@ pub async fn follow_cluster(
 ) {
     let (relists, forward) = Relists::of(relists);
     let (versions, found) = watch::channel(Versions::new());
-    let look_again = Arc::new(Notify::new());
+    let (look_again, identity) = (Arc::new(Notify::new()), Arc::new(Identity::default()));
     let mut tasks = JoinSet::new();
     tasks.spawn(forward);
     for kind in Kind::ALL {
@@ -95,6 +97,7 @@ pub async fn follow_cluster(
             kind,
             settings: settings.clone(),
             relists: relists.clone(),
+            identity: Arc::clone(&identity),
             events: events.clone(),
             metrics: metrics.clone(),
             look_again: Arc::clone(&look_again),
@@ -102,7 +105,7 @@ pub async fn follow_cluster(
         tasks.spawn(follower.follow(found.clone()).instrument(info_span!("watch", %kind)));
     }
     drop(found);
-    let discovery = Discovery { client, events, versions, look_again, metrics };
+    let discovery = Discovery { client, identity, events, versions, look_again, metrics };
     tasks.spawn(discovery.follow().instrument(info_span!("discovery")));
     let all = async {
         while let Some(ended) = tasks.join_next().await {
@@ -123,6 +126,7 @@ struct Follower {
     kind: Kind,
     settings: FollowSettings,
     relists: Relists,
+    identity: Arc<Identity>,
     events: mpsc::Sender<ClusterEvent>,
     metrics: Metrics,
     look_again: Arc<Notify>,
@@ -148,6 +152,15 @@ enum Stop {
 impl From<ReadError> for Stop {
     fn from(error: ReadError) -> Self {
         Self::Read(error)
+    }
+}
+
+impl From<Unconfirmed> for Stop {
+    fn from(unconfirmed: Unconfirmed) -> Self {
+        match unconfirmed {
+            Unconfirmed::Unheard => Self::Unheard,
+            Unconfirmed::Unknown(error) => Self::Read(ReadError::failed(error)),
+        }
     }
 }
 
@@ -235,7 +248,7 @@ impl Follower {
             let begun = clock::now();
             let wait = match self.read_on(&collection, &mut reading).await {
                 Err(Stop::Unheard) => return,
-                Ok(()) if begun.elapsed() >= GOOD_WATCH => {
+                Ok(()) if clock::now().duration_since(begun) >= GOOD_WATCH => {
                     reading.works();
                     reading.retry.reset();
                     Duration::ZERO
@@ -314,6 +327,7 @@ impl Follower {
     }
 
     async fn listed(&self, list: List, reading: &mut Reading) -> Result<(), Stop> {
+        self.identity.confirm(&self.client, &self.events).await?;
         reading.works();
         self.metrics.listed(self.kind);
         info!(objects = list.objects.len(), version = list.version, "listed");
@@ -332,9 +346,12 @@ impl Follower {
 
     /// Tells what `frames` say or, without them, a watch that goes on from where the reading stands.
     async fn tell(&self, collection: &Collection, frames: Option<Frames>, reading: &mut Reading) -> Result<(), Stop> {
-        let mut frames = match frames {
-            Some(frames) => frames,
-            None => collection.watch(reading.version.as_deref().unwrap_or_default()).await?,
+        let mut frames = if let Some(frames) = frames {
+            frames
+        } else {
+            let frames = collection.watch(reading.version.as_deref().unwrap_or_default()).await?;
+            self.identity.confirm(&self.client, &self.events).await?;
+            frames
         };
         while let Some(frame) = frames.next().await? {
             let at = clock::now();
@@ -372,6 +389,10 @@ impl Follower {
                 .send(ClusterEvent::Changed { change, status, version: CacheVersion::read(&version), at })
                 .await?;
             reading.reached(version);
+        }
+        if frames.fell_silent() {
+            debug!("nothing came for too long, the connection is taken for dead");
+            self.metrics.watch_silent(self.kind);
         }
         Ok(())
     }

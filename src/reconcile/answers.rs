@@ -2,6 +2,7 @@
 
 use super::{
     Outage, State,
+    tidy::Tidied,
     work::{Heard, InFlight, Mishap},
 };
 use crate::{
@@ -33,7 +34,7 @@ impl<K: StatusSink> State<K> {
             None => {}
             Some(LaneAnswer::Applied(revision)) => {
                 self.recovered();
-                let flight = self.land(number, true);
+                let flight = self.land(number, Some(Tidied::Applied));
                 for changed_at in flight.changed_at.into_values() {
                     self.metrics.propagated(now.saturating_duration_since(changed_at));
                 }
@@ -42,7 +43,7 @@ impl<K: StatusSink> State<K> {
             }
             Some(LaneAnswer::Conflicted { at, current }) => {
                 self.recovered();
-                let flight = self.land(number, false);
+                let flight = self.land(number, Some(Tidied::Lost));
                 self.changed_at.extend(flight.changed_at);
                 self.conflicted(&flight.packet, at, &current, now);
                 self.tell_heard(flight.heard, now);
@@ -73,12 +74,12 @@ impl<K: StatusSink> State<K> {
     }
 
     /// A transaction is answered for good: its lane is free.
-    fn land(&mut self, number: TxnNumber, applied: bool) -> InFlight {
+    fn land(&mut self, number: TxnNumber, tidied: Option<Tidied>) -> InFlight {
         if let Some(leading) = self.leading_mut() {
             leading.in_lane.remove(&number);
             leading.open.remove(&number);
             if leading.tidying.as_ref().is_some_and(|tidying| tidying.number == number) {
-                self.tidied(applied);
+                self.tidied(tidied);
             }
         }
         self.work.landed(number)
@@ -92,7 +93,7 @@ impl<K: StatusSink> State<K> {
 
     /// A transaction was not applied, and will not be; each of its documents goes again.
     fn did_not_go(&mut self, number: TxnNumber, mishap: Mishap, now: Instant) {
-        let flight = self.land(number, false);
+        let flight = self.land(number, None);
         self.changed_at.extend(flight.changed_at);
         for write in &flight.packet.writes {
             self.work.failed(&write.id, mishap, now);

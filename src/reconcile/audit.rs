@@ -12,6 +12,7 @@ use crate::{
     store::{
         ReadError, StoreId,
         audit::{Listing, differences},
+        txn::Revision,
     },
 };
 use std::{collections::BTreeSet, error::Error, time::Instant};
@@ -21,6 +22,8 @@ use std::{collections::BTreeSet, error::Error, time::Instant};
 pub(super) struct Audit {
     /// When to look next; `None` while a look is under way.
     next: Option<Instant>,
+    /// What had been told when the look that is under way began: it must not come back with less.
+    told: Option<Revision>,
     /// What the last look found different.
     suspects: BTreeSet<WorkId>,
     /// Whether a listing of this term has agreed with the mirror.
@@ -30,7 +33,7 @@ pub(super) struct Audit {
 impl Audit {
     /// A term begins.
     pub(super) fn begun(now: Instant) -> Self {
-        Self { next: Some(now), suspects: BTreeSet::new(), agreed: false }
+        Self { next: Some(now), told: None, suspects: BTreeSet::new(), agreed: false }
     }
 
     /// When to look next.
@@ -42,18 +45,18 @@ impl Audit {
 impl<K: StatusSink> State<K> {
     /// Sends out the next look, if its time has come.
     pub(super) fn audit(&mut self, now: Instant, mut send: impl FnMut(Task)) {
+        let told = self.mirror.told();
         let Some(leading) = self.leading_mut() else { return };
         if leading.audit.next.is_some_and(|next| next <= now) {
-            leading.audit.next = None;
+            (leading.audit.next, leading.audit.told) = (None, told);
             send(Task::List(leading.term.clone()));
         }
     }
 
     /// Takes in what a look found.
     pub(super) fn audited(&mut self, term: &Term, answer: Result<(StoreId, Listing), ReadError>, now: Instant) {
-        if self.leading().is_none_or(|leading| leading.term != *term) {
-            return;
-        }
+        let Some(leading) = self.leading().filter(|leading| leading.term == *term) else { return };
+        let told = leading.audit.told;
         let grace = self.settings.audit_grace;
         let (store, listing) = match answer {
             Ok(found) => found,
@@ -63,8 +66,7 @@ impl<K: StatusSink> State<K> {
                 return self.look_again(now + grace, BTreeSet::new());
             }
         };
-        let behind = self.mirror.told().is_some_and(|told| listing.revision < told);
-        if behind || self.store_id.is_some_and(|known| known != store) {
+        if told.is_some_and(|told| listing.revision < told) || self.store_id.is_some_and(|known| known != store) {
             tracing::error!("etcd was wiped or restored from a backup; beginning anew");
             self.reread();
             return self.resign(Again::AtOnce, now);

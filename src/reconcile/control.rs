@@ -66,7 +66,6 @@ impl Control {
     fn learn(&mut self, key: ControlKey, revision: Revision, value: Option<&[u8]>) {
         let ControlKey { instance, purpose } = key;
         match (purpose, value) {
-            (Purpose::Leader, _) => {}
             (Purpose::Lane(number), Some(value)) => {
                 self.lanes.insert((instance, number), Checkpoint::decode(value));
             }
@@ -79,7 +78,7 @@ impl Control {
             (Purpose::Release(name), None) if instance == self.instance => {
                 self.releases.remove(&name);
             }
-            (Purpose::Release(_), _) => {}
+            (Purpose::Leader | Purpose::Release(_), _) => {}
         }
     }
 

@@ -249,6 +249,18 @@ impl<K: StatusSink> State<K> {
         self.holds.held(id).cloned()
     }
 
+    /// By what name a slot is released that is kept for the route which has it, although another one is to have it.
+    pub(super) fn guarded_from(&self, slot: &WorkId) -> Option<Arc<str>> {
+        if !self.guard.is_up() || slot.directory != Directory::StreamRoutes {
+            return None;
+        }
+        let wanted = self.wanted_freely(slot);
+        let Wanted::Document(document) = &wanted else { return None };
+        let others = self.mirror.stored(slot)?.inspected.pool != document.pool;
+        let name = || self.guard.names().next().map(Arc::from);
+        (others && self.kept_by_a_guard(slot, &wanted)).then(name).flatten()
+    }
+
     fn count_holds(&self) {
         self.metrics.slots_held(self.holds.summary().map(|summary| summary.n_slots).sum());
     }

@@ -46,14 +46,14 @@ impl<K: StatusSink> State<K> {
                     *why = Some(reason);
                 }
             }
-            ClusterEvent::Reached { kind, version } => self.reached(kind, Some(version)),
+            ClusterEvent::Reached { kind, version } => self.reached(kind, Some(version), now),
             ClusterEvent::Listed { kind, objects, version, ticket, at } => {
                 self.listed(kind, objects, at, now);
                 self.list_stands_at(kind, version, ticket, now);
             }
             ClusterEvent::Changed { change, status, version, at } => {
                 let kind = change.kind;
-                self.reached(kind, version);
+                self.reached(kind, version, now);
                 let object = ObjectRef::new(kind, change.name.clone());
                 self.report.seen(object, change.observed.is_some().then_some(status));
                 self.note(change, at, now);
@@ -84,10 +84,13 @@ impl<K: StatusSink> State<K> {
     }
 
     /// The kind has been told up to `version`.
-    fn reached(&mut self, kind: Kind, version: Option<CacheVersion>) {
-        if let Some(version) = version {
-            let known = self.versions.entry(kind).or_insert(version);
-            *known = version.max(*known);
+    fn reached(&mut self, kind: Kind, version: Option<CacheVersion>, now: Instant) {
+        let Some(version) = version else { return };
+        let known = self.versions.entry(kind).or_insert(version);
+        *known = version.max(*known);
+        // It may have been what stopped this replica that it was behind.
+        if self.halted.is_some() {
+            self.judge(now);
         }
     }
 

@@ -4,6 +4,7 @@ use super::{
     State, Task,
     control::Claims,
     standing::{Hindrance, standing},
+    term::Leading,
 };
 use crate::{
     leader::Again,
@@ -131,7 +132,7 @@ impl<K: StatusSink> State<K> {
         let Some(leading) = self.leading() else { return self.take_over_at() };
         let waits = self.work.any_due() || !leading.open.is_empty();
         let outage = self.outage.as_ref().map(|outage| outage.until).filter(|until| *until > now && waits);
-        let stalled = leading.stalled_since.map(|since| since + self.settings.write_stall);
+        let stalled = self.gives_way_at();
         [self.work.next_wake(), outage, stalled, leading.audit.next(), self.holds.next_wake()]
             .into_iter()
             .flatten()
@@ -159,10 +160,16 @@ impl<K: StatusSink> State<K> {
         }
     }
 
+    /// When a leader that could not write lets another one try, if it has work.
+    fn gives_way_at(&self) -> Option<Instant> {
+        let waits = |leading: &&Leading| !leading.open.is_empty() || !self.work.settled();
+        let stalled_since = self.leading().filter(waits)?.stalled_since?;
+        Some(stalled_since + self.settings.write_stall)
+    }
+
     /// A leader that has work and cannot write lets another one try.
     fn give_way(&mut self, now: Instant) {
-        let stalled = self.leading().and_then(|leading| leading.stalled_since);
-        if stalled.is_some_and(|since| now.saturating_duration_since(since) >= self.settings.write_stall) {
+        if self.gives_way_at().is_some_and(|at| at <= now) {
             tracing::error!(after = ?self.settings.write_stall, "nothing could be written for too long; giving way");
             self.resign(Again::Later, now);
         }
@@ -245,7 +252,7 @@ impl<K: StatusSink> State<K> {
                 match left {
                     Left::Edited => tracing::warn!(key, "somebody edited this; left, as the drift policy says"),
                     Left::Stray => {
-                        tracing::warn!(key, "nobody's document at an id of ours; left, as others write here too")
+                        tracing::warn!(key, "nobody's document at an id of ours; left, as others write here too");
                     }
                 }
                 self.left.insert(id.clone(), left);
@@ -277,7 +284,7 @@ impl<K: StatusSink> State<K> {
     }
 
     /// The same, whatever guards hold back.
-    fn wanted_freely(&self, id: &WorkId) -> Wanted {
+    pub(super) fn wanted_freely(&self, id: &WorkId) -> Wanted {
         let wanted = self.desired.wanted(id);
         let bytes_max = self.settings.limits.bytes_max;
         match &wanted {
@@ -297,7 +304,7 @@ impl<K: StatusSink> State<K> {
 
     /// How a document stands in etcd.
     pub(super) fn standing(&self, id: &WorkId) -> Standing {
-        let held = self.held(id);
+        let held = self.held(id).or_else(|| self.guarded_from(id));
         let wanted = if held.is_some() { self.wanted_freely(id) } else { self.wanted(id) };
         let stored = self.mirror.stored(id);
         let ours = Ours {

@@ -15,12 +15,9 @@ use crate::{
     status::queue::StatusSink,
     store::{
         ReadError,
-        checkpoint::{
-            Checkpoint,
-            judge::{Stop, newest},
-        },
-        control::Purpose,
+        checkpoint::{Checkpoint, judge::Stop},
         lanes::{LaneId, Lanes},
+        records::Records,
         txn::{Action, Revision, fence_bytes, write_bytes},
     },
 };
@@ -40,7 +37,7 @@ pub(super) enum Phase {
         leader: Option<Arc<str>>,
     },
     /// It leads, and finds out where the last leader was.
-    TakingOver(TakingOver),
+    TakingOver(Box<TakingOver>),
     /// It writes.
     Leading(Box<Leading>),
 }
@@ -84,8 +81,8 @@ pub(super) struct Leading {
     pub(super) stalled_since: Option<Instant>,
 }
 
-/// Sequences and versions may grow by some digits from one record to the next.
-const ENVELOPE_MARGIN: usize = 128;
+/// Sequences and versions grow by digits from one record to the next, and kinds appear.
+const ENVELOPE_MARGIN: usize = 1_024;
 
 impl<K: StatusSink> State<K> {
     /// Whether this replica may campaign.
@@ -104,7 +101,7 @@ impl<K: StatusSink> State<K> {
             Leadership::Leading(term) => {
                 self.stand_down(now);
                 let retry = Retry::new(self.settings.retry);
-                self.phase = Phase::TakingOver(TakingOver { term, found: None, read_at: Some(now), retry });
+                self.phase = Phase::TakingOver(Box::new(TakingOver { term, found: None, read_at: Some(now), retry }));
             }
         }
     }
@@ -178,12 +175,14 @@ impl<K: StatusSink> State<K> {
     /// Looks at whether a person has to decide, as far as that can be told without leading.
     pub(super) fn judge(&mut self, now: Instant) {
         let Some(cluster) = self.identity.clone().filter(|_| self.control.whole()) else { return };
-        let stop = match (self.leading(), self.control.newest()) {
+        let stop = match self.leading() {
             // The records are our own, and may be newer than what has been told of them.
-            (Some(leading), _) => leading.record.as_ref().and_then(|record| record.acceptable(&cluster).err()),
-            (None, Err(error)) => Some(Stop::from(error)),
-            (None, Ok(None)) => None,
-            (None, Ok(Some(record))) => record.acceptable(&cluster).err().or_else(|| self.still_restored(&record)),
+            Some(leading) => leading.record.as_ref().and_then(|record| record.acceptable(&cluster).err()),
+            None => match self.control.newest() {
+                Err(error) => Some(Stop::from(error)),
+                Ok(None) => None,
+                Ok(Some(record)) => record.acceptable(&cluster).err().or_else(|| self.still_restored(&record)),
+            },
         };
         match stop {
             Some(stop) => self.halt(stop, now),
@@ -251,13 +250,13 @@ impl<K: StatusSink> State<K> {
     }
 
     /// Takes in what the lanes hold.
-    pub(super) fn lanes_read(&mut self, term: &Term, answer: Result<LaneKeys, ReadError>, now: Instant) {
+    pub(super) fn lanes_read(&mut self, term: &Term, answer: Result<Records, ReadError>, now: Instant) {
         let Phase::TakingOver(taking) = &mut self.phase else { return };
         if taking.term != *term {
             return;
         }
-        let keys = match answer {
-            Ok(keys) => keys,
+        let records = match answer {
+            Ok(records) => records,
             Err(error) => {
                 let reason: &dyn Error = &error;
                 tracing::warn!(error = reason, "the lanes cannot be read; trying again");
@@ -265,14 +264,15 @@ impl<K: StatusSink> State<K> {
                 return;
             }
         };
-        let records = keys.iter().map(|(_, _, value)| Checkpoint::decode(value));
-        let stop = match newest(records) {
+        for stranger in &records.strangers {
+            tracing::warn!(key = %stranger, "this is no lane's key; left alone");
+        }
+        let stop = match records.newest() {
             Err(error) => Some(Stop::from(error)),
             Ok(record) => {
                 let cluster = self.identity.as_deref().unwrap_or_default();
                 let stop = record.as_ref().and_then(|record| record.acceptable(cluster).err());
-                let lanes = keys.iter().map(|(number, revision, _)| (*number, *revision)).collect();
-                taking.found = Some(Found { lanes, record, asked: BTreeMap::new() });
+                taking.found = Some(Found { lanes: records.found(), record, asked: BTreeMap::new() });
                 stop
             }
         };
@@ -286,7 +286,7 @@ impl<K: StatusSink> State<K> {
         let Phase::TakingOver(taking) = std::mem::replace(&mut self.phase, Phase::Standby { leader: None }) else {
             return;
         };
-        let TakingOver { term, found, read_at: _, retry: _ } = taking;
+        let TakingOver { term, found, read_at: _, retry: _ } = *taking;
         let Some(Found { lanes, record, asked: _ }) = found else { return };
         let sequence = record.as_ref().map_or(0, |record| record.sequence);
         tracing::info!(sequence, holder = record.as_ref().map(|record| &*record.holder), "took over");
@@ -365,16 +365,5 @@ impl<K: StatusSink> State<K> {
             Answer::Lanes(term, answer) => self.lanes_read(&term, answer, now),
             Answer::Listed(term, answer) => self.audited(&term, answer, now),
         }
-    }
-}
-
-/// Number, revision and value of each lane key.
-pub(super) type LaneKeys = Vec<(u32, Revision, Vec<u8>)>;
-
-/// The number of a lane's key; `None` for any other key.
-pub(super) fn lane_number(purpose: &Purpose) -> Option<u32> {
-    match purpose {
-        Purpose::Lane(number) => Some(*number),
-        Purpose::Leader | Purpose::Release(_) => None,
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         names::{Kind, ObjectName, ObjectRef},
         places::{Directory, WorkId},
         verdicts::Standing,
+        versions::CacheVersion,
     },
     plan::order::TxnNumber,
     show::overview::Overview,
@@ -27,6 +28,7 @@ use crate::{
         control::ControlKeys,
         follow::{Snapshot, StoreEvent, control::ControlEvent},
         mirror::Known,
+        records::Records,
         txn::{Commit, CommitError, Fence, Revision, Txn},
     },
     translate::desired::{self, Desired},
@@ -47,10 +49,18 @@ const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");
 const ROUTE: &str = include_str!("../../deploy/quickstart/route.yaml");
 const SERVICE: &str = include_str!("../../deploy/quickstart/service.yaml");
 
-struct NoStatuses;
+mod terms;
+
+/// Statuses that nobody writes, counted.
+#[derive(Default)]
+struct NoStatuses {
+    n_published: usize,
+}
 
 impl StatusSink for NoStatuses {
-    fn publish(&mut self, _: StatusUpdate) {}
+    fn publish(&mut self, _: StatusUpdate) {
+        self.n_published += 1;
+    }
 
     fn forget(&mut self, _: &ObjectRef) {}
 }
@@ -63,6 +73,8 @@ struct Table {
     sent: Vec<(TxnNumber, Txn)>,
     revision: i64,
     n_idle: Arc<AtomicUsize>,
+    /// What the lanes hold when somebody reads them.
+    records: Records,
     asked_lists: mpsc::UnboundedReceiver<Relist>,
     resigned: mpsc::Receiver<Resign>,
 }
@@ -70,6 +82,15 @@ struct Table {
 impl Table {
     /// The quickstart, listed over an empty etcd, and everything written.
     fn settled() -> Self {
+        let mut table = Self::standby();
+        table.wins(1);
+        table.work_off();
+        assert_eq!(table.stored(), [1, 1]);
+        table
+    }
+
+    /// The quickstart, listed at version 10 over an empty etcd, while nobody leads.
+    fn standby() -> Self {
         let control = ControlKeys::new("/control".into(), "default".into());
         let settings = Settings::new("/apisix".into(), control, "replica".into(), CONTROLLER.into());
         let desired = Desired::new(desired::Settings {
@@ -83,27 +104,26 @@ impl Table {
         let idle = Box::new(move |_: &Desired, _: &dyn Fn(&WorkId) -> Standing| {
             counted.fetch_add(1, Relaxed);
         });
-        let statuses = Statuses { sink: NoStatuses, idle };
+        let statuses = Statuses { sink: NoStatuses::default(), idle };
         let mut registry = Registry::default();
         let (relists, asked_lists) = mpsc::unbounded_channel();
         let (resign, resigned) = mpsc::channel(8);
         let outputs = Outputs { relists, rereads: Default::default(), fit: watch::Sender::new(false), resign };
         let state = State::new(settings, outputs, desired, statuses, Metrics::register(&mut registry));
         let (now, sent) = (clock::now(), Vec::new());
-        let mut table = Self { state, registry, now, sent, revision: 1, n_idle, asked_lists, resigned };
+        let records = Records::default();
+        let mut table = Self { state, registry, now, sent, revision: 1, n_idle, records, asked_lists, resigned };
         table.state.cluster_event(ClusterEvent::Identity("cluster".into()), now);
         table
             .state
             .control_event(ControlEvent::Snapshot { revision: Revision(1), keys: Vec::new(), begins_anew: false }, now);
         for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
-            table.state.cluster_event(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: now }, now);
+            let version = Some(CacheVersion(10));
+            table.state.cluster_event(ClusterEvent::Listed { kind, objects, version, ticket: 0, at: now }, now);
         }
         let snapshot = Snapshot { revision: Revision(1), ..Snapshot::default() };
         table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
         assert!(table.state.fit());
-        table.wins(1);
-        table.work_off();
-        assert_eq!(table.stored(), [1, 1]);
         table
     }
 
@@ -136,7 +156,7 @@ impl Table {
                 match task {
                     Task::Commit(number, txn) => self.sent.push((number, txn)),
                     Task::ReadLanes(term) => {
-                        self.state.task_answered(Answer::Lanes(term, Ok(Vec::new())), self.now);
+                        self.state.task_answered(Answer::Lanes(term, Ok(self.records.clone())), self.now);
                     }
                     Task::List(term) => {
                         let mirror = &self.state.mirror;

@@ -18,6 +18,13 @@ use std::collections::{BTreeSet, HashMap};
 /// At most so many control keys are deleted at once; far below etcd's limit of operations.
 const DELETES_MAX: usize = 64;
 
+/// What became of a transaction that tidied up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tidied {
+    Applied,
+    Lost,
+}
+
 /// A transaction that tidies up and is not answered yet.
 #[derive(Debug)]
 pub(super) struct Tidying {
@@ -34,7 +41,7 @@ impl<K: StatusSink> State<K> {
         }
         let surplus = leading.lanes.surplus();
         let heard = self.control.releases().into_iter().filter(|release| !self.cleared.contains(release));
-        let releases: BTreeSet<Release> = heard.take(DELETES_MAX).collect();
+        let releases: BTreeSet<Release> = heard.take(DELETES_MAX.saturating_sub(surplus.len())).collect();
         if surplus.is_empty() && releases.is_empty() {
             return None;
         }
@@ -55,14 +62,20 @@ impl<K: StatusSink> State<K> {
         Some((number, txn))
     }
 
-    /// A transaction that tidied up was applied, or lost; what is left is told by the watch.
-    pub(super) fn tidied(&mut self, applied: bool) {
+    /// A transaction that tidied up was applied, or lost (then what is left of releases is told by the watch); `None`: it has
+    /// to be sent again.
+    pub(super) fn tidied(&mut self, outcome: Option<Tidied>) {
         let Some(leading) = self.leading_mut() else { return };
         let tidying = leading.tidying.take();
-        if applied {
-            leading.lanes.surplus_gone();
-            // Gone from etcd; the watch has yet to say so.
-            self.cleared.extend(tidying.into_iter().flat_map(|tidying| tidying.releases));
+        match outcome {
+            // Whoever deleted a surplus lane, or goes on writing it, does not keep us from forgetting it.
+            Some(Tidied::Lost) => leading.lanes.surplus_gone(),
+            Some(Tidied::Applied) => {
+                leading.lanes.surplus_gone();
+                // Gone from etcd; the watch has yet to say so.
+                self.cleared.extend(tidying.into_iter().flat_map(|tidying| tidying.releases));
+            }
+            None => {}
         }
     }
 

@@ -181,8 +181,10 @@ impl Mirror {
         let mut news = Vec::new();
         for (id, revision, inspected) in documents {
             gone.remove(&id);
-            if begins_anew {
-                self.entries.entry(id.clone()).and_modify(|entry| entry.revision = Revision::ABSENT);
+            // What was known of that revision or an earlier one is what the snapshot says, even if that has an earlier date: an
+            // etcd may have been replaced without anybody noticing.
+            if let Some(entry) = self.entries.get_mut(&id).filter(|entry| begins_anew || entry.revision <= at) {
+                entry.revision = Revision::ABSENT;
             }
             news.extend(self.learn(id, revision, Some(inspected)));
         }
@@ -472,6 +474,16 @@ mod tests {
         assert_eq!(news.len(), 2);
         assert_eq!((revision(&mirror, &pool("p")), revision(&mirror, &pool("q"))), (Some(3), None));
         assert!(mirror.learn(pool("p"), Revision(8), Some(ours("new", None))).is_some());
+    }
+
+    #[test]
+    fn a_snapshot_is_believed_also_where_it_goes_back() {
+        let mut mirror = mirror(50, vec![(pool("p"), 40, ours("a", None)), (pool("q"), 45, ours("b", None))]);
+        mirror.learn(pool("q"), Revision(70), Some(ours("c", None)));
+        let documents = vec![(pool("p"), 30, theirs("x", None)), (pool("q"), 31, theirs("y", None))];
+        let news = mirror.take_snapshot(snapshot(60, documents));
+        assert_eq!(news.into_iter().map(|news| news.id).collect::<Vec<_>>(), [pool("p")]);
+        assert_eq!((revision(&mirror, &pool("p")), revision(&mirror, &pool("q"))), (Some(30), Some(70)));
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub async fn read_leader<S: Store>(
     Ok((leader, page.revision))
 }
 
-/// The lane's number, if the key is exactly that lane's: `lanes/07` is not lane 7's.
+/// The lane's number, if the key is a lane's of this instance.
 fn lane(keys: &ControlKeys, key: &[u8]) -> Option<u32> {
     match keys.read(key)?.purpose {
         Purpose::Lane(number) if keys.lane(number).as_bytes() == key => Some(number),

@@ -47,7 +47,12 @@ impl Scene {
     /// A controller started on `place`, with more arguments.
     pub(crate) fn start(servers: Servers, place: Place, more: &[&str]) -> anyhow::Result<Self> {
         let controller = servers.controller(&place, more)?;
-        Ok(Self { servers, place, controller, fences: 0 })
+        Ok(Self::of(servers, place, controller))
+    }
+
+    /// A controller that was started on `place` in a way of its own.
+    pub(crate) fn of(servers: Servers, place: Place, controller: Controller) -> Self {
+        Self { servers, place, controller, fences: 0 }
     }
 
     /// Its namespace and a name in it, as messages and documents have it.

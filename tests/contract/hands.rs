@@ -237,7 +237,7 @@ impl Real {
         hands: impl FnOnce(Self) -> H,
         test: &str,
     ) -> anyhow::Result<Ground<H>> {
-        let settings = EtcdSettings { endpoints: vec![server.endpoint().to_owned()], request_timeout: PATIENCE };
+        let settings = EtcdSettings { request_timeout: PATIENCE, ..EtcdSettings::at(server.endpoint()) };
         let store = EtcdStore::connect(&settings).await?;
         Ground::new(store, hands(Self { client: server.client().await?, _server: server }), test).await
     }

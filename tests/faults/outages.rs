@@ -67,22 +67,23 @@ async fn an_etcd_killed_in_the_middle_of_ten_thousand_routes_has_each_of_them_on
 #[tokio::test]
 async fn writes_go_on_when_an_etcd_of_three_loses_a_follower_and_then_its_leader() -> anyhow::Result<()> {
     let mut etcd = EtcdCluster::start(Binary::Etcd36).await?;
-    let endpoints = etcd.endpoints().join(",");
-    let mut stage = Stage::new(&etcd.endpoints(), "members").await?;
+    let all = etcd.endpoints();
+    let endpoints = all.join(",");
+    let mut stage = Stage::new(&all.iter().map(String::as_str).collect::<Vec<_>>(), "members").await?;
     stage.manifests("a", &fleet(200, 0))?;
     let a = stage.replica_at(&endpoints, "a", &[])?;
     stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
 
     let leader = etcd.leader().await?;
     let follower = etcd.running().into_iter().find(|number| *number != leader).context("a follower")?;
-    etcd.kill(follower).await?;
+    etcd.stop(follower).await?;
     look_at_running(&mut stage, &etcd);
     stage.manifests("a", &fleet(200, 1))?;
     stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
 
     etcd.start_again(follower).await?;
     let leader = etcd.leader().await?;
-    etcd.kill(leader).await?;
+    etcd.stop(leader).await?;
     look_at_running(&mut stage, &etcd);
     etcd.leader().await?;
     stage.manifests("a", &fleet(250, 2))?;
@@ -108,8 +109,7 @@ async fn writes_go_on_when_an_etcd_of_three_loses_a_follower_and_then_its_leader
 }
 
 fn look_at_running(stage: &mut Stage, etcd: &EtcdCluster) {
-    let endpoints = etcd.endpoints();
-    let running: Vec<_> = etcd.running().into_iter().map(|number| endpoints[number]).collect();
+    let running: Vec<&str> = etcd.running().into_iter().map(|number| etcd.endpoint(number)).collect();
     stage.look_at(&running);
 }
 

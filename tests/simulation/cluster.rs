@@ -85,7 +85,11 @@ fn yaml(thing: &str, dice: &Dice) -> String {
             text
         }
         (_, 'r') => {
-            let mut text = format!("{gateway_api}\nkind: TCPRoute\n{}\nspec:\n  parentRefs:\n", meta(thing, "default", number));
+            let mut text = format!("{gateway_api}\nkind: TCPRoute\n{}\n", meta(thing, "default", number));
+            if dice.chance(20) {
+                text = text.replace("metadata: {", "metadata: {annotations: {apisix-etcd.io/drift: report}, ");
+            }
+            text += "spec:\n  parentRefs:\n";
             for _ in 0..dice.number(1..=2) {
                 let (gateway, port) = (dice.number(1..=2), dice.number(9100..=9103));
                 let _ = writeln!(text, "  - {{name: g{gateway}, sectionName: p{port}}}");
@@ -117,10 +121,12 @@ fn yaml(thing: &str, dice: &Dice) -> String {
     }
 }
 
+/// Reads one object. Its namespace is told besides, and is not what is asked for.
 fn read(text: &str) -> Option<(ObjectRef, Observed)> {
     let file = File { path: "object.yaml".into(), text: text.to_owned() };
     let manifests = Manifests::of(&[file], CONTROLLER).ok()?;
-    manifests.objects.into_iter().find_map(|(kind, objects)| {
+    let asked = |kind: &Kind| *kind != Kind::Namespace || text.contains("kind: Namespace");
+    manifests.objects.into_iter().filter(|(kind, _)| asked(kind)).find_map(|(kind, objects)| {
         let object = objects.into_iter().next()?;
         Some((ObjectRef::new(kind, object.name), object.observed))
     })
@@ -171,6 +177,31 @@ impl Cluster {
         drop(state);
         self.ring();
         format!("put {object}")
+    }
+
+    /// An object that cannot be read any more, by chance.
+    pub(crate) fn garble(&self, dice: &Dice) -> Option<ObjectRef> {
+        let mut state = self.state.lock();
+        let object = dice.pick(&state.objects.keys().cloned().collect::<Vec<_>>()).cloned()?;
+        state.objects.insert(object.clone(), Observed::Unreadable { error: "garbled".into() });
+        state.version += 1;
+        let version = state.version;
+        state.log.insert(version, object.clone());
+        drop(state);
+        self.ring();
+        Some(object)
+    }
+
+    /// Everything can be read again: what could not is written anew.
+    pub(crate) fn ungarble(&self, dice: &Dice) {
+        let garbled = |observed: &Observed| matches!(observed, Observed::Unreadable { .. });
+        for thing in THINGS {
+            let Some((object, _)) = read(&yaml(thing, dice)) else { panic!("cannot read {thing}") };
+            let unreadable = self.state.lock().objects.get(&object).is_some_and(garbled);
+            if unreadable {
+                self.put(thing, dice);
+            }
+        }
     }
 
     fn remove(&self, thing: &str, dice: &Dice) -> String {
@@ -293,7 +324,8 @@ impl Cluster {
             let mut kinds = Kind::ALL.to_vec();
             while !kinds.is_empty() {
                 let kind = kinds.swap_remove(dice.index(kinds.len()));
-                sleep(dice.time(0..=*lag.borrow())).await;
+                let lag = *lag.borrow();
+                sleep(dice.time(0..=lag)).await;
                 while let Ok(Relist { kind, ticket }) = relists.try_recv() {
                     tickets.insert(kind, ticket);
                     told.remove(&kind);
@@ -304,6 +336,8 @@ impl Cluster {
                 };
                 let known = told.get(&kind).copied().filter(|(_, of)| *of == epoch);
                 match known {
+                    // What is not served any more tells nothing.
+                    Some(_) if !served => {}
                     Some((version, _)) if !dice.chance(3) => {
                         let reached = self.tell_changes(kind, version, events).await?;
                         told.insert(kind, (reached, epoch));

@@ -1,16 +1,30 @@
 //! What happened, in order: every revision with who wrote it, every status with who said it. For the checker, and to be read
 //! when a seed fails.
 
+use super::link::Known;
 use apisix_etcd_controller::{
+    apisix::stored::ValueHash,
     status::queue::StatusUpdate,
     store::{
         KeyChange,
+        checkpoint::Checkpoint,
         memory::MemoryStore,
         txn::{Revision, Txn},
     },
 };
+use serde_json::Value;
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 use tokio::time::Instant;
+
+/// A transaction of a replica that was applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) replica: usize,
+    pub(crate) txn: Arc<Txn>,
+    /// What the replica knew when it sent it.
+    pub(crate) known: Known,
+}
+
 
 /// What happened.
 pub(crate) struct History {
@@ -19,7 +33,7 @@ pub(crate) struct History {
     /// Revisions up to here have been taken in.
     taken: Revision,
     /// Transactions of replicas that were applied, until their revision is taken in.
-    commits: BTreeMap<Revision, (usize, Arc<Txn>)>,
+    commits: BTreeMap<Revision, Written>,
     events: Vec<(u128, Event)>,
 }
 
@@ -27,9 +41,9 @@ pub(crate) struct History {
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// The store came to a revision.
-    Revision { revision: Revision, changes: Vec<KeyChange>, by: Option<(usize, Arc<Txn>)> },
+    Revision { revision: Revision, changes: Vec<KeyChange>, by: Option<Written> },
     /// A replica said this of an object.
-    Status { replica: usize, update: StatusUpdate },
+    Status { replica: usize, update: StatusUpdate, known: Known },
     /// The store went back in time.
     StoreRestored,
     /// A person accepted the cluster as it is.
@@ -50,8 +64,8 @@ impl History {
     }
 
     /// A replica's transaction was applied.
-    pub(crate) fn committed(&mut self, revision: Revision, replica: usize, txn: Txn) {
-        self.commits.insert(revision, (replica, Arc::new(txn)));
+    pub(crate) fn committed(&mut self, revision: Revision, replica: usize, txn: Txn, known: Known) {
+        self.commits.insert(revision, Written { replica, txn: Arc::new(txn), known });
         self.take();
     }
 
@@ -64,9 +78,9 @@ impl History {
         }
     }
 
-    pub(crate) fn said(&mut self, replica: usize, update: StatusUpdate) {
+    pub(crate) fn said(&mut self, replica: usize, update: StatusUpdate, known: Known) {
         self.take();
-        self.push(Event::Status { replica, update });
+        self.push(Event::Status { replica, update, known });
     }
 
     pub(crate) fn done(&mut self, what: String) {
@@ -74,13 +88,10 @@ impl History {
         self.push(Event::Done(what));
     }
 
-    pub(crate) fn mark(&mut self, event: Event) {
+    /// A person accepted the cluster as it is.
+    pub(crate) fn reset(&mut self) {
         self.take();
-        if matches!(event, Event::StoreRestored) {
-            self.taken = self.store.revision();
-            self.commits.clear();
-        }
-        self.push(event);
+        self.push(Event::Reset);
     }
 
     /// What the store holds is the start of what follows: called right after a restore.
@@ -95,36 +106,72 @@ impl History {
         self.events.push((self.began.elapsed().as_millis(), event));
     }
 
-    pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
-        self.events.iter().map(|(_, event)| event)
+    pub(crate) fn events(&self) -> &[(u128, Event)] {
+        &self.events
     }
 
     /// For people.
     pub(crate) fn readable(&self) -> String {
         let mut text = String::new();
         for (at, event) in &self.events {
-            let _ = write!(text, "{:>9.3} s  ", *at as f64 / 1000.0);
-            let _ = match event {
-                Event::Revision { revision, changes, by } => {
-                    let by = by.as_ref().map_or("somebody".to_owned(), |(replica, _)| format!("replica {replica}"));
-                    let changes: Vec<String> = changes
-                        .iter()
-                        .map(|change| {
-                            let sign = if change.value.is_some() { '+' } else { '-' };
-                            format!("{sign}{}", String::from_utf8_lossy(&change.key))
-                        })
-                        .collect();
-                    writeln!(text, "revision {revision} by {by}: {}", changes.join(" "))
-                }
-                Event::Status { replica, update } => {
-                    let reason = update.status.pointer("/parents/0/conditions").map(ToString::to_string);
-                    writeln!(text, "replica {replica} says of {}: {}", update.object, reason.unwrap_or_default())
-                }
-                Event::StoreRestored => writeln!(text, "etcd was restored"),
-                Event::Reset => writeln!(text, "a person accepted the cluster"),
-                Event::Done(what) => writeln!(text, "{what}"),
-            };
+            let _ = writeln!(text, "{:>9.3} s  {}", *at as f64 / 1000.0, line(event));
         }
         text
+    }
+}
+
+fn line(event: &Event) -> String {
+    match event {
+        Event::Revision { revision, changes, by } => {
+            let by = by.as_ref().map_or("somebody".to_owned(), |written| {
+                let Written { replica, txn, known } = written;
+                format!("replica {replica} (term {}, told {})", txn.fence.created, known.told)
+            });
+            let changes: Vec<String> = changes.iter().map(change).collect();
+            format!("revision {revision} by {by}: {}", changes.join(" "))
+        }
+        Event::Status { replica, update, known } => {
+            let conditions = update.status.pointer("/parents").unwrap_or(&update.status);
+            format!("replica {replica} (told {}) says of {}: {}", known.told, update.object, brief(conditions))
+        }
+        Event::StoreRestored => "etcd was restored to what follows".to_owned(),
+        Event::Reset => "a person accepted the cluster".to_owned(),
+        Event::Done(what) => what.clone(),
+    }
+}
+
+fn change(change: &KeyChange) -> String {
+    let key = String::from_utf8_lossy(&change.key);
+    let Some(value) = &change.value else { return format!("-{key}") };
+    let what = match Checkpoint::decode(value) {
+        Ok(record) => {
+            let newest = record.versions.values().max().map_or(0, |version| version.0);
+            format!("#{} at {newest}", record.sequence)
+        }
+        Err(_) => {
+            let hash = format!("{:?}", ValueHash::of(value));
+            let letters: String = hash.chars().filter(char::is_ascii_digit).take(6).collect();
+            match serde_json::from_slice::<Value>(value).ok().and_then(|value| value.get("upstream_id").cloned()) {
+                Some(pool) => format!("{letters} names {pool}"),
+                None => letters,
+            }
+        }
+    };
+    format!("+{key} ({what})")
+}
+
+/// Reasons alone.
+fn brief(status: &Value) -> String {
+    match status {
+        Value::Array(items) => items.iter().map(brief).collect::<Vec<_>>().join("; "),
+        Value::Object(fields) => {
+            if let (Some(kind), Some(state), Some(reason)) = (fields.get("type"), fields.get("status"), fields.get("reason")) {
+                return format!("{kind}={state}/{reason}").replace('"', "");
+            }
+            let section = fields.get("parentRef").and_then(|parent| parent.get("sectionName")).map(ToString::to_string);
+            let conditions = fields.get("conditions").map(brief).unwrap_or_default();
+            format!("{}[{conditions}]", section.unwrap_or_default())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => status.to_string(),
     }
 }

@@ -70,13 +70,14 @@ impl Pending {
 
 struct Sink {
     replica: usize,
+    link: Link,
     pending: Pending,
     history: Arc<Mutex<History>>,
 }
 
 impl StatusSink for Sink {
     fn publish(&mut self, update: StatusUpdate) {
-        self.history.lock().said(self.replica, update.clone());
+        self.history.lock().said(self.replica, update.clone(), self.link.known());
         self.pending.0.0.lock().insert(update.object.clone(), update);
         self.pending.0.1.notify_one();
     }
@@ -129,7 +130,7 @@ impl Running {
         settings.audit_interval = Duration::from_secs(60);
         let desired = Desired::new(translation());
         let (pending, stop, pause) = (Pending::default(), CancellationToken::new(), Pause::default());
-        let sink = Sink { replica: number, pending: pending.clone(), history: history.clone() };
+        let sink = Sink { replica: number, link: link.clone(), pending: pending.clone(), history: history.clone() };
         let statuses = Statuses { sink, idle: Box::new(|_, _| {}) };
         let mut registry = Registry::default();
         let metrics = replica::Metrics {
@@ -169,6 +170,11 @@ impl Running {
     /// Ends it as a machine's end would.
     pub(crate) fn kill(self) {
         self.task.abort();
+    }
+
+    /// Whether it has come to an end, whatever the reason.
+    pub(crate) fn ended(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Ends it as SIGTERM would.

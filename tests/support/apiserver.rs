@@ -18,7 +18,9 @@ use serde_json::json;
 use std::{
     hash::{BuildHasher as _, RandomState},
     path::{Path, PathBuf},
+    sync::Arc,
 };
+use tempfile::TempDir;
 
 /// A running kube-apiserver.
 #[derive(Debug)]
@@ -27,6 +29,15 @@ pub(crate) struct ApiServer {
     process: Process,
     etcd: Etcd,
     kubeconfig: PathBuf,
+    arguments: Vec<String>,
+    /// Whose folders this one uses.
+    _before: Option<Arc<ApiServer>>,
+}
+
+/// What an API server's etcd held at one moment.
+#[derive(Debug)]
+pub(crate) struct Backup {
+    folder: TempDir,
 }
 
 impl ApiServer {
@@ -54,15 +65,35 @@ impl ApiServer {
         let kubeconfig = folder.path().join("kubeconfig");
         std::fs::write(&kubeconfig, kubeconfig_text(port, &certificates, &token)?).context("writing the kubeconfig")?;
 
-        let process = Process::start(
-            "kube-apiserver",
-            folder,
-            program,
-            &arguments(&etcd, port, &certificates, &tokens),
-            &[],
-            Ending::AtOnce,
-        )?;
-        let server = Self { process, etcd, kubeconfig };
+        let arguments = arguments(&etcd, port, &certificates, &tokens);
+        let process = Process::start("kube-apiserver", folder, program, &arguments, &[], Ending::AtOnce)?;
+        let server = Self { process, etcd, kubeconfig, arguments, _before: None };
+        server.process.wait_until("kube-apiserver to be ready", PATIENCE, async || server.ready().await).await?;
+        Ok(server)
+    }
+
+    /// Copies what its etcd holds, which is held still meanwhile.
+    pub(crate) fn back_up(&self) -> anyhow::Result<Backup> {
+        let backup = Backup { folder: folder()? };
+        self.etcd.process().signal("STOP")?;
+        let copied = copy_folder(&self.etcd.data(), &backup.folder.path().join("data"));
+        self.etcd.process().signal("CONT")?;
+        copied.map(|()| backup)
+    }
+
+    /// Ends this one, and starts another where it was, with what `backup` holds.
+    pub(crate) async fn restore(self: Arc<Self>, backup: &Backup) -> anyhow::Result<Self> {
+        self.process.signal("KILL")?;
+        self.process.ended(PATIENCE).await?;
+        self.etcd.stop().await?;
+        let data = self.etcd.data();
+        std::fs::remove_dir_all(&data).context("removing what an etcd held")?;
+        copy_folder(&backup.folder.path().join("data"), &data)?;
+        let etcd = Box::pin(self.etcd.start_again()).await?;
+        let (kubeconfig, arguments) = (self.kubeconfig.clone(), self.arguments.clone());
+        let program = Binary::KubeApiserver.path()?;
+        let process = Process::start("kube-apiserver", folder()?, &program, &arguments, &[], Ending::AtOnce)?;
+        let server = Self { process, etcd, kubeconfig, arguments, _before: Some(self) };
         server.process.wait_until("kube-apiserver to be ready", PATIENCE, async || server.ready().await).await?;
         Ok(server)
     }
@@ -95,6 +126,12 @@ impl ApiServer {
             .context("reading the kubeconfig")?;
         Client::try_from(config).context("making a client of kube-apiserver")
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let copied = std::process::Command::new("cp").arg("-r").arg(from).arg(to).status().context("running cp")?;
+    ensure!(copied.success(), "{} could not be copied", from.display());
+    Ok(())
 }
 
 fn arguments(etcd: &Etcd, port: u16, certificates: &Path, tokens: &Path) -> Vec<String> {

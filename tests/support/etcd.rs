@@ -168,6 +168,12 @@ impl Etcd {
             .await
     }
 
+    /// The folder that holds what it holds.
+    pub(crate) fn data(&self) -> PathBuf {
+        let data = self.arguments.iter().find_map(|argument| argument.strip_prefix("--data-dir="));
+        data.map(PathBuf::from).unwrap_or_default()
+    }
+
     /// `http://127.0.0.1:PORT`.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint

@@ -1,7 +1,6 @@
-//! A real etcd of three members, which can be lost one by one.
+//! A real etcd with three members, each of which can be ended, paused and started again.
 //!
-//! In: nothing. Out: members that answer, on their own folders and ports, gone when dropped. A member that was killed can be
-//! started again on what it had on its disk.
+//! In: which etcd. Out: members that answer, on folders and ports of their own, gone when dropped.
 
 use super::{
     binaries::Binary,
@@ -9,142 +8,144 @@ use super::{
     process::{Ending, Process, folder, free_ports},
     wait::{PATIENCE, wait_until},
 };
-use anyhow::{Context as _, ensure};
-use etcd_client::Client;
-use std::{path::PathBuf, process::Command};
-use tempfile::TempDir;
+use anyhow::{Context as _, bail, ensure};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-/// As many as may lose one.
-const N_MEMBERS: usize = 3;
+/// How many members there are: one may be missing.
+pub(crate) const MEMBERS: usize = 3;
 
-/// A running etcd of three members.
+/// How long one member may take to answer before the next one is asked.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// A running etcd of [`MEMBERS`] members.
 #[derive(Debug)]
 pub(crate) struct EtcdCluster {
     program: PathBuf,
     members: Vec<Member>,
-    /// Where members keep what they hold, whoever runs on it.
-    _disk: TempDir,
 }
 
 #[derive(Debug)]
 struct Member {
     endpoint: String,
     arguments: Vec<String>,
-    /// `None` while it is killed.
-    process: Option<Process>,
+    /// Every process that it has had: the last one may be running, and the disk is in the first one's folder.
+    processes: Vec<Process>,
 }
 
 impl EtcdCluster {
-    /// Starts one and waits until every member answers.
+    /// Starts one and waits until each member answers.
     pub(crate) async fn start(binary: Binary) -> anyhow::Result<Self> {
-        let mut attempt = Self::start_once(binary).await;
+        let program = binary.path()?;
+        let mut attempt = Self::start_once(&program).await;
         for _ in 1..STARTS_MAX {
             if attempt.as_ref().err().is_none_or(|error| !format!("{error:#}").contains("address already in use")) {
                 break;
             }
-            attempt = Self::start_once(binary).await;
+            attempt = Self::start_once(&program).await;
         }
-        attempt.context("starting an etcd of three members")
+        attempt.with_context(|| format!("starting {MEMBERS} members of {}", program.display()))
     }
 
-    async fn start_once(binary: Binary) -> anyhow::Result<Self> {
-        let (program, disk) = (binary.path()?, folder()?);
-        let ports: [u16; 2 * N_MEMBERS] = free_ports()?;
-        let addresses: Vec<_> = ports.map(|port| format!("http://127.0.0.1:{port}")).into();
-        let (clients, peers) = addresses.split_at(N_MEMBERS);
-        let all: Vec<_> = peers.iter().enumerate().map(|(number, peer)| format!("m{number}={peer}")).collect();
-        // Debian's 3.4 does not have it.
-        let help = Command::new(&program).arg("--help").output().context("asking etcd for its flags")?;
-        let no_fsync = String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).contains("--unsafe-no-fsync");
-        let member = |(number, (endpoint, peer)): (usize, (&String, &String))| {
-            let mut arguments = vec![
-                format!("--name=m{number}"),
-                format!("--data-dir={}", disk.path().join(format!("m{number}")).display()),
+    async fn start_once(program: &Path) -> anyhow::Result<Self> {
+        let ports = free_ports::<{ 2 * MEMBERS }>()?;
+        let (client_ports, peer_ports) = ports.split_at(MEMBERS);
+        let peer = |port: &u16| format!("http://127.0.0.1:{port}");
+        let everyone: Vec<String> =
+            peer_ports.iter().enumerate().map(|(n, port)| format!("member-{n}={}", peer(port))).collect();
+        let mut members = Vec::new();
+        for (n, (client_port, peer_port)) in client_ports.iter().zip(peer_ports).enumerate() {
+            let folder = folder()?;
+            let (endpoint, peer) = (format!("http://127.0.0.1:{client_port}"), peer(peer_port));
+            let arguments = vec![
+                format!("--name=member-{n}"),
+                format!("--data-dir={}", folder.path().join("data").display()),
                 format!("--listen-client-urls={endpoint}"),
                 format!("--advertise-client-urls={endpoint}"),
                 format!("--listen-peer-urls={peer}"),
                 format!("--initial-advertise-peer-urls={peer}"),
-                format!("--initial-cluster={}", all.join(",")),
+                format!("--initial-cluster={}", everyone.join(",")),
             ];
-            arguments.extend(no_fsync.then(|| "--unsafe-no-fsync".to_owned()));
-            Member { endpoint: endpoint.clone(), arguments, process: None }
-        };
-        let members = clients.iter().zip(peers).enumerate().map(member).collect();
-        let mut cluster = Self { program, members, _disk: disk };
-        // None of them answers before most of them run.
-        for number in 0..N_MEMBERS {
-            cluster.run(number)?;
+            let process =
+                Process::start(&format!("etcd member {n}"), folder, program, &arguments, &[], Ending::AtOnce)?;
+            members.push(Member { endpoint, arguments, processes: vec![process] });
         }
-        for number in 0..N_MEMBERS {
-            cluster.answers(number).await?;
+        let cluster = Self { program: program.to_owned(), members };
+        for n in 0..MEMBERS {
+            cluster.wait_for(n).await?;
         }
         Ok(cluster)
     }
 
-    fn run(&mut self, number: usize) -> anyhow::Result<()> {
-        let program = self.program.clone();
-        let member = self.members.get_mut(number).context("no such member")?;
-        let what = format!("etcd's member {number}");
-        member.process = Some(Process::start(&what, folder()?, &program, &member.arguments, &[], Ending::AtOnce)?);
-        Ok(())
+    /// `http://127.0.0.1:PORT` of each member.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.endpoint.clone()).collect()
     }
 
-    /// Waits until a member answers reads that need a leader.
-    async fn answers(&self, number: usize) -> anyhow::Result<()> {
-        let member = self.members.get(number).context("no such member")?;
-        let process = member.process.as_ref().context("it runs")?;
-        process
-            .wait_until("it to answer", PATIENCE, async || {
-                self.client(number).await?.get("ready", None).await.context("reading a key")
-            })
-            .await
-            .map(drop)
+    /// `http://127.0.0.1:PORT` of one.
+    pub(crate) fn endpoint(&self, n: usize) -> &str {
+        &self.members[n].endpoint
     }
 
-    /// `http://127.0.0.1:PORT` of each member, whether it runs or not.
-    pub(crate) fn endpoints(&self) -> Vec<&str> {
-        self.members.iter().map(|member| member.endpoint.as_str()).collect()
+    /// The process of one, to pause it (`STOP`, `CONT`) or read its log.
+    pub(crate) fn process(&self, n: usize) -> anyhow::Result<&Process> {
+        self.members[n].processes.last().context("every member has had a process")
     }
 
-    /// A client of one member.
-    pub(crate) async fn client(&self, number: usize) -> anyhow::Result<Client> {
-        let member = self.members.get(number).context("no such member")?;
-        Box::pin(Client::connect([&member.endpoint], None)).await.context("connecting to etcd")
-    }
-
-    /// Which member leads the others, once one does.
-    pub(crate) async fn leader(&self) -> anyhow::Result<usize> {
-        wait_until("etcd to have a leader", PATIENCE, async || {
-            for number in self.running() {
-                let status = self.client(number).await?.status().await.context("asking a member")?;
-                let id = status.header().context("an answer has a header")?.member_id();
-                if status.leader() == id {
-                    return Ok(number);
-                }
-            }
-            anyhow::bail!("none of {:?} leads", self.running())
-        })
-        .await
-    }
-
-    /// The members that run.
-    pub(crate) fn running(&self) -> Vec<usize> {
-        let members = self.members.iter().enumerate();
-        members.filter(|(_, member)| member.process.is_some()).map(|(number, _)| number).collect()
-    }
-
-    /// Ends a member as its machine's end would.
-    pub(crate) async fn kill(&mut self, number: usize) -> anyhow::Result<()> {
-        let member = self.members.get_mut(number).context("no such member")?;
-        let process = member.process.take().context("it runs")?;
+    /// Ends one as its machine's end would, with what it holds left on disk.
+    pub(crate) async fn stop(&self, n: usize) -> anyhow::Result<()> {
+        let process = self.process(n)?;
         process.signal("KILL")?;
         process.ended(PATIENCE).await.map(drop)
     }
 
-    /// Starts a member again that was killed, and waits until it answers.
-    pub(crate) async fn start_again(&mut self, number: usize) -> anyhow::Result<()> {
-        ensure!(!self.running().contains(&number), "member {number} runs");
-        self.run(number)?;
-        self.answers(number).await
+    /// The members that run.
+    pub(crate) fn running(&self) -> Vec<usize> {
+        let runs = |n: &usize| self.process(*n).is_ok_and(|process| process.exit_status().is_none());
+        (0..MEMBERS).filter(runs).collect()
+    }
+
+    /// Starts one that was stopped, on what it left, and waits until it answers.
+    pub(crate) async fn start_again(&mut self, n: usize) -> anyhow::Result<()> {
+        ensure!(self.process(n)?.exit_status().is_some(), "etcd member {n} is running");
+        let member = &mut self.members[n];
+        let what = format!("etcd member {n}");
+        let process = Process::start(&what, folder()?, &self.program, &member.arguments, &[], Ending::AtOnce)?;
+        member.processes.push(process);
+        self.wait_for(n).await
+    }
+
+    /// Waits until one answers a read through the leader.
+    async fn wait_for(&self, n: usize) -> anyhow::Result<()> {
+        let what = format!("etcd member {n} to answer");
+        self.process(n)?
+            .wait_until(&what, PATIENCE, async || {
+                let read = async { self.client(n).await?.get("ready", None).await.context("reading a key") };
+                tokio::time::timeout(ANSWER_MAX, read).await.context("reading a key")?.map(drop)
+            })
+            .await
+    }
+
+    /// A client of one member.
+    pub(crate) async fn client(&self, n: usize) -> anyhow::Result<etcd_client::Client> {
+        etcd_client::Client::connect([self.endpoint(n)], None).await.context("connecting to etcd")
+    }
+
+    /// Which member leads, waiting until one does. Members that do not answer are not asked twice.
+    pub(crate) async fn leader(&self) -> anyhow::Result<usize> {
+        wait_until("a leader among the members", PATIENCE, async || {
+            for n in 0..MEMBERS {
+                let status = async { anyhow::Ok(self.client(n).await?.status().await?) };
+                let Ok(Ok(status)) = tokio::time::timeout(ANSWER_MAX, status).await else { continue };
+                let own_id = status.header().context("an answer has a header")?.member_id();
+                if status.leader() == own_id {
+                    return Ok(n);
+                }
+            }
+            bail!("no member says that it leads")
+        })
+        .await
     }
 }

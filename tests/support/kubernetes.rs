@@ -195,6 +195,16 @@ impl Kubernetes {
         deleted.map(drop).with_context(|| format!("deleting {named:?}"))
     }
 
+    /// Waits until an object that was deleted is not there any more.
+    pub(crate) async fn gone(&self, named: &Named<'_>) -> anyhow::Result<()> {
+        wait_until(&format!("{named:?} to be gone"), PATIENCE, async || {
+            let found = self.get(named).await?;
+            ensure!(found.is_none(), "it is there");
+            Ok(())
+        })
+        .await
+    }
+
     /// Creates a namespace of a name that no other test has. It begins with `hint`.
     pub(crate) async fn namespace(&self, hint: &str) -> anyhow::Result<String> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);

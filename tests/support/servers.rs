@@ -76,7 +76,8 @@ impl Servers {
             controller_name: format!("apisix-etcd.io/{hint}-{number}"),
             // The slash at the end keeps /a-1 from being the beginning of /a-10; APISIX reads prefixes as bare strings.
             etcd_prefix: format!("/{hint}-{number}/apisix"),
-            control_prefix: format!("/{hint}-{number}/control"),
+            // Beside it: the histories that tests read are of the documents alone.
+            control_prefix: format!("/{hint}-{number}-control"),
         })
     }
 

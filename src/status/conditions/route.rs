@@ -293,7 +293,7 @@ fn describe_occupant(occupant: &Occupant) -> String {
         }
         Occupant::Unsealed => {
             "a document that no controller instance is known to have written is in its place in etcd, and \
-             is left there; `apisix-etcd-controller adopt` takes it over"
+             is left there; to be served once that is gone"
                 .to_owned()
         }
         Occupant::StreamRoute(id) => format!(
@@ -525,7 +525,7 @@ mod tests {
             (Standing::Pending, "False/Pending", "not yet in etcd"),
             (Standing::Refused("port 0.".into()), "False/Refused", "APISIX would reject it (port 0)."),
             (occupied(Occupant::Instance("blue".into())), "False/Occupied", "controller instance blue"),
-            (occupied(Occupant::Unsealed), "False/Occupied", "`apisix-etcd-controller adopt` takes it over"),
+            (occupied(Occupant::Unsealed), "False/Occupied", "to be served once that is gone"),
             (occupied(Occupant::StreamRoute(slot(7))), "False/Occupied", "stream_route slot7 in etcd"),
             (Standing::Edited, "False/Edited", "was edited by somebody else, and is left so"),
             (Standing::Held { name: "a1".into() }, "False/Held", "`apisix-etcd-controller release a1` lets it go"),

@@ -1,14 +1,15 @@
 //! The follower: a scope in, readings and changes out, in the order of their revisions, whatever the keys mean.
 //!
-//! Everything in the scope is read once, page by page at one pinned revision, then watched from there. A watch that
-//! ends is resumed where it was; when that revision is compacted, when somebody asks, or when the store is another than
-//! before, everything is read anew. It never gives up and never writes.
+//! Everything in the scope is read once, page by page at one pinned revision, then watched from there on. A watch that ends is
+//! resumed where it was; when that revision is compacted, when somebody asks, or when the store is another than before,
+//! everything is read anew. It never gives up and never writes.
 
 use super::Reread;
 use crate::{
     retry::{Retry, RetryLimits},
     store::{
-        Content, KeyChange, KeyValue, PagePlace, ReadError, Scope, Store, StoreId, Watch, WatchBatch, txn::Revision,
+        Content, KeyChange, KeyValue, Page, PagePlace, ReadError, Scope, Store, StoreId, Watch, WatchBatch,
+        txn::Revision,
     },
 };
 use futures::FutureExt as _;
@@ -58,11 +59,14 @@ pub(super) struct Follower<S, T: Telling> {
     reread: Reread,
     /// Where to watch from; `None` while everything is to be read.
     resume: Option<Revision>,
-    /// Of the last reading.
-    read_at: Revision,
     /// Which store has told what up to which revision; `None` before the first reading. Only linearizable reads say which
     /// store it is: what a watch says of itself is its member's, which may lag behind.
     told: Option<(StoreId, Revision)>,
+    /// A key and the revision at which it was put: what a store must agree to that is the one followed before. The id alone
+    /// does not tell, because etcd makes it from its members' names and addresses: after a wipe it often is the same.
+    witness: Option<(Vec<u8>, Revision)>,
+    /// Whether the store was found to have lost what was told, and nobody was told so yet.
+    replaced: bool,
     connected: bool,
     retry: Retry,
 }
@@ -88,6 +92,15 @@ fn unreachable_for_now(scope: &Scope, error: &(dyn Error + 'static)) {
     tracing::warn!(keys = name(scope), error, "etcd cannot be followed; trying again");
 }
 
+/// The greatest key before `key` that anybody may use: a read that goes on after it finds `key` first.
+fn just_before(key: &[u8]) -> Vec<u8> {
+    match key.split_last() {
+        Some((0, rest)) => rest.to_vec(),
+        Some((last, rest)) => [rest, &[last - 1, u8::MAX]].concat(),
+        None => Vec::new(),
+    }
+}
+
 fn name(scope: &Scope) -> &str {
     match scope {
         Scope::Below(key) | Scope::Key(key) => key,
@@ -111,8 +124,9 @@ impl<S: Store, T: Telling> Follower<S, T> {
             events,
             reread,
             resume: None,
-            read_at: Revision::ABSENT,
             told: None,
+            witness: None,
+            replaced: false,
             connected: true,
             retry,
         }
@@ -154,29 +168,19 @@ impl<S: Store, T: Telling> Follower<S, T> {
 
     /// Reads everything if needed, then watches for as long as it lasts.
     async fn connect(&mut self) -> Result<Infallible, Ended> {
-        if !self.connected && self.resume.is_some() && self.replaced().await? {
-            self.resume = None;
-        }
-        let from = if let Some(revision) = self.resume {
-            revision
-        } else {
-            // Whoever has asked until now is answered by this reading.
-            self.reread.0.notified().now_or_never();
-            let (reading, whole) = self.read().await?;
-            // SUBTLE: not from the next one on: etcds before 3.5.16 forget deletions at the very revision that is compacted, and
-            // do not say so to a watch that begins there. What the reading has told already is left out below.
-            let from = reading.revision;
-            (self.resume, self.read_at) = (Some(from), from);
-            self.told = Some((reading.store, reading.revision));
-            self.recovered();
-            if reading.begins_anew {
-                tracing::error!(
-                    keys = name(&self.scope),
-                    "etcd has lost revisions (wiped, or restored from a backup?); beginning anew"
-                );
+        match self.same_store().await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.resume = None;
+                self.replaced = true;
             }
-            self.tell(self.telling.snapshot(reading, whole)).await?;
-            from
+            // Nobody can tell; reading everything anew is right in either case.
+            Err(ReadError::Compacted) => self.resume = None,
+            Err(error @ (ReadError::Failed { .. } | ReadError::TimedOut { .. })) => return Err(error.into()),
+        }
+        let from = match self.resume {
+            Some(revision) => revision,
+            None => self.begin().await?,
         };
         let mut watch = self.store.watch(&self.scope, from).await?;
         if !self.connected {
@@ -190,10 +194,8 @@ impl<S: Store, T: Telling> Follower<S, T> {
                 batch = watch.next() => batch?,
             };
             self.retry.reset();
-            let n_changes = changes.len();
-            let changes: Vec<KeyChange> = changes.into_iter().filter(|change| change.revision > self.read_at).collect();
-            if changes.is_empty() && n_changes > 0 {
-                continue;
+            if let Some(put) = changes.iter().rev().find(|change| change.value.is_some()) {
+                self.witness = Some((put.key.clone(), put.revision));
             }
             self.tell(self.telling.changed(revision, changes)).await?;
             // Inclusive: hearing a change twice is harmless, and no reasoning is needed about what was heard to its end.
@@ -202,22 +204,70 @@ impl<S: Store, T: Telling> Follower<S, T> {
         }
     }
 
-    /// Whether the store has lost what it told before: then a watch would wait silently for revisions yet to come.
-    async fn replaced(&self) -> Result<bool, ReadError> {
-        let page = self.store.page(&self.scope, Content::KeysOnly, PagePlace::First).await?;
-        Ok(self.lost(page.store, page.revision))
+    /// Reads everything and tells it; gives back where to watch from.
+    async fn begin(&mut self) -> Result<Revision, Ended> {
+        // Whoever has asked until now is answered by this reading.
+        self.reread.0.notified().now_or_never();
+        let (reading, witness, whole) = self.read().await?;
+        // SUBTLE: inclusive, although it is known. etcd before 3.5.16 forgets a deletion that the revision of a compaction made; a
+        // watch from the next revision might never hear of it, and one from here is told that it is too late.
+        let from = reading.revision;
+        self.resume = Some(from);
+        self.told = Some((reading.store, reading.revision));
+        self.witness = witness;
+        self.replaced = false;
+        self.recovered();
+        if reading.begins_anew {
+            tracing::error!(
+                keys = name(&self.scope),
+                "etcd has lost revisions (wiped, or restored from a backup?); beginning anew"
+            );
+        }
+        self.tell(self.telling.snapshot(reading, whole)).await?;
+        Ok(from)
+    }
+
+    /// Whether the store still has what it told before. One that has not would let a watch wait silently for revisions yet to
+    /// come, or go on from a past that is not its own.
+    async fn same_store(&self) -> Result<bool, ReadError> {
+        if self.told.is_none() {
+            return Ok(true);
+        }
+        let scope = match &self.witness {
+            // A key that is no text cannot be asked for by itself.
+            Some((key, _)) => std::str::from_utf8(key).ok().map(|key| Scope::Key(key.into())),
+            None => None,
+        };
+        let now = self.store.page(scope.as_ref().unwrap_or(&self.scope), Content::KeysOnly, PagePlace::First).await?;
+        if self.lost(now.store, now.revision) {
+            return Ok(false);
+        }
+        let (Some((key, put)), Some(scope)) = (&self.witness, scope) else { return Ok(true) };
+        let agrees = |page: &Page| page.entries.iter().any(|entry| entry.key == *key && entry.mod_revision == *put);
+        if agrees(&now) {
+            return Ok(true);
+        }
+        // It was written since, or never.
+        let then = PagePlace::After { key: just_before(key), at: *put };
+        Ok(agrees(&self.store.page(&scope, Content::KeysOnly, then).await?))
     }
 
     fn lost(&self, store: StoreId, revision: Revision) -> bool {
         self.told.is_some_and(|(known, told)| known != store || revision < told)
     }
 
-    async fn read(&self) -> Result<(Reading, T::Whole), ReadError> {
+    async fn read(&self) -> Result<(Reading, Option<(Vec<u8>, Revision)>, T::Whole), ReadError> {
         let mut whole = T::Whole::default();
+        let mut witness: Option<(Vec<u8>, Revision)> = None;
         let first = self.store.page(&self.scope, Content::Values, PagePlace::First).await?;
         let (store, revision) = (first.store, first.revision);
         let mut page = first;
         loop {
+            if let Some(newest) = page.entries.iter().max_by_key(|entry| entry.mod_revision)
+                && witness.as_ref().is_none_or(|(_, put)| *put < newest.mod_revision)
+            {
+                witness = Some((newest.key.clone(), newest.mod_revision));
+            }
             for entry in page.entries {
                 self.telling.gather(&mut whole, entry);
             }
@@ -227,7 +277,8 @@ impl<S: Store, T: Telling> Follower<S, T> {
                 return Err(ReadError::Failed { source: "the store was replaced between two pages".into() });
             }
         }
-        Ok((Reading { store, revision, begins_anew: self.lost(store, revision) }, whole))
+        let begins_anew = self.replaced || self.lost(store, revision);
+        Ok((Reading { store, revision, begins_anew }, witness, whole))
     }
 
     fn recovered(&mut self) {

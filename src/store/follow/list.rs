@@ -44,7 +44,32 @@ pub async fn list<S: Store>(store: &S, prefix: &str) -> Result<(StoreId, Listing
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{PAGE_KEYS, memory::MemoryStore};
+    use crate::store::{
+        PAGE_KEYS, Page,
+        memory::{Image, MemoryStore, MemoryWatch},
+        txn::{Commit, CommitError, Txn},
+    };
+
+    /// A store that is written to after every read.
+    struct Busy(MemoryStore);
+
+    impl Store for Busy {
+        type Watch = MemoryWatch;
+
+        async fn commit(&self, txn: Txn) -> Result<Commit, CommitError> {
+            self.0.commit(txn).await
+        }
+
+        async fn page(&self, scope: &Scope, content: Content, place: PagePlace) -> Result<Page, ReadError> {
+            let page = self.0.page(scope, content, place).await;
+            self.0.put("/p/stream_routes/late", "{}");
+            page
+        }
+
+        async fn watch(&self, scope: &Scope, from: Revision) -> Result<MemoryWatch, ReadError> {
+            self.0.watch(scope, from).await
+        }
+    }
 
     fn listed(listing: &Listing) -> Vec<(String, i64)> {
         listing.keys.iter().map(|(id, written)| (id.to_string(), written.0)).collect()
@@ -80,11 +105,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn everything_is_listed_at_one_revision() {
+        let store = MemoryStore::new();
+        let slot = store.put("/p/stream_routes/a", "{}");
+        let (_, listing) = list(&Busy(store), "/p").await.unwrap();
+        assert_eq!((listing.revision, listed(&listing)), (slot, vec![("stream_routes/a".to_owned(), slot.0)]));
+    }
+
+    #[tokio::test]
     async fn an_empty_store_is_listed_with_its_name() {
         let store = MemoryStore::new();
         let (before, listing) = list(&store, "/p").await.unwrap();
         assert_eq!((listing.revision, listing.keys.len()), (store.revision(), 0));
-        store.restore(crate::store::memory::Image::default());
+        store.restore(Image::default());
         assert_ne!(list(&store, "/p").await.unwrap().0, before);
     }
 }
