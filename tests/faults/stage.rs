@@ -25,7 +25,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// How long nobody leads after a leader's death, at most: `--lease-ttl` of every replica here.
+/// How long nobody leads after a leader's death, at most: `--lease-ttl` of every replica here that is not told otherwise.
 const LEASE_TTL: &str = "2s";
 
 /// How many keys are read at once: far below the size of one message, with documents of some hundred bytes.
@@ -101,7 +101,10 @@ impl Stage {
         let folder = folder.to_str().context("a path that is text")?;
         let mut arguments = vec!["run", "--log-format", "json", "--manifests", folder, "--etcd-endpoints", endpoints];
         arguments.extend(["--etcd-prefix", &prefix, "--control-prefix", &control]);
-        arguments.extend(["--replica-name", name, "--lease-ttl", LEASE_TTL]);
+        arguments.extend(["--replica-name", name]);
+        if !more.contains(&"--lease-ttl") {
+            arguments.extend(["--lease-ttl", LEASE_TTL]);
+        }
         arguments.extend(more);
         Controller::start(&arguments)
     }
