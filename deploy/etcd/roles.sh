@@ -82,6 +82,8 @@ fi
 [[ $controller_user != "$data_plane_user" ]] || refuse "controller and data planes need different users"
 for file in "$controller_password_file" "$data_plane_password_file" "$root_password_file"; do
     [[ -z $file || -s $file ]] || refuse "the password file $file is missing or empty"
+    # etcdctl takes a password from its standard input up to the first blank, and says nothing about the rest.
+    [[ -z $file || $(<"$file") != *[[:space:]]* ]] || refuse "the password in $file has a blank or a line break in it"
 done
 [[ -z $enable_auth || -n $root_password_file ]] || refuse "--enable-auth needs --root-password-file"
 command -v etcdctl >/dev/null || refuse "etcdctl is not installed"

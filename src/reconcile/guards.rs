@@ -180,6 +180,7 @@ impl<K: StatusSink> State<K> {
                 self.look_at_all_of_ours();
             }
         }
+        self.metrics.kinds_missing(self.guard.names().count());
     }
 
     /// What is not known of kinds that were there when etcd was last written.

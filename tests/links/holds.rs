@@ -2,38 +2,32 @@
 
 use super::{
     claims::PROGRAMMED,
-    objects::CLASS,
-    road::{Link, crowd, crowd_route, with_own_etcd},
+    objects::{CLASS, gateway, route, service},
+    road::{BY_LABEL, FIRST_PORT, Link, crowd, crowd_route, with_own_etcd},
     scene::{Scene, keys},
-    support::{deployment::kubectl, kubernetes::Named},
+    support::{
+        deployment::kubectl,
+        kubernetes::Crds,
+        servers::{Servers, fresh},
+    },
 };
 use anyhow::{Context as _, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const NODES: &[(&str, u64)] = &[("10.0.0.1:8080", 1)];
 
 /// More than one cause may stop, on as many Gateways as it takes.
 const N_ROUTES: u16 = 150;
 
-/// Routes are let in by a label of their namespace.
-const BY_LABEL: &str = ", allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {edge: open}}}}";
-
 impl Scene {
     /// A crowd of which the label of its namespace decides.
-    async fn open_crowd(hint: &str) -> anyhow::Result<Self> {
-        let servers = with_own_etcd().await?;
+    async fn open_crowd(servers: Servers, hint: &str) -> anyhow::Result<Self> {
         let place = servers.place(hint).await?;
         let scene = Self::start(servers, place, &[])?;
         scene.label(Some("open")).await?;
         scene.apply_crowd(N_ROUTES, BY_LABEL).await?;
-        scene.apply(CLASS).await?;
         scene.serves_exactly(crowd(N_ROUTES), NODES).await?;
         Ok(scene)
-    }
-
-    async fn label(&self, edge: Option<&str>) -> anyhow::Result<()> {
-        let namespace = Named { api_version: "v1", kind: "Namespace", namespace: "", name: &self.place.namespace };
-        self.servers.kubernetes.patch(&namespace, json!({"metadata": {"labels": {"edge": edge}}})).await
     }
 
     /// Waits until so many slots are held.
@@ -80,7 +74,7 @@ impl Scene {
 
 #[tokio::test]
 async fn a_label_that_would_stop_most_routes_is_held_until_it_is_released() -> anyhow::Result<()> {
-    let scene = Scene::open_crowd("held").await?;
+    let scene = Scene::open_crowd(with_own_etcd().await?, "held").await?;
     let strangers = scene.settle_strangers().await?;
     scene.all_programmed(N_ROUTES.into()).await?;
     let (revision, name) = (scene.revision().await?, format!("namespace/{}", scene.place.namespace));
@@ -92,8 +86,6 @@ async fn a_label_that_would_stop_most_routes_is_held_until_it_is_released() -> a
     let entry = scene.route_at_says(&named, "p9100", &[("Accepted", "False/NotAllowedByListeners")]).await?;
     ensure!(keys(&scene.history(revision).await?).is_empty(), "{entry}");
     scene.serves_exactly(crowd(N_ROUTES), NODES).await?;
-    // The rest goes on: one route changes hands as ever.
-    scene.route_at_says(&named, "p9100", &[(PROGRAMMED, "False/Held")]).await?;
 
     scene.release(&name).await?;
     scene.emptied().await?;
@@ -116,18 +108,51 @@ async fn a_label_that_would_stop_most_routes_is_held_until_it_is_released() -> a
 }
 
 #[tokio::test]
-async fn a_class_that_is_deleted_with_most_routes_is_held_until_it_is_back() -> anyhow::Result<()> {
-    let scene = Scene::open_crowd("class-gone").await?;
+async fn endpoints_that_most_routes_would_lose_are_held_and_the_routes_say_so() -> anyhow::Result<()> {
+    let scene = Scene::open_crowd(with_own_etcd().await?, "endpoints").await?;
+    let strangers = scene.settle_strangers().await?;
+    let revision = scene.revision().await?;
+    scene.delete("EndpointSlice", "web-1").await?;
+    scene.held(N_ROUTES.into()).await?;
+    scene.event_says(&format!("endpointslice/{}/web-1", scene.place.namespace)).await?;
+    for port in [FIRST_PORT, FIRST_PORT + N_ROUTES - 1] {
+        let held = [("Accepted", "True/Accepted"), (PROGRAMMED, "False/Held")];
+        scene.route_says(&crowd_route(port), &format!("p{port}"), &held).await?;
+    }
+    // Everything else goes on.
+    scene.apply(gateway("edge", &[("tcp", 9000)]) + &service("other", &["10.0.0.9"])).await?;
+    scene.apply(route("app", ("edge", "tcp"), &[("other", 1)])).await?;
+    scene.served(9000, "app", &[("10.0.0.9:8080", 1)]).await?;
+    scene.held(N_ROUTES.into()).await?;
+    scene.apply(service("web", &["10.0.0.1"])).await?;
+    scene.held(0).await?;
+    scene.all_programmed(usize::from(N_ROUTES) + 1).await?;
+    let history = scene.history(revision).await?;
+    ensure!(history.len() == 2, "{history:?}");
+    assert_eq!(scene.strangers().await?, strangers);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_class_that_turns_to_another_controller_is_held_until_it_is_ours_again() -> anyhow::Result<()> {
+    // While a class is absent, its Gateways keep their ports on the whole cluster.
+    let servers = Box::pin(fresh(Crds::Standard161)).await?;
+    let scene = Scene::open_crowd(servers, "class-turns").await?;
     let strangers = scene.settle_strangers().await?;
     let class = scene.place.gateway_class.clone();
     let revision = scene.revision().await?;
+    // The name of the controller cannot be changed, so the class is made anew. As long as there is none, nothing stops.
     scene.delete("GatewayClass", &class).await?;
+    scene.apply(CLASS.replace("$CONTROLLER", "example.com/another")).await?;
     scene.held(N_ROUTES.into()).await?;
     scene.event_says(&format!("gatewayclass/{class}")).await?;
+    scene.serves_exactly(crowd(N_ROUTES), NODES).await?;
+
+    scene.delete("GatewayClass", &class).await?;
     scene.apply(CLASS).await?;
     scene.held(0).await?;
-    scene.serves_exactly(crowd(N_ROUTES), NODES).await?;
     scene.all_programmed(N_ROUTES.into()).await?;
+    scene.serves_exactly(crowd(N_ROUTES), NODES).await?;
     let history = scene.history(revision).await?;
     ensure!(keys(&history).is_empty(), "{history:?}");
     assert_eq!(scene.strangers().await?, strangers);
@@ -136,7 +161,7 @@ async fn a_class_that_is_deleted_with_most_routes_is_held_until_it_is_back() -> 
 
 #[tokio::test]
 async fn a_controller_that_is_started_with_a_wrong_name_holds_instead_of_emptying_the_prefix() -> anyhow::Result<()> {
-    let mut scene = Scene::open_crowd("wrong-name").await?;
+    let mut scene = Scene::open_crowd(with_own_etcd().await?, "wrong-name").await?;
     let strangers = scene.settle_strangers().await?;
     scene.stop().await?;
     let revision = scene.revision().await?;

@@ -1,7 +1,7 @@
 //! Two replicas of one instance: one writes, the other takes over.
 
 use super::{
-    objects::{CLASS, service},
+    objects::service,
     road::{Link, crowd, with_own_etcd},
     scene::Scene,
 };
@@ -11,14 +11,14 @@ const NODES: &[(&str, u64)] = &[("10.0.0.1:8080", 1)];
 const OTHER_NODES: &[(&str, u64)] = &[("10.0.0.2:8080", 1)];
 
 /// Longer than a test waits for anything.
-const LASTS: &str = "--lease-ttl=10m";
+const LASTS: [&str; 2] = ["--lease-ttl=10m", "--write-stall=10m"];
 
 #[tokio::test]
 async fn a_leader_that_is_stopped_hands_over_at_once_and_only_the_leader_writes() -> anyhow::Result<()> {
     let servers = with_own_etcd().await?;
     let place = servers.place("two").await?;
     let started = |name: &str| {
-        let more = [LASTS, "--replica-name", name];
+        let more = [LASTS[0], LASTS[1], "--replica-name", name];
         anyhow::Ok(Scene::of(
             servers.clone(),
             place.clone(),
@@ -31,7 +31,6 @@ async fn a_leader_that_is_stopped_hands_over_at_once_and_only_the_leader_writes(
     let second = started("second")?;
     second.controller.ready().await?;
     first.apply_crowd(20, "").await?;
-    first.apply(CLASS).await?;
     first.serves_exactly(crowd(20), NODES).await?;
     first.all_programmed(20).await?;
     second.counted("objects", &["kind=\"tcproute\""], 20).await?;

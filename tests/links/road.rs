@@ -4,18 +4,19 @@
 use super::{
     claims::{PROGRAMMED, items, says},
     documents::{Documents, slot_key, value},
-    objects::{SERVICE_PORT, service},
+    objects::{CLASS, SERVICE_PORT, service},
     scene::Scene,
     support::{
         binaries::{self, Binary},
         controller::{Controller, run_arguments},
         etcd::{Etcd, Held, Written},
+        kubernetes::Named,
         servers::{Place, Servers, shared},
     },
 };
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -28,6 +29,9 @@ pub(crate) const LISTENERS_MAX: u16 = 64;
 
 /// The first port of a crowd.
 pub(crate) const FIRST_PORT: u16 = 9100;
+
+/// In a listener of a crowd: routes are let in by a label of their namespace, see [`Scene::label`].
+pub(crate) const BY_LABEL: &str = ", allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {edge: open}}}}";
 
 /// How many objects are applied at once.
 const APPLIED_AT_ONCE: usize = 8;
@@ -121,12 +125,21 @@ pub(crate) fn crowd(n_routes: u16) -> impl Iterator<Item = u16> + Clone {
 }
 
 impl Scene {
-    /// As many Gateways as it takes, Service `web` and this many routes to it, each on a port of its own; no class yet.
+    /// A class, as many Gateways as it takes, Service `web` and this many routes to it, each on a port of its own.
     /// `listener` is more of what each listener says.
+    ///
+    /// The class comes first: Gateways without one keep their ports for whoever may have written them, and every controller
+    /// on this cluster minds that.
     pub(crate) async fn apply_crowd(&self, n_routes: u16, listener: &str) -> anyhow::Result<()> {
-        self.apply(service("web", &["10.0.0.1"])).await?;
+        self.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"])).await?;
         self.apply(crowd_gateways(n_routes, listener).concat()).await?;
         self.apply_members(crowd(n_routes)).await
+    }
+
+    /// Labels its namespace, or takes the label away.
+    pub(crate) async fn label(&self, edge: Option<&str>) -> anyhow::Result<()> {
+        let namespace = Named { api_version: "v1", kind: "Namespace", namespace: "", name: &self.place.namespace };
+        self.servers.kubernetes.patch(&namespace, json!({"metadata": {"labels": {"edge": edge}}})).await
     }
 
     /// Routes of a crowd, several at once.

@@ -1,8 +1,8 @@
 //! A link to etcd that asks who is there: tokens that end, and certificates that are replaced, while the controller works.
 
 use super::{
-    objects::{CLASS, service},
-    road::{Link, crowd},
+    objects::service,
+    road::{Link, crowd, with_own_etcd},
     scene::Scene,
     support::{
         binaries::Binary,
@@ -21,11 +21,11 @@ const LAST_NODES: &[(&str, u64)] = &[("10.0.0.3:8080", 1)];
 const LOCALHOST: &str = "127.0.0.1";
 
 /// The controller's password. No other text of a log looks like it.
-const PASSWORD: &str = "open sesame:quite-unmistakable";
+const PASSWORD: &str = "open-sesame:quite-unmistakable";
 
 /// Users and roles for `place`, as `deploy/etcd/roles.sh` makes them; etcd asks for them from then on.
-async fn make_roles(etcd: &Etcd, place: &Place, files: &Files) -> anyhow::Result<()> {
-    for (name, password) in [("controller", PASSWORD), ("data-plane", "data-plane"), ("root", "root")] {
+async fn make_roles(etcd: &Etcd, place: &Place, files: &Files, controller: &str) -> anyhow::Result<()> {
+    for (name, password) in [("controller", controller), ("data-plane", "data-plane"), ("root", "root")] {
         files.put(name, &format!("{password}\n"))?;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/etcd/roles.sh");
@@ -59,6 +59,18 @@ async fn a_token_ends(etcd: &Etcd) -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_password_that_etcdctl_would_cut_short_is_refused() -> anyhow::Result<()> {
+    let (files, servers) = (Files::new()?, with_own_etcd().await?);
+    let place = servers.place("blanks").await?;
+    for password in ["open sesame", "open\tsesame", "open\nsesame"] {
+        let made = make_roles(&servers.etcd, &place, &files, password).await;
+        let said = format!("{:#}", made.err().context("it should be refused")?);
+        ensure!(said.contains("has a blank") && !said.contains("sesame"), "{said}");
+    }
+    make_roles(&servers.etcd, &place, &files, "opensesame").await
+}
+
+#[tokio::test]
 async fn tokens_that_end_are_renewed_by_a_controller_with_no_more_rights_than_it_needs() -> anyhow::Result<()> {
     let files = Files::new()?;
     let secret = files.put("tokens.secret", "nobody knows")?;
@@ -67,7 +79,7 @@ async fn tokens_that_end_are_renewed_by_a_controller_with_no_more_rights_than_it
     let etcd = Arc::new(Box::pin(Etcd::start_as(Binary::Etcd36, &setup)).await?);
     let servers = Servers { kubernetes: shared().await?.kubernetes, etcd };
     let place = servers.place("tokens").await?;
-    make_roles(&servers.etcd, &place, &files).await?;
+    make_roles(&servers.etcd, &place, &files, PASSWORD).await?;
 
     let password_file = files.path("controller");
     let password_file = password_file.to_str().context("a path is text")?;
@@ -76,7 +88,6 @@ async fn tokens_that_end_are_renewed_by_a_controller_with_no_more_rights_than_it
     let scene = Scene::of(servers, place, controller);
     let strangers = scene.settle_strangers().await?;
     scene.apply_crowd(20, "").await?;
-    scene.apply(CLASS).await?;
     scene.serves_exactly(crowd(20), NODES).await?;
 
     for nodes in [OTHER_NODES, NODES, OTHER_NODES] {
@@ -95,7 +106,7 @@ async fn tokens_that_end_are_renewed_by_a_controller_with_no_more_rights_than_it
     assert_eq!(scene.metric("transactions_total", &["outcome=\"unanswered\""]).await?, 0);
     assert_eq!(scene.strangers().await?, strangers);
     let log = scene.controller.log();
-    for part in [PASSWORD, "open sesame", "quite-unmistakable"] {
+    for part in [PASSWORD, "open-sesame", "quite-unmistakable"] {
         ensure!(!log.contains(part), "the log shows the password: {log}");
     }
     Ok(())
@@ -144,7 +155,6 @@ async fn certificates_that_are_replaced_are_used_and_an_etcd_with_new_ones_is_wr
     let mut scene = Scene::of(servers, place, controller);
     let strangers = scene.settle_strangers().await?;
     scene.apply_crowd(20, "").await?;
-    scene.apply(CLASS).await?;
     scene.serves_exactly(crowd(20), NODES).await?;
     let mut keys = secrets(&files)?;
 
