@@ -82,7 +82,7 @@ impl Following {
                     for event in events {
                         match event {
                             KeyEvent::Document { id, revision, stored } => {
-                                drop(self.mirror.learn(id, revision, stored))
+                                drop(self.mirror.learn(id, revision, stored));
                             }
                             KeyEvent::TrafficSplit(_) => bail!("nobody lists plugins here"),
                         }
@@ -169,7 +169,7 @@ async fn a_member_that_was_away_is_believed_once_it_has_caught_up() -> anyhow::R
     let leader = cluster.leader().await?;
     let member = (leader + 1) % MEMBERS;
     // Only this member is known, so that what it says after its absence is all there is.
-    let mut following = Following::start(vec![cluster.endpoint(member).to_owned()]).await?;
+    let mut following = Following::start(vec![cluster.endpoint(member)?.to_owned()]).await?;
     let client = cluster.client(leader).await?;
     let first = put(&client, "a", "1").await?;
     following.catches_up(first).await?;

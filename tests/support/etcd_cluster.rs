@@ -85,13 +85,13 @@ impl EtcdCluster {
     }
 
     /// `http://127.0.0.1:PORT` of one.
-    pub(crate) fn endpoint(&self, n: usize) -> &str {
-        &self.members[n].endpoint
+    pub(crate) fn endpoint(&self, n: usize) -> anyhow::Result<&str> {
+        Ok(&self.members.get(n).context("no such member")?.endpoint)
     }
 
     /// The process of one, to pause it (`STOP`, `CONT`) or read its log.
     pub(crate) fn process(&self, n: usize) -> anyhow::Result<&Process> {
-        self.members[n].processes.last().context("every member has had a process")
+        self.members.get(n).and_then(|member| member.processes.last()).context("no such member")
     }
 
     /// Ends one as its machine's end would, with what it holds left on disk.
@@ -104,7 +104,7 @@ impl EtcdCluster {
     /// Starts one that was stopped, on what it left, and waits until it answers.
     pub(crate) async fn start_again(&mut self, n: usize) -> anyhow::Result<()> {
         ensure!(self.process(n)?.exit_status().is_some(), "etcd member {n} is running");
-        let member = &mut self.members[n];
+        let member = self.members.get_mut(n).context("no such member")?;
         let what = format!("etcd member {n}");
         let process = Process::start(&what, folder()?, &self.program, &member.arguments, &[], Ending::AtOnce)?;
         member.processes.push(process);
@@ -124,7 +124,7 @@ impl EtcdCluster {
 
     /// A client of one member.
     pub(crate) async fn client(&self, n: usize) -> anyhow::Result<etcd_client::Client> {
-        etcd_client::Client::connect([self.endpoint(n)], None).await.context("connecting to etcd")
+        etcd_client::Client::connect([self.endpoint(n)?], None).await.context("connecting to etcd")
     }
 
     /// Which member leads, waiting until one does. Members that do not answer are not asked twice.

@@ -111,9 +111,10 @@ impl Following {
             let told = tokio::time::timeout(Duration::from_mins(10), self.events.recv()).await;
             let event = told.expect("an event").unwrap();
             match event {
-                StoreEvent::Snapshot(Snapshot { revision, .. }) => self.told = revision,
                 StoreEvent::Changed { revision, .. } if revision <= self.told => continue,
-                StoreEvent::Changed { revision, .. } => self.told = revision,
+                StoreEvent::Snapshot(Snapshot { revision, .. }) | StoreEvent::Changed { revision, .. } => {
+                    self.told = revision;
+                }
                 StoreEvent::Disconnected | StoreEvent::Reconnected => {}
             }
             return event;
@@ -134,7 +135,9 @@ impl Following {
     async fn snapshot(&mut self) -> Snapshot {
         match self.next().await {
             StoreEvent::Snapshot(snapshot) => snapshot,
-            other => panic!("{other:?}"),
+            other @ (StoreEvent::Changed { .. } | StoreEvent::Disconnected | StoreEvent::Reconnected) => {
+                panic!("{other:?}")
+            }
         }
     }
 }
