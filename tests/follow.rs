@@ -82,7 +82,7 @@ impl Following {
                     for event in events {
                         match event {
                             KeyEvent::Document { id, revision, stored } => {
-                                drop(self.mirror.learn(id, revision, stored))
+                                drop(self.mirror.learn(id, revision, stored));
                             }
                             KeyEvent::TrafficSplit(_) => bail!("nobody lists plugins here"),
                         }

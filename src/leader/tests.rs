@@ -32,8 +32,10 @@ const LEADER: &str = "/control/us/leader";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    /// It takes its time.
-    Slow,
+    /// It takes this long, there and back again.
+    Slow(Duration),
+    /// Watches fall silent.
+    Blind,
     /// Nothing arrives.
     Cut,
     /// Requests arrive, their answers do not.
@@ -56,11 +58,11 @@ impl Link {
     async fn about_lease<T>(&self, request: impl Future<Output = Result<T, LeaseError>>) -> Result<T, LeaseError> {
         let fault = *self.fault.borrow();
         match fault {
-            Fault::None => return request.await,
-            Fault::Slow => {
-                tokio::time::sleep(LATENCY).await;
+            Fault::None | Fault::Blind => return request.await,
+            Fault::Slow(latency) => {
+                tokio::time::sleep(latency).await;
                 let answer = request.await;
-                tokio::time::sleep(LATENCY).await;
+                tokio::time::sleep(latency).await;
                 return answer;
             }
             Fault::Refusing => return Err(LeaseError::Refused { source: lost() }),
@@ -72,11 +74,14 @@ impl Link {
     }
 
     async fn read<T>(&self, request: impl Future<Output = Result<T, ReadError>>) -> Result<T, ReadError> {
-        if matches!(*self.fault.borrow(), Fault::None | Fault::Slow | Fault::Refusing) {
-            return request.await;
+        let fault = *self.fault.borrow();
+        match fault {
+            Fault::None | Fault::Slow(_) | Fault::Blind | Fault::Refusing => request.await,
+            Fault::Cut | Fault::Deaf => {
+                tokio::time::sleep(REQUEST_TIMEOUT).await;
+                Err(ReadError::TimedOut { waited: REQUEST_TIMEOUT })
+            }
         }
-        tokio::time::sleep(REQUEST_TIMEOUT).await;
-        Err(ReadError::TimedOut { waited: REQUEST_TIMEOUT })
     }
 }
 
@@ -104,12 +109,13 @@ struct LinkWatch {
 
 impl Watch for LinkWatch {
     async fn next(&mut self) -> Result<WatchBatch, ReadError> {
-        // A watch on a way that is cut falls silent.
+        // A watch on a way that is cut does not end either.
+        let silent = |fault: &Fault| matches!(fault, Fault::Cut | Fault::Blind);
         loop {
-            let _ = self.fault.wait_for(|fault| *fault != Fault::Cut).await;
+            let _ = self.fault.wait_for(|fault| !silent(fault)).await;
             tokio::select! {
                 biased;
-                Ok(_) = self.fault.wait_for(|fault| *fault == Fault::Cut) => {}
+                Ok(_) = self.fault.wait_for(silent) => {}
                 batch = self.watch.next() => return batch,
             }
         }
@@ -320,7 +326,7 @@ async fn who_is_killed_is_followed_by_the_next_after_its_lease() {
 async fn who_is_cut_off_stands_by_before_its_lease_ends_in_the_store() {
     let store = MemoryStore::new();
     let mut first = Replica::start(&store, "first", true);
-    first.fault.send_replace(Fault::Slow);
+    first.fault.send_replace(Fault::Slow(LATENCY));
     let term = first.next_term(None).await;
     tokio::time::sleep(TTL).await;
     let mut second = Replica::start(&store, "second", true);
@@ -357,7 +363,7 @@ async fn time_counts_from_when_a_renewal_was_sent() {
     let mut replica = Replica::start(&store, "a", true);
     let began = clock::now();
     replica.next_term(None).await;
-    replica.fault.send_replace(Fault::Slow);
+    replica.fault.send_replace(Fault::Slow(LATENCY));
     tokio::time::sleep(TTL / 3 + LATENCY * 2).await;
     replica.fault.send_replace(Fault::Cut);
     replica.stands_by().await;
@@ -413,6 +419,32 @@ async fn a_lease_that_the_store_ended_ends_the_term() {
     let second = replica.next_term(Some(&first)).await;
     assert!(second.began() > first.began());
     assert_eq!(created(&store), Some(second.began()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_the_store_ended_is_found_out_by_the_next_renewal_when_no_watch_tells() {
+    let store = MemoryStore::new();
+    let mut replica = Replica::start(&store, "a", true);
+    replica.next_term(None).await;
+    let began = clock::now();
+    replica.fault.send_replace(Fault::Blind);
+    store.expire_all();
+    replica.stands_by().await;
+    assert_eq!(clock::now() - began, TTL / 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_won_when_its_lease_may_have_ended_gives_no_term() {
+    let store = MemoryStore::new();
+    let ttl = Duration::from_secs(2);
+    let mut replica = Replica::start_with(&store, "a", false, ttl);
+    replica.fault.send_replace(Fault::Slow(ttl * 3 / 10));
+    replica.fit.send_replace(true);
+    tokio::time::sleep(ttl * 10).await;
+    assert!(store.history().len() > 2, "the key was won and given up");
+    assert_eq!(replica.metric("leadership_changes_total"), "0");
+    replica.fault.send_replace(Fault::None);
+    replica.next_term(None).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -479,7 +511,7 @@ async fn who_resigns_for_others_waits_a_lease_long() {
 async fn a_claim_without_an_answer_gives_no_term() {
     let store = MemoryStore::new();
     let mut replica = Replica::start(&store, "a", false);
-    replica.fault.send_replace(Fault::Slow);
+    replica.fault.send_replace(Fault::Slow(LATENCY));
     replica.fit.send_replace(true);
     // The lease is granted by now, and the claim has not been sent.
     tokio::time::sleep(LATENCY * 3 / 2).await;
@@ -535,8 +567,8 @@ async fn who_says_that_it_leads_has_the_key_whatever_happens_on_the_way() {
             let replica = &mut replicas[n];
             match chance.u8(..12) {
                 0..4 => {
-                    let faults = [Fault::Cut, Fault::Deaf, Fault::Refusing, Fault::Slow];
-                    replica.fault.send_replace(faults[chance.usize(..4)]);
+                    let faults = [Fault::Cut, Fault::Deaf, Fault::Refusing, Fault::Slow(LATENCY), Fault::Blind];
+                    replica.fault.send_replace(faults[chance.usize(..faults.len())]);
                 }
                 4..8 => drop(replica.fault.send_replace(Fault::None)),
                 8 => drop(replica.fit.send_replace(chance.bool())),
