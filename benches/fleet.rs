@@ -99,6 +99,7 @@ fn route(number: usize) -> Facts {
     Facts::TcpRoute(RouteFacts {
         generation: 1,
         created: Created(0),
+        drift: None,
         parents: vec![ParentRef {
             group: GATEWAY_GROUP.into(),
             kind: "Gateway".into(),

@@ -6,6 +6,7 @@ pub mod check;
 pub mod documents;
 pub mod ids;
 pub mod plugins;
+pub mod routing;
 pub mod seal;
 pub mod stored;
 pub mod version;

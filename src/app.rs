@@ -5,28 +5,33 @@
 
 use crate::{
     admin::{Admin, Answers},
+    clock,
     cluster::{
-        self,
+        self, ClusterEvent, Relist,
         folder::follow_folder,
         watch::{FollowSettings, follow_cluster},
     },
-    config::settings::{EtcdAddress, ObjectSource, RunSettings},
-    metrics,
+    config::settings::{ObjectSource, RunSettings, etcd::EtcdAddress, writing::WritingSettings},
+    leader, metrics,
     model::{names::ObjectRef, verdicts::Served},
     readiness::Readiness,
-    reconcile::{self, IdleHook, Inputs, Progress, Reconciler, Statuses},
-    retry::RetryLimits,
+    reconcile::{self, IdleHook, Progress, Statuses, Waiting},
+    replica::{self, Replica},
     show::board::{FolderSink, print_overviews},
     status::{
         self,
+        events::{
+            Notice, NoticeQueue,
+            writer::{EventSettings, write_events},
+        },
         queue::{StatusQueue, StatusSink, StatusUpdate},
         writer::{WriterSettings, write_statuses},
     },
     store::{
+        control::ControlKeys,
         etcd::{EtcdSettings, EtcdStore},
-        follow::follow,
     },
-    translate::desired::Desired,
+    translate::desired::{self, Desired},
 };
 use anyhow::{Context as _, anyhow};
 use kube::{Client, Config, config::Kubeconfig};
@@ -38,10 +43,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-
-/// Events on their way to the loop from one source. When it is full, the source waits: an API server or etcd keeps what is
-/// to come. The loop takes as many between two passes.
-const EVENTS_QUEUED: usize = 1_024;
 
 /// How long tasks may take to end. The status writer takes longest: up to ten seconds for a request on its way.
 const ENDING: Duration = Duration::from_secs(12);
@@ -66,80 +67,70 @@ struct Tasks {
 ///
 /// Errors are those of settings that could not be checked before: an address that is taken, a kubeconfig that cannot be read.
 pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
-    let RunSettings { source, etcd, transactions_in_flight, translation, admin_address, log: _ } = settings;
+    let RunSettings { source, etcd, writing, translation, admin_address, log: _ } = settings;
     install_tls_provider();
     let admin = Admin::bind(admin_address).await?;
     let admin_address = admin.address();
     let mut registry = metrics::registry(translation.version);
     let source = Source::of(source, &mut registry).await?;
     let store = Arc::new(connect(etcd).await?);
-    let (cluster_events, cluster) = mpsc::channel(EVENTS_QUEUED);
-    let (_relist, relists) = mpsc::unbounded_channel();
-    let (store_events, stored) = mpsc::channel(EVENTS_QUEUED);
-    let (progress, watched_progress) = watch::channel(Progress::default());
     let stop = CancellationToken::new();
-    let mut tasks = Tasks::default();
-
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         prefix = %translation.prefix,
         instance = %translation.instance,
+        replica = %writing.holder,
         controller_name = %translation.controller_name,
         apisix_version = %translation.version,
         admin_address = %admin_address,
         "starting"
     );
-    let (prefix, controller_name) = (Arc::clone(&translation.prefix), Arc::clone(&translation.controller_name));
-    tasks.spawn(
-        "following etcd",
-        follow(Arc::clone(&store), prefix.clone(), store_events, RetryLimits::STORE, stop.clone()),
-    );
-    let mut loop_settings =
-        reconcile::Settings::new(prefix, Arc::clone(&translation.instance), Arc::clone(&controller_name));
-    loop_settings.in_flight_max = transactions_in_flight.get();
     let start = Start {
-        settings: loop_settings,
+        settings: replica_settings(&translation, &writing),
         desired: Desired::new(translation.clone()),
         store,
-        inputs: Inputs { cluster, store: stored },
-        observers: (reconcile::Metrics::register(&mut registry), progress),
+        metrics: replica::Metrics {
+            reconcile: reconcile::Metrics::register(&mut registry),
+            leader: leader::Metrics::register(&mut registry),
+        },
     };
     let cluster_metrics = cluster::metrics::Metrics::register(&mut registry);
-    match source {
+    let (mut tasks, controller_name) = (Tasks::default(), Arc::clone(&translation.controller_name));
+    let progress = match source {
         Source::Folder(paths) => {
             let (sink, overviews) = FolderSink::new(translation.clone());
             let shown = sink.clone();
-            start.spawn(
-                &mut tasks,
-                sink,
-                Box::new(move |desired, standing| shown.show(desired, standing)),
-                stop.clone(),
-            );
+            let idle: IdleHook = Box::new(move |desired, standing| shown.show(desired, standing));
+            let started = start.spawn(&mut tasks, Statuses { sink, idle }, &stop);
             tasks.spawn("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
-            let following =
-                follow_folder(paths, controller_name, cluster_events, relists, cluster_metrics, stop.clone());
+            let Started { events, relists, progress } = started;
+            let following = follow_folder(paths, controller_name, events, relists, cluster_metrics, stop.clone());
             tasks.spawn("following manifests", following);
+            progress
         }
         Source::Cluster(client, status_metrics) => {
             let (served, watched_served) = watch::channel(Served::default());
             let queue = StatusQueue::default();
-            let sink = ClusterSink { queue: queue.clone(), served };
-            start.spawn(&mut tasks, sink, Box::new(|_, _| ()), stop.clone());
+            let notices = NoticeQueue::default();
+            let sink = ClusterSink { queue: queue.clone(), notices: notices.clone(), served };
+            let started = start.spawn(&mut tasks, Statuses { sink, idle: Box::new(|_, _| ()) }, &stop);
             let writer = WriterSettings::new(Arc::clone(&controller_name));
-            let writing = write_statuses(queue, client.clone(), watched_served, writer, status_metrics, stop.clone());
-            tasks.spawn("writing statuses", writing);
-            let following = follow_cluster(
-                client,
-                FollowSettings::new(controller_name),
-                cluster_events,
-                relists,
-                cluster_metrics,
-                stop.clone(),
+            let writing_statuses =
+                write_statuses(queue, client.clone(), watched_served.clone(), writer, status_metrics, stop.clone());
+            tasks.spawn("writing statuses", writing_statuses);
+            let events = EventSettings::new(Arc::clone(&controller_name), Arc::clone(&writing.holder));
+            tasks.spawn(
+                "writing Events",
+                write_events(notices, client.clone(), watched_served.clone(), events, stop.clone()),
             );
+            let Started { events, relists, progress } = started;
+            let follow = FollowSettings::new(controller_name);
+            let following = follow_cluster(client, follow, events, relists, cluster_metrics, stop.clone());
             tasks.spawn("following the cluster", following);
+            progress
         }
-    }
-    let answers = Answers { readiness: readiness(watched_progress), registry: Arc::new(registry) };
+    };
+    let answers = Answers { readiness: readiness(progress), registry: Arc::new(registry) };
     tasks.try_spawn("serving the admin port", admin.serve(answers, stop.clone()));
     Ok(App { admin_address, stop, tasks })
 }
@@ -206,22 +197,48 @@ impl Tasks {
     }
 }
 
-/// Everything of a loop but where its statuses go.
+/// Everything of a replica but where its statuses go.
 struct Start {
-    settings: reconcile::Settings,
+    settings: replica::Settings,
     desired: Desired,
     store: Arc<EtcdStore>,
-    inputs: Inputs,
-    observers: (reconcile::Metrics, watch::Sender<Progress>),
+    metrics: replica::Metrics,
+}
+
+/// What the source of objects is connected to.
+struct Started {
+    events: mpsc::Sender<ClusterEvent>,
+    relists: mpsc::UnboundedReceiver<Relist>,
+    progress: watch::Receiver<Progress>,
 }
 
 impl Start {
-    fn spawn<K: StatusSink + 'static>(self, tasks: &mut Tasks, sink: K, idle: IdleHook, stop: CancellationToken) {
-        let Self { settings, desired, store, inputs, observers } = self;
-        let statuses = Statuses { sink, idle };
-        let reconciler = Reconciler::new(settings, desired, store, inputs, statuses, observers);
-        tasks.spawn("reconciling", reconciler.run(stop));
+    fn spawn<K: StatusSink + 'static>(
+        self,
+        tasks: &mut Tasks,
+        statuses: Statuses<K>,
+        stop: &CancellationToken,
+    ) -> Started {
+        let Self { settings, desired, store, metrics } = self;
+        let Replica { cluster, relists, progress, tasks: of_replica } =
+            replica::wire(settings, desired, &store, statuses, metrics, stop);
+        for (name, task) in of_replica {
+            tasks.spawn(name, task);
+        }
+        Started { events: cluster, relists, progress }
     }
+}
+
+fn replica_settings(translation: &desired::Settings, writing: &WritingSettings) -> replica::Settings {
+    let control = ControlKeys::new(Arc::clone(&writing.control_prefix), Arc::clone(&translation.instance));
+    let (prefix, controller_name) = (Arc::clone(&translation.prefix), Arc::clone(&translation.controller_name));
+    let mut settings = reconcile::Settings::new(prefix, control, Arc::clone(&writing.holder), controller_name);
+    settings.in_flight_max = writing.transactions_in_flight;
+    settings.audit_interval = writing.audit_interval;
+    settings.write_stall = writing.write_stall;
+    settings.drift = writing.drift;
+    settings.hold_time = writing.hold_time;
+    replica::Settings { reconcile: settings, lease_ttl: writing.lease_ttl }
 }
 
 /// Where objects come from, opened.
@@ -254,9 +271,9 @@ async fn read_kubeconfig(path: &Path) -> anyhow::Result<Config> {
 }
 
 async fn connect(etcd: EtcdAddress) -> anyhow::Result<EtcdStore> {
-    let EtcdAddress { endpoints, timeout } = etcd;
+    let EtcdAddress { endpoints, timeout, login, tls } = etcd;
     tracing::info!(?endpoints, "writing to etcd");
-    Ok(EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout }).await?)
+    Ok(EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout, login, tls }).await?)
 }
 
 /// Several parts of the process use rustls; whoever comes first decides for all.
@@ -271,22 +288,23 @@ fn readiness(progress: watch::Receiver<Progress>) -> Readiness {
 }
 
 fn waiting_for(progress: &Progress) -> Vec<String> {
-    let Progress { waiting_for, mirror_whole, following: _, ready, settled: _ } = progress;
-    if *ready {
-        return Vec::new();
-    }
-    let lists = waiting_for.iter().map(|kind| format!("the list of every {kind}"));
-    let mirror = (!mirror_whole).then(|| "etcd, to read what is there".to_owned());
-    let mut all: Vec<String> = lists.chain(mirror).collect();
-    if all.is_empty() {
-        all.push("the reconcile loop to begin".to_owned());
-    }
-    all
+    let Progress { waiting, following: _, halted, role: _, settled: _ } = progress;
+    let Waiting { kinds, identity, documents, control } = waiting;
+    let lists = kinds.iter().map(|(kind, reason)| match reason {
+        Some(reason) => format!("the list of every {kind}: {reason}"),
+        None => format!("the list of every {kind}"),
+    });
+    let identity = identity.then(|| "the cluster, to say which one it is".to_owned());
+    let documents = documents.then(|| "etcd, to read what is there".to_owned());
+    let control = control.then(|| "etcd, to read who wrote last".to_owned());
+    let halted = halted.as_ref().map(|why| format!("a person: {why}"));
+    lists.chain(identity).chain(documents).chain(control).chain(halted).collect()
 }
 
 /// Statuses on their way to an API server.
 struct ClusterSink {
     queue: StatusQueue,
+    notices: NoticeQueue,
     served: watch::Sender<Served>,
 }
 
@@ -297,6 +315,14 @@ impl StatusSink for ClusterSink {
 
     fn forget(&mut self, object: &ObjectRef) {
         self.queue.forget(object);
+    }
+
+    fn clear(&mut self) -> Vec<ObjectRef> {
+        self.queue.clear()
+    }
+
+    fn announce(&mut self, notice: Notice) {
+        self.notices.push(notice, clock::now());
     }
 
     fn served(&mut self, served: &Served) {
@@ -342,15 +368,23 @@ mod tests {
 
     #[test]
     fn what_is_waited_for_is_named() {
-        let mut progress = Progress { waiting_for: vec![Kind::Gateway, Kind::Service], ..Progress::default() };
+        let kinds = [(Kind::Gateway, None), (Kind::Service, Some("forbidden".into()))].into();
+        let waiting = Waiting { kinds, identity: true, documents: true, control: true };
+        let mut progress = Progress { waiting, halted: Some("look at it".into()), ..Progress::default() };
         assert_eq!(
             waiting_for(&progress),
-            ["the list of every Gateway", "the list of every Service", "etcd, to read what is there"]
+            [
+                "the list of every Gateway",
+                "the list of every Service: forbidden",
+                "the cluster, to say which one it is",
+                "etcd, to read what is there",
+                "etcd, to read who wrote last",
+                "a person: look at it"
+            ]
         );
-        progress.waiting_for.clear();
-        progress.mirror_whole = true;
-        assert_eq!(waiting_for(&progress), ["the reconcile loop to begin"]);
-        progress.ready = true;
-        assert!(waiting_for(&progress).is_empty());
+        progress.waiting = Waiting::default();
+        assert_eq!(waiting_for(&progress), ["a person: look at it"]);
+        progress.halted = None;
+        assert!(waiting_for(&progress).is_empty(), "one that could lead is ready");
     }
 }

@@ -3,6 +3,9 @@
 //! Results go to standard output, everything else to standard error. Exit statuses: 0 done, 1 failed or something was
 //! refused, 2 wrong settings or unreadable files.
 
+pub mod checkpoint;
+pub mod lead;
+pub mod release;
 pub mod run;
 pub mod translate;
 pub mod version;
@@ -10,12 +13,21 @@ pub mod version;
 use crate::{
     cluster::failure::chain,
     config::{
-        args::{Command, OutputFormat},
-        settings::{RunSettings, SettingError, TranslateSettings},
+        args::{
+            Command, OutputFormat,
+            control::{CheckpointArgs, CheckpointCommand},
+        },
+        settings::{
+            RunSettings, SettingError, TranslateSettings,
+            control::{CheckpointResetSettings, CheckpointShowSettings, ReleaseSettings},
+            etcd::EtcdAddress,
+        },
     },
+    store::etcd::{EtcdSettings, EtcdStore},
 };
 use serde::Serialize;
 use std::{error::Error, process::ExitCode};
+use tokio::runtime::Builder;
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +62,45 @@ pub fn execute(command: Command) -> Outcome {
             Ok(settings) => translate::execute(&settings),
             Err(errors) => unusable(&errors),
         },
+        Command::Checkpoint(CheckpointArgs { command: CheckpointCommand::Show(args) }) => {
+            match CheckpointShowSettings::check(args) {
+                Ok(settings) => checkpoint::show(&settings),
+                Err(errors) => unusable(&errors),
+            }
+        }
+        Command::Checkpoint(CheckpointArgs { command: CheckpointCommand::Reset(args) }) => {
+            match CheckpointResetSettings::check(args) {
+                Ok(settings) => checkpoint::execute_reset(&settings),
+                Err(errors) => unusable(&errors),
+            }
+        }
+        Command::Release(args) => match ReleaseSettings::check(args) {
+            Ok(settings) => release::execute(&settings),
+            Err(errors) => unusable(&errors),
+        },
         Command::Version(args) => version::execute(args.output),
     }
+}
+
+/// Does `work` with a client of etcd, and waits for it.
+fn with_store(etcd: &EtcdAddress, work: impl AsyncFnOnce(EtcdStore) -> Outcome) -> Outcome {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&error);
+            return Outcome::Refused;
+        }
+    };
+    runtime.block_on(async {
+        let EtcdAddress { endpoints, timeout, login, tls } = etcd.clone();
+        match EtcdStore::connect(&EtcdSettings { endpoints, request_timeout: timeout, login, tls }).await {
+            Ok(store) => work(store).await,
+            Err(error) => {
+                complain(&error);
+                Outcome::Unusable
+            }
+        }
+    })
 }
 
 fn unusable(errors: &[SettingError]) -> Outcome {

@@ -3,7 +3,14 @@
 //! Settings and the question whether this replica is fit come in; [`Leadership`] comes out. What is done with it, and what
 //! else must be known before anything is written, is the reconcile loop's business.
 
+pub mod campaign;
+mod key;
+mod metrics;
+#[cfg(test)]
+mod tests;
+
 use crate::store::txn::{Fence, Revision};
+pub use metrics::Metrics;
 use std::sync::Arc;
 
 /// Where this replica stands.

@@ -3,6 +3,7 @@
 //! Plain values only: nothing here reads a clock, talks to a server or knows Kubernetes' or APISIX's wire types.
 
 pub mod facts;
+pub mod link;
 pub mod names;
 pub mod places;
 pub mod verdicts;

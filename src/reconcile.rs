@@ -6,116 +6,72 @@
 //! There is no fixed delay: the first change after quiet goes out at once, and while transactions are in flight changes
 //! gather.
 //!
-//! Nothing is written before every kind has been listed and the mirror is whole.
+//! Only the leader writes, and only once every kind has been listed, the mirror is whole, and what it knows is no older than
+//! what was written last ([`term`]).
 
 mod answers;
+mod audit;
+mod control;
 mod departures;
+mod guards;
+pub mod holds;
 mod intake;
+pub mod kind_guard;
 mod metrics;
+mod parts;
 mod pass;
+mod progress;
 mod report;
 mod standing;
+mod term;
 #[cfg(test)]
 mod tests;
+mod tidy;
 mod work;
 
 use crate::{
     clock,
-    cluster::ClusterEvent,
+    leader::Term,
     model::{
         names::Kind,
         places::{Directory, WorkId},
+        versions::CacheVersion,
     },
-    plan::{
-        order::TxnNumber,
-        pack::{Envelope, Limits},
-    },
-    retry::{Retry, RetryLimits},
+    plan::order::{Left, TxnNumber},
+    retry::Retry,
     status::queue::StatusSink,
     store::{
-        Store,
-        follow::StoreEvent,
+        ReadError, Store, StoreId,
+        audit::Listing,
+        checkpoint::judge::Stop,
+        control::ControlKeys,
+        follow::list::list,
         mirror::Mirror,
-        txn::{Action, Commit, CommitError, Fence, Revision, Txn, Write},
+        records::{Records, read_records},
+        txn::{Commit, CommitError, Txn},
     },
     translate::desired::Desired,
 };
+use control::{Claims, Control, Release};
 use departures::Departures;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use holds::Holds;
+use kind_guard::KindGuard;
 pub use metrics::Metrics;
+pub use parts::{Inputs, Outputs, Settings};
+pub use progress::{Progress, Role, Waiting};
 use report::Report;
 pub use report::{IdleHook, Statuses};
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     future::{pending, ready},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
-use tokio::sync::{mpsc, watch};
+use term::Phase;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use work::Work;
-
-/// What the loop needs to know.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The prefix in etcd, without a trailing slash.
-    pub prefix: Arc<str>,
-    /// The instance named in our seals.
-    pub instance: Arc<str>,
-    /// `spec.controllerName` of the GatewayClasses that are ours.
-    pub controller_name: Arc<str>,
-    /// How large a transaction may be.
-    pub limits: Limits,
-    /// How many transactions may be in flight.
-    pub in_flight_max: usize,
-    /// How long a pool stays after its last user has left: data planes apply directories one after another.
-    pub pool_linger: Duration,
-    /// How delays grow when writing goes wrong.
-    pub retry: RetryLimits,
-}
-
-impl Settings {
-    /// With everything that has a default at it.
-    #[must_use]
-    pub fn new(prefix: Arc<str>, instance: Arc<str>, controller_name: Arc<str>) -> Self {
-        Self {
-            prefix,
-            instance,
-            controller_name,
-            limits: Limits::DEFAULT,
-            // Measured on a local etcd: 4 in flight write half as much again as 1, and 16 no more than 4.
-            in_flight_max: 4,
-            // Data planes follow within 40 ms as a rule.
-            pool_linger: Duration::from_secs(1),
-            retry: RetryLimits::STORE,
-        }
-    }
-}
-
-/// Where the loop hears from. Both queues are bounded: when the loop does not keep up, their senders wait.
-#[derive(Debug)]
-pub struct Inputs {
-    /// What the cluster tells.
-    pub cluster: mpsc::Receiver<ClusterEvent>,
-    /// What the store tells.
-    pub store: mpsc::Receiver<StoreEvent>,
-}
-
-/// How far the loop has come; what `/readyz` is made of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four questions with four answers")]
-pub struct Progress {
-    /// Kinds that have not been listed yet, in order.
-    pub waiting_for: Vec<Kind>,
-    /// Whether everything in our directories of etcd has been read.
-    pub mirror_whole: bool,
-    /// Whether etcd is being followed right now.
-    pub following: bool,
-    /// Whether the loop writes: nothing is waited for, and the mirror is whole.
-    pub ready: bool,
-    /// Whether etcd is as it should be, and nothing is under way or waiting for its time.
-    pub settled: bool,
-}
 
 /// How many events are taken in before the next pass: enough to gather a burst, and a few milliseconds of work at most.
 const EVENTS_PER_PASS: usize = 1_024;
@@ -131,13 +87,35 @@ pub struct Reconciler<S, K> {
 /// Everything the loop knows.
 struct State<K> {
     settings: Settings,
+    outputs: Outputs,
     desired: Desired,
     mirror: Mirror,
+    control: Control,
     work: Work,
     report: Report<K>,
     metrics: Metrics,
-    /// Kinds that have not been listed yet.
-    waiting_for: BTreeSet<Kind>,
+    phase: Phase,
+    /// Why nothing is written until a person has decided.
+    halted: Option<Stop>,
+    /// Which cluster this is.
+    identity: Option<Arc<str>>,
+    /// Which etcd this is.
+    store_id: Option<StoreId>,
+    /// Kinds that have not been listed yet, and why, as far as known.
+    waiting_for: BTreeMap<Kind, Option<Arc<str>>>,
+    /// Kinds that are not served.
+    not_served: BTreeSet<Kind>,
+    /// Up to which version each kind is known.
+    versions: BTreeMap<Kind, CacheVersion>,
+    /// The last list that was asked for of each kind and has come.
+    tickets: BTreeMap<Kind, u64>,
+    next_ticket: u64,
+    /// Who has written the prefix, as far as taken into account.
+    claims: Claims,
+    /// Releases that were cleared, until the watch says so.
+    cleared: BTreeSet<Release>,
+    holds: Holds,
+    guard: KindGuard,
     /// Since when etcd is followed without a break; `None` while it is not.
     following_since: Option<Instant>,
     /// When the earliest change came whose consequences have not been worked out yet.
@@ -145,12 +123,13 @@ struct State<K> {
     /// When the earliest change came that a document may need work for; what a transaction in flight answers to is with it.
     changed_at: HashMap<WorkId, Instant>,
     departures: Departures,
+    /// Documents that are not as they are wanted, and left so.
+    left: HashMap<WorkId, Left>,
     /// Documents found edited or deleted by somebody else, and not put right yet.
     drifted: HashSet<WorkId>,
     outage: Option<Outage>,
     /// Whether the sink has been told that nothing is to be done.
     told_idle: bool,
-    envelope: Envelope,
 }
 
 /// The store refuses, or does not answer. Until it does again, one transaction at a time is sent.
@@ -161,49 +140,79 @@ struct Outage {
     until: Instant,
 }
 
+/// What the loop wants done with the store.
+#[derive(Debug)]
+enum Task {
+    Commit(TxnNumber, Txn),
+    ReadLanes(Term),
+    List(Term),
+}
+
+/// What that came to.
+#[derive(Debug)]
+enum Answer {
+    Committed(TxnNumber, Result<Commit, CommitError>),
+    Lanes(Term, Result<Records, ReadError>),
+    Listed(Term, Result<(StoreId, Listing), ReadError>),
+}
+
 impl<S: Store, K: StatusSink> Reconciler<S, K> {
     /// A loop that has heard nothing yet.
     pub fn new(
         settings: Settings,
         desired: Desired,
         store: Arc<S>,
-        inputs: Inputs,
+        (inputs, outputs): (Inputs, Outputs),
         statuses: Statuses<K>,
         observers: (Metrics, watch::Sender<Progress>),
     ) -> Self {
         let (metrics, progress) = observers;
-        Self { store, inputs, progress, state: State::new(settings, desired, statuses, metrics) }
+        Self { store, inputs, progress, state: State::new(settings, outputs, desired, statuses, metrics) }
     }
 
     /// Runs until `stop`, or until one of the inputs is closed.
     ///
-    /// Transactions in flight when it ends may or may not be applied; the next run finds out by reading.
+    /// Transactions in flight when it ends may or may not be applied; the next leader finds out by reading the lanes.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut in_flight = FuturesUnordered::new();
+        let (prefix, control) = (self.state.settings.prefix.clone(), self.state.settings.control.clone());
+        let mut under_way = FuturesUnordered::new();
         loop {
             let now = clock::now();
-            let more = self.state.pass(now, |number, txn| in_flight.push(commit(self.store.clone(), number, txn)));
+            let more = self.state.pass(now, |task| {
+                under_way.push(execute(self.store.clone(), prefix.clone(), control.clone(), task));
+            });
             self.tell_progress();
             let wake = self.state.next_wake(now);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                Some((number, answer)) = in_flight.next(), if !in_flight.is_empty() => {
-                    self.state.answered(number, answer, clock::now());
+                changed = self.inputs.leadership.changed() => match changed {
+                    Ok(()) => {
+                        let leadership = self.inputs.leadership.borrow_and_update().clone();
+                        self.state.leadership(leadership, clock::now());
+                    }
+                    Err(_) => return tracing::error!("nobody campaigns any more; the loop ends"),
+                },
+                Some(answer) = under_way.next(), if !under_way.is_empty() => {
+                    self.state.task_answered(answer, clock::now());
                 }
+                event = self.inputs.control.recv() => match event {
+                    Some(event) => self.state.control_event(event, clock::now()),
+                    None => return tracing::error!("nobody follows the control keys any more; the loop ends"),
+                },
                 event = self.inputs.store.recv() => match event {
                     Some(event) => self.state.store_event(event, clock::now()),
                     None => return tracing::error!("nobody follows the store any more; the loop ends"),
                 },
                 event = self.inputs.cluster.recv() => match event {
-                    Some(event) => self.state.cluster_event(event),
+                    Some(event) => self.state.cluster_event(event, clock::now()),
                     None => return tracing::error!("nobody follows the cluster any more; the loop ends"),
                 },
                 () = sleep_until(wake) => {}
                 () = ready(()), if more => {}
             }
-            while let Some(Some((number, answer))) = in_flight.next().now_or_never() {
-                self.state.answered(number, answer, clock::now());
+            while let Some(Some(answer)) = under_way.next().now_or_never() {
+                self.state.task_answered(answer, clock::now());
             }
             self.take_what_is_there();
         }
@@ -218,13 +227,15 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
         }
         for _ in 0..EVENTS_PER_PASS {
             match self.inputs.cluster.try_recv() {
-                Ok(event) => self.state.cluster_event(event),
+                Ok(event) => self.state.cluster_event(event, clock::now()),
                 Err(_) => break,
             }
         }
     }
 
     fn tell_progress(&self) {
+        let fit = self.state.fit();
+        self.state.outputs.fit.send_if_modified(|told| std::mem::replace(told, fit) != fit);
         let progress = self.state.progress();
         self.progress.send_if_modified(|told| {
             let modified = *told != progress;
@@ -234,8 +245,13 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
     }
 }
 
-async fn commit<S: Store>(store: Arc<S>, number: TxnNumber, txn: Txn) -> (TxnNumber, Result<Commit, CommitError>) {
-    (number, store.commit(txn).await)
+/// Does what the loop wants done. Dropping it half-way leaves a transaction unanswered.
+async fn execute<S: Store>(store: Arc<S>, prefix: Arc<str>, control: ControlKeys, task: Task) -> Answer {
+    match task {
+        Task::Commit(number, txn) => Answer::Committed(number, store.commit(txn).await),
+        Task::ReadLanes(term) => Answer::Lanes(term, read_records(&*store, &control).await),
+        Task::List(term) => Answer::Listed(term, list(&*store, &prefix).await),
+    }
 }
 
 async fn sleep_until(wake: Option<Instant>) {
@@ -246,45 +262,67 @@ async fn sleep_until(wake: Option<Instant>) {
 }
 
 impl<K: StatusSink> State<K> {
-    fn new(settings: Settings, desired: Desired, statuses: Statuses<K>, metrics: Metrics) -> Self {
+    fn new(settings: Settings, outputs: Outputs, desired: Desired, statuses: Statuses<K>, metrics: Metrics) -> Self {
         let mut work = Work::new(settings.retry);
         for directory in Directory::ALL {
             work.add(WorkId::placeholder(directory));
         }
         Self {
             mirror: Mirror::new(settings.instance.clone()),
+            control: Control::new(settings.instance.clone(), settings.prefix.clone()),
             work,
             report: Report::new(statuses, settings.controller_name.clone()),
+            holds: Holds::new(settings.hold_time.unwrap_or_default()),
             settings,
+            outputs,
             desired,
             metrics,
-            waiting_for: Kind::ALL.into_iter().collect(),
+            phase: Phase::Standby { leader: None },
+            halted: None,
+            identity: None,
+            store_id: None,
+            waiting_for: Kind::ALL.into_iter().map(|kind| (kind, None)).collect(),
+            not_served: BTreeSet::new(),
+            versions: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            claims: Claims::default(),
+            cleared: BTreeSet::new(),
+            guard: KindGuard::default(),
             following_since: None,
+            noted_since: None,
             changed_at: HashMap::new(),
             departures: Departures::default(),
+            left: HashMap::new(),
             drifted: HashSet::new(),
-            noted_since: None,
             outage: None,
             told_idle: false,
-            envelope: Envelope {
-                fence: Fence { key: "/".into(), created: Revision::ABSENT },
-                lane: Write { key: "/".into(), expected: Revision::ABSENT, action: Action::Delete },
-            },
         }
     }
 
-    /// Whether the loop may write.
-    fn ready(&self) -> bool {
+    /// Whether everything is known that what should be is worked out from.
+    fn warm(&self) -> bool {
         self.waiting_for.is_empty() && self.mirror.whole()
     }
 
     fn progress(&self) -> Progress {
+        let waiting = Waiting {
+            kinds: self.waiting_for.clone(),
+            identity: self.identity.is_none(),
+            documents: !self.mirror.whole(),
+            control: !self.control.whole(),
+        };
+        let role = match &self.phase {
+            Phase::Standby { leader } => Role::Standby { leader: leader.clone() },
+            Phase::TakingOver(_) => Role::TakingOver,
+            Phase::Leading(_) => Role::Leading,
+        };
         Progress {
-            waiting_for: self.waiting_for.iter().copied().collect(),
-            mirror_whole: self.mirror.whole(),
+            waiting,
             following: self.following_since.is_some(),
-            ready: self.ready(),
-            settled: self.ready() && self.work.settled(),
+            halted: self.halted.as_ref().map(|stop| stop.to_string().into()),
+            settled: role == Role::Leading && self.work.settled(),
+            role,
         }
     }
 }

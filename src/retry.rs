@@ -10,19 +10,33 @@ pub struct RetryLimits {
     pub first: Duration,
     /// The longest delay.
     pub longest: Duration,
+    /// Whether delays are scattered, so that those who failed together do not come back together.
+    pub scattered: bool,
 }
 
 impl RetryLimits {
+    /// From `first` to `longest`, scattered.
+    #[must_use]
+    pub const fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, scattered: true }
+    }
+
+    /// From `first` to `longest` without any chance, for a run that must go the same way again.
+    #[must_use]
+    pub const fn exactly(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, scattered: false }
+    }
+
     /// For talking to etcd: 100 ms is longer than a leader's hiccup and shorter than anybody's patience; after 5 s, one try
     /// every 5 s costs nobody anything.
-    pub const STORE: Self = Self { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+    pub const STORE: Self = Self::new(Duration::from_millis(100), Duration::from_secs(5));
 
     /// For reading from an API server. A restarted one is most often back at once; a user who repairs permissions or the
     /// network waits at most 15 s to see it, and seven kinds asking that often are no load on one that is down.
-    pub const CLUSTER: Self = Self { first: Duration::from_millis(200), longest: Duration::from_secs(15) };
+    pub const CLUSTER: Self = Self::new(Duration::from_millis(200), Duration::from_secs(15));
 
     /// For writing one object's status: nobody waits for it as for documents, and there may be many of them.
-    pub const STATUS: Self = Self { first: Duration::from_millis(200), longest: Duration::from_mins(1) };
+    pub const STATUS: Self = Self::new(Duration::from_millis(200), Duration::from_mins(1));
 }
 
 /// The delays of one thing that is tried again and again.
@@ -40,7 +54,7 @@ impl Retry {
             .with_initial_interval(limits.first)
             .with_max_interval(limits.longest)
             .with_multiplier(2.0)
-            .with_randomization_factor(0.3)
+            .with_randomization_factor(if limits.scattered { 0.3 } else { 0.0 })
             // Tries have no end; only their distance is bounded.
             .with_max_elapsed_time(None)
             .build();
@@ -79,7 +93,7 @@ mod tests {
 
     #[test]
     fn delays_grow_to_their_bound_and_never_end() {
-        let limits = RetryLimits { first: Duration::from_millis(10), longest: Duration::from_millis(500) };
+        let limits = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(500));
         let mut retry = Retry::new(limits);
         let delays: Vec<_> = (0..100).map(|_| retry.next_delay()).collect();
         assert!(delays[0] <= Duration::from_millis(14), "{:?}", delays[0]);

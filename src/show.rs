@@ -3,6 +3,7 @@
 //! Documents and statuses go in, text comes out. Nothing is decided here.
 
 pub mod board;
+pub mod checkpoint;
 pub mod overview;
 pub mod table;
 

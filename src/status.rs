@@ -5,6 +5,7 @@
 //! [`writer`] carries it to the API server. Only [`writer`] talks to anyone; statuses never hold up documents.
 
 pub mod conditions;
+pub mod events;
 mod fields;
 pub mod merge;
 pub mod metrics;

@@ -3,12 +3,16 @@
 //! [`Store`] is the boundary: everything above it speaks of keys, values and revisions, never of etcd's client. What it
 //! never does: decide what to write.
 
+pub mod audit;
 pub mod checkpoint;
 pub mod control;
 pub mod etcd;
 pub mod follow;
+pub mod lanes;
 pub mod lease;
+pub mod memory;
 pub mod mirror;
+pub mod records;
 pub mod txn;
 
 use std::{future::Future, sync::Arc, time::Duration};

@@ -31,9 +31,11 @@ const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/quickstart
 const SLOT: &str = "stream_routes/gateway-api.9100";
 
 fn settings(etcd: &Etcd, prefix: &str, source: &[&str]) -> anyhow::Result<RunSettings> {
-    let line =
-        ["x", "run", "--admin-address", "127.0.0.1:0", "--etcd-prefix", prefix, "--etcd-endpoints", etcd.endpoint()];
-    let Command::Run(args) = CommandLine::try_parse_from(line.iter().chain(source))?.command else { bail!("not run") };
+    let control = format!("/control{prefix}");
+    let line = ["x", "run", "--admin-address", "127.0.0.1:0", "--etcd-prefix", prefix, "--control-prefix", &control];
+    let endpoints = ["--etcd-endpoints", etcd.endpoint()];
+    let line = line.iter().chain(&endpoints);
+    let Command::Run(args) = CommandLine::try_parse_from(line.chain(source))?.command else { bail!("not run") };
     RunSettings::check(*args).map_err(|errors| anyhow::anyhow!("{errors:?}"))
 }
 
@@ -172,7 +174,9 @@ async fn an_etcd_that_is_away_is_waited_for_and_named() -> anyhow::Result<()> {
                 let answer = ask(admin, "/readyz").await?;
                 ensure!(
                     answer.starts_with("HTTP/1.0 503")
-                        && answer.ends_with("\r\nwaiting for etcd, to read what is there\n"),
+                        && answer.ends_with(
+                            "\r\nwaiting for etcd, to read what is there\nwaiting for etcd, to read who wrote last\n"
+                        ),
                     "{answer}"
                 );
                 Ok(())

@@ -135,7 +135,7 @@ fn route() -> impl Strategy<Value = Facts> {
             weight,
         });
     (created(), vec(parent, 0..3), vec(backend, 0..3), 1_usize..3).prop_map(|(created, parents, backends, rules)| {
-        Facts::TcpRoute(RouteFacts { generation: 1, created, parents, rules, backends })
+        Facts::TcpRoute(RouteFacts { generation: 1, created, drift: None, parents, rules, backends })
     })
 }
 

@@ -10,19 +10,21 @@ use apisix_etcd_controller::{
         ClusterEvent,
         manifests::{self, File, Manifests},
     },
+    leader,
     model::{
         facts::Change,
         names::{Kind, ObjectName, ObjectRef},
     },
-    reconcile::{Inputs, Metrics, Progress, Reconciler, Settings, Statuses},
+    reconcile::{self, Progress, Settings, Statuses},
+    replica::{self, Replica},
     retry::RetryLimits,
     status::{
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
     store::{
+        control::ControlKeys,
         etcd::{EtcdSettings, EtcdStore},
-        follow::follow,
     },
     translate::desired::{self, Desired},
 };
@@ -82,16 +84,14 @@ async fn start(etcd: &Arc<Etcd>, prefix: &str) -> anyhow::Result<Loop> {
 }
 
 async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str) -> anyhow::Result<Loop> {
-    let settings = EtcdSettings { endpoints: vec![endpoint.to_owned()], request_timeout: Duration::from_secs(2) };
+    let settings = EtcdSettings { request_timeout: Duration::from_secs(2), ..EtcdSettings::at(endpoint) };
     let store = Arc::new(EtcdStore::connect(&settings).await?);
-    let (cluster, cluster_events) = mpsc::channel(64);
-    let (told, store_events) = mpsc::channel(64);
-    let (progress, watched) = watch::channel(Progress::default());
     let (stop, mut registry) = (CancellationToken::new(), Registry::default());
-    let retry = RetryLimits { first: Duration::from_millis(10), longest: Duration::from_millis(100) };
-    let mut settings = Settings::new(prefix.into(), instance.into(), CONTROLLER.into());
+    let control = ControlKeys::new(format!("/control{prefix}").into(), instance.into());
+    let mut settings = Settings::new(prefix.into(), control, "replica".into(), CONTROLLER.into());
     settings.pool_linger = Duration::from_millis(200);
-    settings.retry = retry;
+    settings.audit_grace = Duration::from_millis(100);
+    settings.retry = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(100));
     let desired = Desired::new(desired::Settings {
         controller_name: CONTROLLER.into(),
         instance: instance.into(),
@@ -99,19 +99,21 @@ async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str
         version: ApisixVersion::DEFAULT,
     });
     let published = Published::default();
-    let reconciler = Reconciler::new(
-        settings,
-        desired,
-        store.clone(),
-        Inputs { cluster: cluster_events, store: store_events },
-        Statuses { sink: published.clone(), idle: Box::new(|_, _| {}) },
-        (Metrics::register(&mut registry), progress),
-    );
-    tokio::spawn(follow(store, prefix.into(), told, retry, stop.clone()));
-    tokio::spawn(Box::pin(reconciler.run(stop.clone())));
+    let statuses = Statuses { sink: published.clone(), idle: Box::new(|_, _| {}) };
+    let metrics = replica::Metrics {
+        reconcile: reconcile::Metrics::register(&mut registry),
+        leader: leader::Metrics::register(&mut registry),
+    };
+    let settings = replica::Settings { reconcile: settings, lease_ttl: Duration::from_secs(5) };
+    let Replica { cluster, relists: _, progress, tasks } =
+        replica::wire(settings, desired, &store, statuses, metrics, &stop);
+    for (_, task) in tasks {
+        tokio::spawn(task);
+    }
+    cluster.send(ClusterEvent::Identity("cluster".into())).await?;
     let etcd = etcd.clone();
     let stop = stop.drop_guard();
-    Ok(Loop { etcd, prefix: prefix.to_owned(), cluster, progress: watched, published, registry, _stop: stop })
+    Ok(Loop { etcd, prefix: prefix.to_owned(), cluster, progress, published, registry, _stop: stop })
 }
 
 fn read(yaml: &str) -> anyhow::Result<Manifests> {
@@ -296,7 +298,8 @@ async fn nothing_is_written_before_every_kind_is_listed() -> anyhow::Result<()> 
         }
     }
     let mut progress = run.progress.clone();
-    let waits = |progress: &Progress| progress.mirror_whole && progress.waiting_for == [Kind::ReferenceGrant];
+    let waits =
+        |progress: &Progress| !progress.waiting.documents && progress.waiting.kinds.keys().eq(&[Kind::ReferenceGrant]);
     tokio::time::timeout(PATIENCE, progress.wait_for(waits)).await??;
     ensure!(run.held().await?.is_empty() && run.published.0.lock().is_empty());
     run.cluster.send(ClusterEvent::NotServed(Kind::ReferenceGrant)).await?;
@@ -330,7 +333,7 @@ async fn edits_and_deletions_behind_our_back_are_put_right_and_foreign_keys_left
     let run = start(&shared_etcd().await?, "/drift").await?;
     let foreign = ["/drift/stream_routes/theirs", "/drift/upstreams/1", "/drift/routes/gateway-api.9100"];
     for key in foreign {
-        run.put(key, r#"{"their": "own"}"#).await?;
+        run.put(key, r#"{"server_port": 1}"#).await?;
     }
     run.listed(&one_route()).await?;
     run.settled().await?;
@@ -475,6 +478,60 @@ async fn another_instances_document_is_left_alone_and_said_to_occupy_the_slot() 
 }
 
 #[tokio::test]
+async fn a_foreign_route_that_takes_a_slots_connections_keeps_it_away_until_it_goes_and_not_if_it_came_later()
+-> anyhow::Result<()> {
+    for foreign_value in [r#"{"server_port": 9100, "remote_addr": "10.0.0.0/8"}"#, r#"{"desc": "takes everything"}"#] {
+        let prefix = if foreign_value.contains("9100") { "/overlap-port" } else { "/overlap-all" };
+        let run = start(&shared_etcd().await?, prefix).await?;
+        let (foreign, slot) = (format!("{prefix}/stream_routes/theirs"), run.slot(9100));
+        run.put(&foreign, foreign_value).await?;
+        run.listed(&one_route()).await?;
+        run.settled().await?;
+        ensure!(!run.held().await?.contains_key(&slot));
+        run.delete(&foreign).await?;
+        run.until("the slot to be put", |held| held.contains_key(&slot)).await?;
+        run.settled().await?;
+        wait_until("the route to be programmed", PATIENCE, async || {
+            let reasons = run.published.programmed("app");
+            ensure!(reasons == ["Occupied", "Programmed"], "{reasons:?}");
+            Ok(())
+        })
+        .await?;
+        let before = run.held().await?[&slot].clone();
+        run.put(&foreign, foreign_value).await?;
+        run.changed(&endpoint("app", "10.0.0.9")).await?;
+        run.settled().await?;
+        assert_eq!(run.held().await?[&slot], before);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_edited_document_is_left_under_report_until_kubernetes_changes_it() -> anyhow::Result<()> {
+    let run = start(&shared_etcd().await?, "/report").await?;
+    let reporting = |ip: &str| {
+        let all = gateway(&[9100]) + &route("app", 9100, 1) + &endpoint("app", ip);
+        all.replace("name: app, ", "name: app, annotations: {apisix-etcd.io/drift: report}, ")
+    };
+    run.listed(&reporting("10.0.0.1")).await?;
+    run.settled().await?;
+    let (good, pool) = (run.held().await?, run.pool("app"));
+    let edited = good[&pool].value.replace("10.0.0.1", "10.0.0.2");
+    assert_ne!(edited, good[&pool].value);
+    run.put(&pool, &edited).await?;
+    wait_until("the route to say so", PATIENCE, async || {
+        let reasons = run.published.programmed("app");
+        ensure!(reasons == ["Programmed", "Edited"], "{reasons:?}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(run.held().await?[&pool].value, edited);
+    run.changed(&reporting("10.0.0.3")).await?;
+    run.until("the pool to be written", |held| held[&pool].value.contains("10.0.0.3")).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_thousand_routes_leave_in_full_transactions() -> anyhow::Result<()> {
     let ports: Vec<u16> = (20_000..21_000).collect();
     let mut yaml = String::new();
@@ -497,7 +554,7 @@ async fn a_thousand_routes_leave_in_full_transactions() -> anyhow::Result<()> {
     run.settled().await?;
     assert_eq!(run.held().await?.len(), 2_002);
     let n_applied = run.metric("transactions_total{outcome=\"applied\"}")?;
-    ensure!((16..=24).contains(&n_applied), "{n_applied} transactions for 2,002 documents");
+    ensure!(n_applied <= 24, "{n_applied} transactions for 2,002 documents");
     wait_until("every status", PATIENCE, async || {
         let published = run.published.0.lock().len();
         // One a route, one a Gateway, one for the class.

@@ -4,10 +4,10 @@
 //! (`apisix/schema_def.lua`), and nothing is written that the oldest supported version refuses.
 
 use super::{
-    check, seal,
+    check, routing, seal,
     wire::{EmptyUpstream, Plugins, SplitRule, StreamRoute, TrafficSplit, Upstream, UpstreamNode, WeightedUpstream},
 };
-use crate::model::places::{Directory, Port, WorkId};
+use crate::model::places::{Port, WorkId};
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -88,12 +88,7 @@ pub const PLACEHOLDER: &[u8] = b"init_dir";
 /// The upstream a stored stream_route names by `upstream_id`.
 #[must_use]
 pub fn named_pool(value: &[u8]) -> Option<WorkId> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        upstream_id: String,
-    }
-    let named: Named = serde_json::from_slice(value).ok()?;
-    Some(WorkId::new(Directory::Upstreams, &named.upstream_id))
+    routing::read(value).pool
 }
 
 /// The nodes of an upstream, as far as they are of the form that [`upstream`] gives them.

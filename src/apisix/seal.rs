@@ -36,22 +36,47 @@ pub(super) fn unsealed_desc(provenance: &str, instance: &str) -> String {
 /// `instance` must be one that JSON does not escape; the settings see to it.
 pub(super) fn complete(key: &str, mut value: String, instance: &str) -> String {
     let Some(at) = letters_place(&value, instance) else { return value };
-    let letters = hash_of(key, value.as_bytes().get(..at), value.as_bytes().get(at..));
+    let Some((before, after)) = value.split_at_checked(at) else { return value };
+    let letters = hash_of(key, before, after);
     value.insert_str(at, &letters);
     value
 }
 
+/// The hash a seal holds: of the key and of the value as it was sealed, whatever became of that since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SealHash([u8; 16]);
+
 /// The instance that wrote `value` at `key`, if its seal is whole.
 pub(super) fn verify(key: &str, value: &[u8]) -> Option<Arc<str>> {
+    let Found { instance, letters, before, after } = find(value)?;
+    (hash_of(key, before, after) == letters).then(|| instance.into())
+}
+
+/// The hash in the seal of `value`, whole or broken, as far as its letters can still be read.
+#[must_use]
+pub fn sealed_hash(value: &[u8]) -> Option<SealHash> {
+    let letters = find(value)?.letters;
+    // Only how they are written counts as a seal.
+    let lower = letters.bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit());
+    let bits = data_encoding::BASE32_NOPAD.decode(letters.to_ascii_uppercase().as_bytes()).ok().filter(|_| lower)?;
+    bits.try_into().ok().map(SealHash)
+}
+
+/// A seal, and what stands on both sides of its letters.
+struct Found<'a> {
+    instance: &'a str,
+    letters: &'a str,
+    before: &'a str,
+    after: &'a str,
+}
+
+fn find(value: &[u8]) -> Option<Found<'_>> {
     let text = std::str::from_utf8(value).ok()?;
-    let opening = text.rfind(OPENING)?;
-    let instance_at = opening + OPENING.len();
+    let instance_at = text.rfind(OPENING)? + OPENING.len();
     let instance = text.get(instance_at..)?.split(':').next()?;
-    let at = instance_at + instance.len() + 1;
-    let end = at + HASH_LETTERS;
-    let letters = text.get(at..end)?;
-    let whole = text.get(end..)?.starts_with(']') && hash_of(key, value.get(..at), value.get(end..)) == letters;
-    whole.then(|| instance.into())
+    let (before, rest) = text.split_at_checked(instance_at + instance.len() + 1)?;
+    let (letters, after) = rest.split_at_checked(HASH_LETTERS)?;
+    after.starts_with(']').then_some(Found { instance, letters, before, after })
 }
 
 fn letters_place(value: &str, instance: &str) -> Option<usize> {
@@ -59,8 +84,8 @@ fn letters_place(value: &str, instance: &str) -> Option<usize> {
     value.rfind(&opening).map(|at| at + opening.len())
 }
 
-fn hash_of(key: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> String {
-    hash_letters(&[key.as_bytes(), before.unwrap_or_default(), after.unwrap_or_default()])
+fn hash_of(key: &str, before: &str, after: &str) -> String {
+    hash_letters(&[key.as_bytes(), before.as_bytes(), after.as_bytes()])
 }
 
 #[cfg(test)]
@@ -88,6 +113,28 @@ mod tests {
         }
         assert_eq!(verify("/k", format!("{value} ").as_bytes()), None);
         assert_eq!(verify("/other", value.as_bytes()), None);
+    }
+
+    #[test]
+    fn an_edited_value_still_says_what_it_was_sealed_as() {
+        let value = sealed("/k", "TCPRoute default/app");
+        let hash = sealed_hash(value.as_bytes()).unwrap();
+        let reformatted = format!("{{ {}", value.trim_start_matches('{').replace("\"n\":1", "\"n\": 2, \"m\": []"));
+        assert_eq!(verify("/k", reformatted.as_bytes()), None);
+        assert_eq!(sealed_hash(reformatted.as_bytes()), Some(hash));
+        assert_ne!(sealed_hash(sealed("/k", "TCPRoute default/other").as_bytes()), Some(hash));
+        assert_ne!(sealed_hash(sealed("/other", "TCPRoute default/app").as_bytes()), Some(hash));
+    }
+
+    #[test]
+    fn letters_that_are_not_as_we_write_them_are_no_hash() {
+        let value = sealed("/k", "");
+        let at = value.find("blue:").unwrap() + "blue:".len();
+        for letters in ["", "abc", &"A".repeat(26), &"0".repeat(26), &"é".repeat(13), &"z".repeat(26)] {
+            let edited = format!("{}{letters}{}", &value[..at], &value[at + HASH_LETTERS..]);
+            assert_eq!(sealed_hash(edited.as_bytes()), None, "{letters}");
+        }
+        assert_eq!(sealed_hash(&[0xff]), None);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Reading documents back from etcd: whose they are, whether they are as written, and what they name.
 
-use super::{documents, seal};
+use super::{
+    routing::{self, Reach, Routing},
+    seal::{self, SealHash},
+};
 use crate::model::places::{Directory, WorkId};
 use std::sync::Arc;
 
@@ -11,8 +14,12 @@ pub struct Inspected {
     pub seal: Seal,
     /// A hash of the whole value.
     pub hash: ValueHash,
+    /// Of a broken seal: the hash that can still be read in it, which is that of the document before somebody edited it.
+    pub sealed_as: Option<SealHash>,
     /// The upstream a stream_route names by `upstream_id`, whoever wrote it.
     pub pool: Option<WorkId>,
+    /// The slots whose connections a stream_route can take, whoever wrote it.
+    pub reach: Reach,
 }
 
 /// The state of a stored value's seal.
@@ -44,19 +51,25 @@ impl ValueHash {
 /// Looks at the value stored at `key`, which is the full key of `id`.
 #[must_use]
 pub fn inspect(id: &WorkId, key: &str, value: &[u8]) -> Inspected {
-    let seal = seal::verify(key, value).map_or(Seal::Broken, |instance| Seal::Intact { instance });
-    let pool = match id.directory {
-        Directory::StreamRoutes => documents::named_pool(value),
-        Directory::Upstreams => None,
+    let (seal, sealed_as) = match seal::verify(key, value) {
+        Some(instance) => (Seal::Intact { instance }, None),
+        None => (Seal::Broken, seal::sealed_hash(value)),
     };
-    Inspected { seal, hash: ValueHash::of(value), pool }
+    let Routing { pool, reach } = match id.directory {
+        Directory::StreamRoutes => routing::read(value),
+        Directory::Upstreams => Routing::default(),
+    };
+    Inspected { seal, hash: ValueHash::of(value), sealed_as, pool, reach }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        apisix::{documents::Sealing, ids},
+        apisix::{
+            documents::{self, Sealing},
+            ids,
+        },
         model::{
             names::{Kind, ObjectName},
             places::Port,
@@ -73,19 +86,21 @@ mod tests {
 
         let found = inspect(&slot, &key, value.as_bytes());
         assert_eq!(found.seal, Seal::Intact { instance: "blue".into() });
-        assert_eq!(found.pool, Some(pool.clone()));
+        assert_eq!((found.sealed_as, found.pool, found.reach), (None, Some(pool.clone()), Reach::Port(port)));
 
         let edited = value.replace("9100,", "9101,");
         assert_ne!(edited, value);
         let found = inspect(&slot, &key, edited.as_bytes());
         assert_eq!((found.seal, found.pool), (Seal::Broken, Some(pool)));
+        assert!(found.sealed_as.is_some() && found.sealed_as == seal::sealed_hash(value.as_bytes()));
+        assert_eq!(found.reach, Reach::Port(Port::new(9101).unwrap()));
     }
 
     #[test]
     fn values_that_are_no_documents_name_nothing() {
         for value in ["init_dir", "", "[]", "{\"upstream_id\": 7}"] {
             let found = inspect(&ids::slot(Port::MIN), "/k", value.as_bytes());
-            assert_eq!((found.seal, found.pool), (Seal::Broken, None), "{value}");
+            assert_eq!((found.seal, found.sealed_as, found.pool), (Seal::Broken, None, None), "{value}");
         }
     }
 }

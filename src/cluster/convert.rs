@@ -5,9 +5,10 @@
 use super::wire;
 use crate::model::{
     facts::{
-        AddressFacts, BackendRef, EndpointFacts, EndpointSliceFacts, FromNamespaces, GatewayClassFacts, GatewayFacts,
-        GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts, ParentRef,
-        ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts, SlicePortFacts, Transport,
+        AddressFacts, BackendRef, DriftPolicy, EndpointFacts, EndpointSliceFacts, FromNamespaces, GatewayClassFacts,
+        GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
+        ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts, SlicePortFacts,
+        Transport,
     },
     names::{Created, GATEWAY_GROUP},
 };
@@ -99,9 +100,19 @@ pub(super) fn route<L>(metadata: &Metadata<L>, spec: wire::RouteSpec) -> RouteFa
     RouteFacts {
         generation: generation(metadata),
         created: created(metadata),
+        drift: metadata.annotations.as_ref().and_then(drift),
         parents: spec.parent_refs.into_iter().flatten().map(parent_ref).collect(),
         rules,
         backends: first.into_iter().flatten().map(backend_ref).collect(),
+    }
+}
+
+/// Any other value says nothing, so that a newer word does not make an older controller do what neither means.
+fn drift(annotations: &wire::Annotations) -> Option<DriftPolicy> {
+    match &*annotations.drift.as_ref()?.0 {
+        "repair" => Some(DriftPolicy::Repair),
+        "report" => Some(DriftPolicy::Report),
+        _ => None,
     }
 }
 
@@ -289,6 +300,28 @@ mod tests {
             panic!()
         };
         assert_eq!((route.generation, route.created), (1, Created::UNKNOWN));
+    }
+
+    #[test]
+    fn a_routes_drift_policy_is_an_annotation_and_other_words_say_nothing() {
+        let drift = |annotations: Value| {
+            let metadata = json!({"annotations": annotations});
+            let Facts::TcpRoute(route) = facts(Kind::TcpRoute, &metadata, &json!({"spec": {"rules": []}})) else {
+                panic!()
+            };
+            route.drift
+        };
+        assert_eq!(drift(json!({"apisix-etcd.io/drift": "repair", "a/b": "c"})), Some(DriftPolicy::Repair));
+        assert_eq!(drift(json!({"apisix-etcd.io/drift": "report"})), Some(DriftPolicy::Report));
+        for annotations in [
+            json!(null),
+            json!({}),
+            json!({"apisix-etcd.io/drift": "Report"}),
+            json!({"apisix-etcd.io/drift": ""}),
+            json!({"drift": "report"}),
+        ] {
+            assert_eq!(drift(annotations), None);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The parts of Kubernetes objects that are read, as they stand in JSON.
 //!
-//! Only what becomes facts is named here; everything else (managedFields, annotations, fields of newer API versions) is
-//! skipped unread. Wider than the generated types of `gateway_api` and `k8s_openapi` in two ways that matter: numbers are
+//! Only what becomes facts is named here; everything else (managedFields, other annotations, fields of newer API versions)
+//! is skipped unread. Wider than the generated types of `gateway_api` and `k8s_openapi` in two ways that matter: numbers are
 //! 64 bits wide and closed sets are plain text, so that one odd value gets a verdict instead of hiding its whole object.
 //! A test in [`super::decode`] holds these shapes to the generated types, which are used as they are where they fit.
 
@@ -76,6 +76,14 @@ pub(super) struct Metadata<L> {
     pub(super) creation_timestamp: Option<CreationTimestamp>,
     pub(super) resource_version: Option<String>,
     pub(super) labels: Option<L>,
+    pub(super) annotations: Option<Annotations>,
+}
+
+/// The annotations that are ours to read.
+#[derive(Debug, Deserialize)]
+pub(super) struct Annotations {
+    #[serde(rename = "apisix-etcd.io/drift")]
+    pub(super) drift: Option<Text>,
 }
 
 /// An object with a `spec`; `status` is only looked at where a part of it is ours.

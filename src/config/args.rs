@@ -3,7 +3,11 @@
 //! Text goes in, text comes out, in the shape of the commands. What only a look at the value can tell is left to
 //! [`super::settings`].
 
+pub mod control;
+
+use crate::model::link::Secret;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use control::{CheckpointArgs, ReleaseArgs};
 use std::{net::SocketAddr, path::PathBuf};
 
 const EXAMPLES: &str = "\
@@ -30,6 +34,11 @@ Examples:
 
   Without Kubernetes, from a folder that is watched for changes; statuses are shown, not written:
     apisix-etcd-controller run --manifests ./manifests --etcd-endpoints http://127.0.0.1:2379
+
+  With TLS, a client certificate and a user of etcd; the files may be replaced while it runs:
+    apisix-etcd-controller run --etcd-endpoints https://etcd:2379 --etcd-ca-file /etcd/ca.crt \\
+        --etcd-cert-file /etcd/tls.crt --etcd-key-file /etcd/tls.key \\
+        --etcd-user gateway-api --etcd-password-file /etcd/password
 
 Ports: --admin-address serves /livez, /readyz and /metrics.
 Ends with 0 after SIGINT or SIGTERM, 1 when something broke for good, 2 when a setting is wrong.";
@@ -70,9 +79,21 @@ pub enum Command {
     /// Show what manifests would become, without touching anything
     #[command(after_help = TRANSLATE_EXAMPLES)]
     Translate(TranslateArgs),
+    /// Show or reset the record of what etcd was last written from
+    Checkpoint(CheckpointArgs),
+    /// Let go what the controller holds back on purpose
+    ///
+    /// A change that would stop most of a data plane's routes at once is held back, and so is whatever depends on a kind
+    /// that the cluster does not serve any more. Events, the log and the metric name what is held. This asks the
+    /// controller that leads to let it go; it clears the request when it has.
+    #[command(after_help = control::RELEASE_EXAMPLES)]
+    Release(ReleaseArgs),
     /// Show this version, and which versions of APISIX and Gateway API it knows
     Version(VersionArgs),
 }
+
+/// A heading goes on after the group it was meant for, so what follows one says its own.
+const OPERATION: &str = "Operation";
 
 /// Of `run`.
 #[derive(Debug, Args)]
@@ -83,6 +104,48 @@ pub struct RunArgs {
     /// Kubeconfig of the cluster to follow [default: KUBECONFIG, ~/.kube/config, the cluster this runs in]
     #[arg(long, value_name = "FILE", env = "APISIX_ETCD_CONTROLLER_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
+    /// How to reach etcd.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+    /// How to write.
+    #[command(flatten)]
+    pub writing: WritingArgs,
+    /// What to translate for.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Where /livez, /readyz and /metrics are served; port 0 takes any free one
+    #[arg(
+        long,
+        help_heading = OPERATION,
+        value_name = "IP:PORT",
+        env = "APISIX_ETCD_CONTROLLER_ADMIN_ADDRESS",
+        default_value = "127.0.0.1:8081"
+    )]
+    pub admin_address: SocketAddr,
+    /// How log lines look
+    #[arg(
+        long,
+        help_heading = OPERATION,
+        value_name = "FORMAT",
+        env = "APISIX_ETCD_CONTROLLER_LOG_FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug or trace, also by module (info,apisix_etcd_controller::store=debug)
+    #[arg(
+        long,
+        help_heading = OPERATION,
+        value_name = "LEVEL",
+        env = "APISIX_ETCD_CONTROLLER_LOG_LEVEL",
+        default_value = "info"
+    )]
+    pub log_level: String,
+}
+
+/// How to reach etcd: alike in every command that does.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Link to etcd")]
+pub struct EtcdArgs {
     /// URLs of the etcd cluster that APISIX reads, separated by commas (required)
     #[arg(
         long,
@@ -96,27 +159,72 @@ pub struct RunArgs {
     /// How long one request to etcd may take, for example 5s or 500ms
     #[arg(long, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_ETCD_TIMEOUT", default_value = "5s")]
     pub etcd_timeout: String,
+    /// User of etcd; its password stands in --etcd-password-file or in APISIX_ETCD_CONTROLLER_ETCD_PASSWORD
+    #[arg(long, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_ETCD_USER")]
+    pub etcd_user: Option<String>,
+    /// File with the user's password, read again whenever etcd wants it again
+    #[arg(long, value_name = "FILE", env = "APISIX_ETCD_CONTROLLER_ETCD_PASSWORD_FILE")]
+    pub etcd_password_file: Option<PathBuf>,
+    /// The password itself. There is no flag for it: command lines show in process lists.
+    #[arg(skip = password_of_the_environment())]
+    pub etcd_password: Option<Secret>,
+    /// PEM file of the certificate authorities that vouch for etcd; needed for https. Followed when it changes
+    #[arg(long, value_name = "FILE", env = "APISIX_ETCD_CONTROLLER_ETCD_CA_FILE")]
+    pub etcd_ca_file: Option<PathBuf>,
+    /// PEM file of the client certificate to show to etcd. Followed when it changes
+    #[arg(long, value_name = "FILE", env = "APISIX_ETCD_CONTROLLER_ETCD_CERT_FILE")]
+    pub etcd_cert_file: Option<PathBuf>,
+    /// PEM file of the client certificate's private key. Followed when it changes
+    #[arg(long, value_name = "FILE", env = "APISIX_ETCD_CONTROLLER_ETCD_KEY_FILE")]
+    pub etcd_key_file: Option<PathBuf>,
+    /// Name that etcd's certificate must have [default: the host of each endpoint]
+    #[arg(long, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_ETCD_SERVER_NAME")]
+    pub etcd_server_name: Option<String>,
+}
+
+/// How to write, and who of several replicas does.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Writing")]
+pub struct WritingArgs {
+    /// Prefix of the controller's own keys in etcd; no data plane may read it
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "APISIX_ETCD_CONTROLLER_CONTROL_PREFIX",
+        default_value = "/gateway-api-etcd"
+    )]
+    pub control_prefix: String,
     /// How many transactions may be on their way to etcd at once, 1 to 64
     #[arg(long, value_name = "N", env = "APISIX_ETCD_CONTROLLER_TRANSACTIONS_IN_FLIGHT", default_value_t = 4)]
     pub transactions_in_flight: u16,
-    /// What to translate for.
-    #[command(flatten)]
-    pub target: TargetArgs,
-    /// Where /livez, /readyz and /metrics are served; port 0 takes any free one
-    #[arg(
-        long,
-        value_name = "IP:PORT",
-        env = "APISIX_ETCD_CONTROLLER_ADMIN_ADDRESS",
-        default_value = "127.0.0.1:8081"
-    )]
-    pub admin_address: SocketAddr,
-    /// How log lines look
-    #[arg(long, value_name = "FORMAT", env = "APISIX_ETCD_CONTROLLER_LOG_FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
-    /// What is logged: error, warn, info, debug or trace, also by module (info,apisix_etcd_controller::store=debug)
-    #[arg(long, value_name = "LEVEL", env = "APISIX_ETCD_CONTROLLER_LOG_LEVEL", default_value = "info")]
-    pub log_level: String,
+    /// How long after a leader's death another replica may lead, in whole seconds, 2s to 10m
+    #[arg(long, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_LEASE_TTL", default_value = "15s")]
+    pub lease_ttl: String,
+    /// Name of this replica, shown as the leader's [default: POD_NAME, HOSTNAME, or host name and process id]
+    #[arg(long, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_REPLICA_NAME")]
+    pub replica_name: Option<String>,
+    /// A leader that has had work for so long, and could write nothing, gives way; at least the lease's time
+    #[arg(long, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_WRITE_STALL", default_value = "1m")]
+    pub write_stall: String,
+    /// How often all keys are compared with what is known of them, at least 10s
+    #[arg(long, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_AUDIT_INTERVAL", default_value = "10m")]
+    pub audit_interval: String,
+    /// What is done with a document that somebody else edited
+    #[arg(long, value_name = "POLICY", env = "APISIX_ETCD_CONTROLLER_DRIFT", default_value = "repair")]
+    pub drift: Drift,
+    /// How long one event that would stop most routes of a data plane is held back; 0s never holds
+    #[arg(long, value_name = "TIME", env = "APISIX_ETCD_CONTROLLER_HOLD_TIME", default_value = "1h")]
+    pub hold_time: String,
 }
+
+/// An empty variable is as good as none: that is what a manifest's blank value comes to.
+fn password_of_the_environment() -> Option<Secret> {
+    let password = std::env::var(PASSWORD_VARIABLE).ok()?;
+    (!password.is_empty()).then(|| Secret::new(&password))
+}
+
+/// Where the password of the user of etcd may stand.
+pub(super) const PASSWORD_VARIABLE: &str = "APISIX_ETCD_CONTROLLER_ETCD_PASSWORD";
 
 /// Of `translate`.
 #[derive(Debug, Args)]
@@ -128,7 +236,14 @@ pub struct TranslateArgs {
     #[command(flatten)]
     pub target: TargetArgs,
     /// How to print documents and statuses
-    #[arg(long, short, value_name = "FORMAT", env = "APISIX_ETCD_CONTROLLER_OUTPUT", default_value = "table")]
+    #[arg(
+        long,
+        short,
+        help_heading = None::<&str>,
+        value_name = "FORMAT",
+        env = "APISIX_ETCD_CONTROLLER_OUTPUT",
+        default_value = "table"
+    )]
     pub output: OutputFormat,
 }
 
@@ -142,6 +257,7 @@ pub struct VersionArgs {
 
 /// What to translate for: alike in every command that translates.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Translation")]
 pub struct TargetArgs {
     /// The prefix that APISIX reads (deployment.etcd.prefix in its config.yaml)
     #[arg(long, value_name = "PREFIX", env = "APISIX_ETCD_CONTROLLER_ETCD_PREFIX", default_value = "/apisix")]
@@ -160,6 +276,15 @@ pub struct TargetArgs {
     /// The oldest APISIX that reads the prefix, 3.8 or later
     #[arg(long, value_name = "VERSION", env = "APISIX_ETCD_CONTROLLER_APISIX_VERSION", default_value = "3.13")]
     pub apisix_version: String,
+}
+
+/// What is done with a document that somebody else edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Drift {
+    /// Written anew at once.
+    Repair,
+    /// Reported, and left until what it is made from changes.
+    Report,
 }
 
 /// How log lines look.
@@ -185,7 +310,7 @@ pub enum OutputFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+    use clap::{ArgAction, CommandFactory as _};
 
     #[test]
     fn the_definition_is_sound() {
@@ -195,7 +320,10 @@ mod tests {
     #[test]
     fn every_flag_has_an_environment_variable_of_its_name() {
         for command in CommandLine::command().get_subcommands() {
-            for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+            // Not what is asked for once: a switch that stood in the environment would be forgotten there.
+            let settings =
+                command.get_arguments().filter(|argument| !matches!(argument.get_action(), ArgAction::SetTrue));
+            for argument in settings.filter(|argument| argument.get_long().is_some()) {
                 let long = argument.get_long().unwrap();
                 let variable = format!("APISIX_ETCD_CONTROLLER_{}", long.replace('-', "_").to_uppercase());
                 assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(&*variable), "--{long}");
@@ -215,7 +343,7 @@ mod tests {
     fn endpoints_may_be_separated_by_commas_or_repeated() {
         let line = ["x", "run", "--etcd-endpoints", "http://a:1,http://b:1", "--etcd-endpoints", "http://c:1"];
         let Command::Run(run) = CommandLine::try_parse_from(line).unwrap().command else { panic!("not run") };
-        assert_eq!(run.etcd_endpoints, ["http://a:1", "http://b:1", "http://c:1"]);
+        assert_eq!(run.etcd.etcd_endpoints, ["http://a:1", "http://b:1", "http://c:1"]);
     }
 
     #[test]

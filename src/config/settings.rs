@@ -1,18 +1,27 @@
 //! Checked settings: whatever is in these types can be used as it is.
 //!
 //! The command line as written goes in; settings come out, or every error in it at once, each saying which flag it is about
-//! and what would do. Nothing is opened or asked here.
+//! and what would do. Nothing is opened or asked here, but what the machine is called.
+
+pub mod control;
+pub mod etcd;
+pub mod time;
+pub mod writing;
 
 use super::args::{LogFormat, OutputFormat, RunArgs, TargetArgs, TranslateArgs};
 use crate::{
     apisix::version::{ApisixVersion, VersionError},
     translate::desired::Settings,
 };
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, time::Duration};
+use control::ControlSettingError;
+use etcd::{EtcdAddress, EtcdSettingError};
+use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use time::TimeError;
 use tracing_subscriber::{
     EnvFilter,
     filter::{LevelFilter, ParseError},
 };
+use writing::{TRANSACTIONS_MAX, WritingSettings};
 
 /// Of `run`.
 #[derive(Clone, Debug)]
@@ -21,8 +30,8 @@ pub struct RunSettings {
     pub source: ObjectSource,
     /// The etcd that is written.
     pub etcd: EtcdAddress,
-    /// Transactions that may be on their way at once.
-    pub transactions_in_flight: NonZeroUsize,
+    /// How it is written, and who of several replicas does.
+    pub writing: WritingSettings,
     /// What to translate for.
     pub translation: Settings,
     /// Where the admin port listens; port 0 takes any free one.
@@ -53,15 +62,6 @@ pub enum ObjectSource {
     Inferred,
 }
 
-/// Which etcd, and how patient to be with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EtcdAddress {
-    /// URLs of its members, at least one, without user or password.
-    pub endpoints: Vec<String>,
-    /// How long one request may take; not zero.
-    pub timeout: Duration,
-}
-
 /// What is logged, and how.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
@@ -74,25 +74,15 @@ pub struct LogSettings {
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
-    /// No endpoint was given.
-    #[error(
-        "--etcd-endpoints is missing: name the etcd that APISIX reads, for example --etcd-endpoints http://127.0.0.1:2379"
-    )]
-    NoEndpoint,
-    /// An endpoint is not a URL of etcd.
-    #[error("--etcd-endpoints: {endpoint:?} {fault}: write http://HOST:PORT or https://HOST:PORT")]
-    Endpoint {
-        /// The endpoint, without what might be a password.
-        endpoint: String,
-        /// What is wrong.
-        fault: &'static str,
-    },
-    /// A user and password in a URL end up in logs.
-    #[error("--etcd-endpoints: an endpoint holds a user or password, which would show in process lists: leave it out")]
-    Credentials,
-    /// The timeout is not a time.
-    #[error("--etcd-timeout: {0:?} is not a time of 1ms to 10min: write for example 5s or 500ms")]
-    Timeout(String),
+    /// Of the commands about the controller's own keys.
+    #[error(transparent)]
+    Control(#[from] ControlSettingError),
+    /// Of the link to etcd.
+    #[error(transparent)]
+    Etcd(#[from] EtcdSettingError),
+    /// A time is not one, or out of its bounds.
+    #[error(transparent)]
+    Time(TimeError),
     /// Too few or too many transactions.
     #[error("--transactions-in-flight: {0} is not between 1 and {TRANSACTIONS_MAX}")]
     Transactions(u16),
@@ -104,6 +94,32 @@ pub enum SettingError {
         /// What is wrong.
         fault: &'static str,
     },
+    /// The control prefix is not one.
+    #[error("--control-prefix: {prefix:?} {fault}: write it for example /gateway-api-etcd")]
+    ControlPrefix {
+        /// The prefix.
+        prefix: String,
+        /// What is wrong.
+        fault: &'static str,
+    },
+    /// A data plane would read the controller's own keys.
+    #[error(
+        "--control-prefix {control:?} and --etcd-prefix {data_plane:?}: one begins with the other, and APISIX reads whatever \
+         begins with its prefix, so it would read the controller's own keys too (or the controller take APISIX's for its \
+         own): choose another --control-prefix"
+    )]
+    PrefixesOverlap {
+        /// The control prefix.
+        control: String,
+        /// The data plane's.
+        data_plane: String,
+    },
+    /// The name of a replica is too long or has strange characters.
+    #[error(
+        "the name of this replica, {0:?}, is not 1 to 253 printable ASCII characters without spaces: give it another with \
+         --replica-name"
+    )]
+    ReplicaName(String),
     /// The instance is not a label.
     #[error(
         "--instance: {0:?} is not 1 to 32 lower-case letters, digits and '-', beginning and ending with a letter or digit"
@@ -131,45 +147,31 @@ pub enum SettingError {
     },
 }
 
-/// More transactions at once do not make etcd faster, and each holds up to a megabyte.
-const TRANSACTIONS_MAX: u16 = 64;
-
-/// Longer, and a lost connection would look like a very slow one.
-const TIMEOUT_MAX: Duration = Duration::from_mins(10);
-
 /// `maxLength` of `spec.controllerName`.
 const CONTROLLER_NAME_MAX: usize = 253;
 
 impl RunSettings {
     /// Checks `args`; every error is returned, in the order of the flags in the help text.
     pub fn check(args: RunArgs) -> Result<Self, Vec<SettingError>> {
-        let RunArgs {
-            manifests,
-            kubeconfig,
-            etcd_endpoints,
-            etcd_timeout,
-            transactions_in_flight,
-            target,
-            admin_address,
-            log_format,
-            log_level,
-        } = args;
+        let RunArgs { manifests, kubeconfig, etcd, writing, target, admin_address, log_format, log_level } = args;
         let mut errors = Vec::new();
-        let endpoints = keep(&mut errors, endpoints(&etcd_endpoints));
-        let timeout = keep(&mut errors, timeout(&etcd_timeout));
-        let transactions_in_flight = keep(&mut errors, transactions(transactions_in_flight));
+        let etcd = etcd::check(etcd).map_err(|more| errors.extend(more.into_iter().map(SettingError::from))).ok();
+        let writing = writing::check(writing).map_err(|more| errors.extend(more)).ok();
         let translation = translation(target).map_err(|more| errors.extend(more)).ok();
+        if let (Some(writing), Some(translation)) = (&writing, &translation) {
+            keep(&mut errors, writing::apart(&writing.control_prefix, &translation.prefix));
+        }
         let filter = filter(&log_level).map_err(|source| SettingError::LogLevel { level: log_level, source });
         let filter = keep(&mut errors, filter);
-        let (Some(endpoints), Some(timeout), Some(transactions_in_flight), Some(translation), Some(filter)) =
-            (endpoints, timeout, transactions_in_flight, translation, filter)
+        let (Some(etcd), Some(writing), Some(translation), Some(filter), true) =
+            (etcd, writing, translation, filter, errors.is_empty())
         else {
             return Err(errors);
         };
         Ok(Self {
             source: source(manifests, kubeconfig),
-            etcd: EtcdAddress { endpoints, timeout },
-            transactions_in_flight,
+            etcd,
+            writing,
             translation,
             admin_address,
             log: LogSettings { format: log_format, filter },
@@ -217,61 +219,24 @@ fn source(manifests: Vec<PathBuf>, kubeconfig: Option<PathBuf>) -> ObjectSource 
     }
 }
 
-fn endpoints(endpoints: &[String]) -> Result<Vec<String>, SettingError> {
-    // "http://a:1," is a slip that means one endpoint.
-    let endpoints: Vec<String> =
-        endpoints.iter().map(|endpoint| endpoint.trim().to_owned()).filter(|endpoint| !endpoint.is_empty()).collect();
-    if endpoints.is_empty() {
-        return Err(SettingError::NoEndpoint);
-    }
-    endpoints.iter().try_for_each(|endpoint| check_endpoint(endpoint))?;
-    Ok(endpoints)
-}
-
-fn check_endpoint(endpoint: &str) -> Result<(), SettingError> {
-    // First, so that no message below can show a password.
-    if endpoint.contains('@') {
-        return Err(SettingError::Credentials);
-    }
-    let wrong = |fault| SettingError::Endpoint { endpoint: endpoint.to_owned(), fault };
-    let url: http::Uri = endpoint.parse().map_err(|_| wrong("is not a URL"))?;
-    match url.scheme_str() {
-        Some("http" | "https") => {}
-        Some(_) => return Err(wrong("is neither http nor https")),
-        None => return Err(wrong("does not begin with http:// or https://")),
-    }
-    match url.port_u16() {
-        None | Some(0) => return Err(wrong("has no port")),
-        Some(_) => {}
-    }
-    if !matches!(url.path(), "" | "/") || url.query().is_some() {
-        return Err(wrong("has a path"));
-    }
-    Ok(())
-}
-
-fn timeout(text: &str) -> Result<Duration, SettingError> {
-    let wrong = || SettingError::Timeout(text.to_owned());
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    let timeout = Duration::try_from(span).map_err(|_| wrong())?;
-    if timeout < Duration::from_millis(1) || timeout > TIMEOUT_MAX { Err(wrong()) } else { Ok(timeout) }
-}
-
-fn transactions(n: u16) -> Result<NonZeroUsize, SettingError> {
-    NonZeroUsize::new(n.into()).filter(|_| n <= TRANSACTIONS_MAX).ok_or(SettingError::Transactions(n))
-}
-
 fn prefix(prefix: String) -> Result<String, SettingError> {
-    let fault = match prefix.strip_prefix('/') {
-        None => "does not begin with '/'",
-        Some(_) if prefix.ends_with('/') => "ends with '/'",
-        Some(rest) if rest.split('/').any(str::is_empty) => "has an empty segment",
+    match prefix_fault(&prefix) {
+        Some(fault) => Err(SettingError::Prefix { prefix, fault }),
+        None => Ok(prefix),
+    }
+}
+
+/// What is wrong with a prefix of etcd keys, ours or a data plane's.
+fn prefix_fault(prefix: &str) -> Option<&'static str> {
+    match prefix.strip_prefix('/') {
+        None => Some("does not begin with '/'"),
+        Some(_) if prefix.ends_with('/') => Some("ends with '/'"),
+        Some(rest) if rest.split('/').any(str::is_empty) => Some("has an empty segment"),
         Some(rest) if !rest.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/')) => {
-            "has characters other than letters, digits, '_', '.', '-' and '/'"
+            Some("has characters other than letters, digits, '_', '.', '-' and '/'")
         }
-        Some(_) => return Ok(prefix),
-    };
-    Err(SettingError::Prefix { prefix, fault })
+        Some(_) => None,
+    }
 }
 
 /// `tracing_subscriber`'s directives: a level, or a list of `module=level`.
@@ -304,6 +269,7 @@ mod tests {
     use super::*;
     use crate::config::args::{Command, CommandLine};
     use clap::Parser as _;
+    use std::time::Duration;
 
     #[track_caller]
     fn run(arguments: &[&str]) -> Result<RunSettings, Vec<String>> {
@@ -331,27 +297,17 @@ mod tests {
     }
 
     #[test]
+    fn prefixes_that_overlap_are_refused() {
+        refused(&["--control-prefix=/apisix-control"], "one begins with the other");
+        refused(&["--etcd-prefix=/gateway"], "one begins with the other");
+    }
+
+    #[test]
     fn every_wrong_setting_is_named_at_once() {
         let errors = run(&["--etcd-prefix=apisix", "--instance=A", "--apisix-version=2.0", "--log-level=info,a=loud"])
             .unwrap_err();
         let flags: Vec<_> = errors.iter().filter_map(|error| error.split([':', ' ']).next()).collect();
         assert_eq!(flags, ["--etcd-endpoints", "--etcd-prefix", "--instance", "--apisix-version", "--log-level"]);
-    }
-
-    #[test]
-    fn an_endpoint_is_an_http_url_with_a_port_and_nothing_else() {
-        for good in ["http://e:2379", "https://e:2379", "http://10.0.0.1:2379/", "http://[::1]:2379"] {
-            assert!(check_endpoint(good).is_ok(), "{good}");
-        }
-        for bad in ["e:2379", "http://e", "unix:///e", "ftp://e:21", "http://e:2379/v3", "http://e:0", "http://"] {
-            assert!(matches!(check_endpoint(bad), Err(SettingError::Endpoint { .. })), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_password_in_an_endpoint_is_not_repeated() {
-        let error = check_endpoint("http://root:secret@e:2379").unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("secret"));
     }
 
     #[test]
@@ -392,17 +348,5 @@ mod tests {
         for bad in ["info,a=loud", "a=b=c"] {
             assert!(filter(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn times_and_counts_have_bounds() {
-        assert_eq!(timeout("500ms").unwrap(), Duration::from_millis(500));
-        assert_eq!(timeout("10m").unwrap(), TIMEOUT_MAX);
-        for bad in ["", "5", "-5s", "0s", "11m", "soon"] {
-            assert!(timeout(bad).is_err(), "{bad}");
-        }
-        assert_eq!(transactions(64).unwrap().get(), 64);
-        refused(&["--transactions-in-flight=0"], "between 1 and 64");
-        refused(&["--transactions-in-flight=65"], "between 1 and 64");
     }
 }

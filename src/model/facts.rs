@@ -170,12 +170,24 @@ pub struct RouteFacts {
     pub generation: i64,
     /// `metadata.creationTimestamp`.
     pub created: Created,
+    /// Annotation `apisix-etcd.io/drift`; `None` where absent, or neither `repair` nor `report`: then the setting decides.
+    pub drift: Option<DriftPolicy>,
     /// `spec.parentRefs`, in their order.
     pub parents: Vec<ParentRef>,
     /// How many rules the object holds; the first is served (v1 allows one, a stored v1alpha2 object up to 16).
     pub rules: usize,
     /// `spec.rules[0].backendRefs`, in their order.
     pub backends: Vec<BackendRef>,
+}
+
+/// What becomes of a document that somebody else edited, while it is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DriftPolicy {
+    /// It is written again.
+    #[default]
+    Repair,
+    /// It is left and reported until Kubernetes changes what it should be.
+    Report,
 }
 
 /// One `parentRefs` entry.

@@ -258,11 +258,29 @@ pub enum Standing {
     Pending,
     /// It would be refused by a data plane of the configured version, with the reason; it is not written.
     Refused(Arc<str>),
-    /// Another controller instance's document holds the key.
+    /// It is not ours to write.
     Occupied {
-        /// The instance named in that document's seal.
-        instance: Arc<str>,
+        /// Who is in its place.
+        by: Occupant,
+    },
+    /// Somebody else edited it, and the drift policy leaves it so.
+    Edited,
+    /// A guard holds the change back until it is released, or a while.
+    Held {
+        /// The name under which it can be released.
+        name: Arc<str>,
     },
     /// Somebody else keeps rewriting the key; we go on trying.
     Contended,
+}
+
+/// Who is in the place of a document of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Occupant {
+    /// A document of the controller instance of this name holds the key.
+    Instance(Arc<str>),
+    /// A document without an intact seal, not known to be ours, holds the key.
+    Unsealed,
+    /// This stream_route, which is not ours and was there first, can match the same connections.
+    StreamRoute(WorkId),
 }

@@ -7,11 +7,14 @@
 
 use super::{
     DocumentWrite, PoolUse,
-    step::{Ours, Step, step},
+    step::{Ours, Step, Unsealed, step},
 };
 use crate::{
     apisix::stored::Seal,
-    model::places::{Directory, WorkId},
+    model::{
+        facts::DriftPolicy,
+        places::{Directory, WorkId},
+    },
     store::{
         mirror::Stored,
         txn::{Action, Revision},
@@ -41,6 +44,12 @@ pub enum Hold {
 pub trait Scene {
     /// The instance named in our seals.
     fn instance(&self) -> &str;
+    /// Whose a document of our shape is that has no intact seal.
+    fn unsealed(&self) -> Unsealed;
+    /// What becomes of a document that somebody edited: the policy of its route, or else the setting.
+    fn drift_policy(&self, id: &WorkId) -> DriftPolicy;
+    /// The stored stream_route, not ours, that can match the connections of this slot, if there is one.
+    fn overlap(&self, slot: &WorkId) -> Option<WorkId>;
     /// What a document should be.
     fn wanted(&self, id: &WorkId) -> Wanted;
     /// What it is.
@@ -62,6 +71,8 @@ pub enum Next {
     Settled {
         /// For a slot that is not put because its pool cannot be: that pool. It is worth another look when the pool changes.
         starved_by: Option<WorkId>,
+        /// For what is not as it is wanted and is left so: why. To be reported.
+        left: Option<Left>,
     },
     /// These belong into one transaction, as far as they fit, the first before all others. An id asked about that is not
     /// among them has to be asked about again.
@@ -72,7 +83,14 @@ pub enum Next {
     NotBefore(Instant),
 }
 
-const SETTLED: Next = Next::Settled { starved_by: None };
+/// Why a document that is not as it is wanted is left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Somebody edited it, and the drift policy says to report that.
+    Edited,
+    /// We do not want it, and cannot tell which instance wrote it.
+    Stray,
+}
 
 /// What `id` comes to.
 #[must_use]
@@ -86,8 +104,12 @@ pub fn next(id: &WorkId, scene: &impl Scene) -> Next {
 }
 
 fn next_of_pool(id: &WorkId, scene: &impl Scene) -> Next {
-    let (document, expected) = match step_of(id, &scene.wanted(id), scene) {
-        Step::Keep | Step::Refused | Step::Occupied { .. } | Step::Foreign => return SETTLED,
+    let step = step_of(id, &scene.wanted(id), scene);
+    let left = left(&step);
+    let (document, expected) = match step {
+        Step::Keep | Step::Refused | Step::Edited | Step::Occupied { .. } | Step::Stray | Step::Foreign => {
+            return Next::Settled { starved_by: None, left };
+        }
         Step::Delete { expected } => return delete_pool(id, expected, scene),
         Step::Create(document) => (document, Revision::ABSENT),
         Step::Update { document, expected } => (document, expected),
@@ -106,7 +128,7 @@ fn next_of_pool(id: &WorkId, scene: &impl Scene) -> Next {
 fn delete_pool(id: &WorkId, expected: Revision, scene: &impl Scene) -> Next {
     // Its turn comes when the last user leaves.
     if !scene.users(id).is_empty() {
-        return SETTLED;
+        return Next::Settled { starved_by: None, left: None };
     }
     match (scene.hold(id), scene.lingers_until(id)) {
         (Hold::Shared(txn) | Hold::Exclusive(txn), _) => Next::After(txn),
@@ -122,8 +144,12 @@ fn next_of_slot(id: &WorkId, scene: &impl Scene) -> Next {
     if starved_by.is_some() {
         wanted = Wanted::Absent;
     }
-    let (document, expected) = match step_of(id, &wanted, scene) {
-        Step::Keep | Step::Refused | Step::Occupied { .. } | Step::Foreign => return Next::Settled { starved_by },
+    let step = step_of(id, &wanted, scene);
+    let left = left(&step);
+    let (document, expected) = match step {
+        Step::Keep | Step::Refused | Step::Edited | Step::Occupied { .. } | Step::Stray | Step::Foreign => {
+            return Next::Settled { starved_by, left };
+        }
         Step::Delete { expected } => return Next::Write(vec![delete(id, expected)]),
         Step::Create(document) => (document, Revision::ABSENT),
         Step::Update { document, expected } => (document, expected),
@@ -145,7 +171,7 @@ fn next_of_slot(id: &WorkId, scene: &impl Scene) -> Next {
         }
         Fate::After(txn) => Next::After(txn),
         Fate::NotBefore(until) => Next::NotBefore(until),
-        Fate::Never => Next::Settled { starved_by: Some(pool) },
+        Fate::Never => Next::Settled { starved_by: Some(pool), left: None },
     }
 }
 
@@ -166,8 +192,11 @@ enum Fate {
 fn fate(pool: &WorkId, scene: &impl Scene) -> Fate {
     let stored = scene.stored(pool).map(|stored| stored.revision);
     let (document, expected) = match step_of(pool, &scene.wanted(pool), scene) {
-        Step::Keep | Step::Refused => return stored.map_or(Fate::Never, |revision| stands(pool, revision, scene)),
-        Step::Delete { .. } | Step::Occupied { .. } | Step::Foreign => return Fate::Never,
+        // An edited pool counts as one that exists.
+        Step::Keep | Step::Refused | Step::Edited => {
+            return stored.map_or(Fate::Never, |revision| stands(pool, revision, scene));
+        }
+        Step::Delete { .. } | Step::Occupied { .. } | Step::Stray | Step::Foreign => return Fate::Never,
         Step::Create(document) => (document, Revision::ABSENT),
         Step::Update { document, expected } => (document, expected),
     };
@@ -183,7 +212,10 @@ fn fate(pool: &WorkId, scene: &impl Scene) -> Fate {
 fn usable(pool: &WorkId, scene: &impl Scene) -> bool {
     scene.stored(pool).is_some_and(|stored| match &stored.inspected.seal {
         Seal::Intact { instance } => **instance == *scene.instance(),
-        Seal::Broken => true,
+        Seal::Broken => match scene.unsealed() {
+            Unsealed::Foreign => false,
+            Unsealed::Ours | Unsealed::IfWanted => true,
+        },
     })
 }
 
@@ -206,7 +238,9 @@ fn slots_in_step(pool: &WorkId, but: Option<&WorkId>, scene: &impl Scene) -> Vec
         | Step::Create(_)
         | Step::Delete { .. }
         | Step::Refused
+        | Step::Edited
         | Step::Occupied { .. }
+        | Step::Stray
         | Step::Foreign => None,
     };
     scene.users(pool).into_iter().filter(due).filter_map(rewrite).collect()
@@ -216,7 +250,28 @@ fn step_of(id: &WorkId, wanted: &Wanted, scene: &impl Scene) -> Step {
     let stored = scene.stored(id);
     let named = stored.and_then(|stored| stored.inspected.pool.as_ref());
     let pool_kept = || named.is_some_and(|pool| matches!(scene.wanted(pool), Wanted::Kept { otherwise: _ }));
-    step(id, wanted, stored, Ours { instance: scene.instance(), pool_kept: &pool_kept })
+    let ours = Ours {
+        instance: scene.instance(),
+        unsealed: scene.unsealed(),
+        pool_kept: &pool_kept,
+        overlap: &|| scene.overlap(id),
+        drift: &|| scene.drift_policy(id),
+    };
+    step(id, wanted, stored, ours)
+}
+
+fn left(step: &Step) -> Option<Left> {
+    match step {
+        Step::Edited => Some(Left::Edited),
+        Step::Stray => Some(Left::Stray),
+        Step::Keep
+        | Step::Create(_)
+        | Step::Update { .. }
+        | Step::Delete { .. }
+        | Step::Refused
+        | Step::Occupied { .. }
+        | Step::Foreign => None,
+    }
 }
 
 fn pool_of(wanted: &Wanted) -> Option<&WorkId> {
@@ -246,7 +301,10 @@ fn delete(id: &WorkId, expected: Revision) -> DocumentWrite {
 mod tests {
     use super::*;
     use crate::{
-        apisix::stored::{Inspected, ValueHash},
+        apisix::{
+            routing::Reach,
+            stored::{Inspected, ValueHash},
+        },
         clock,
     };
     use std::{
@@ -255,8 +313,10 @@ mod tests {
     };
 
     /// A cluster and a store in a few words: `"p"` is pool `gateway-api.p`, `"9100"` slot `gateway-api.9100`.
-    #[derive(Default)]
     struct Table {
+        unsealed: Unsealed,
+        drift: DriftPolicy,
+        overlaps: BTreeMap<WorkId, WorkId>,
         wanted: BTreeMap<WorkId, Wanted>,
         stored: BTreeMap<WorkId, (Revision, Inspected)>,
         holds: BTreeMap<WorkId, Hold>,
@@ -264,9 +324,38 @@ mod tests {
         lingers: BTreeMap<WorkId, Instant>,
     }
 
+    impl Default for Table {
+        fn default() -> Self {
+            Self {
+                unsealed: Unsealed::Ours,
+                drift: DriftPolicy::Repair,
+                overlaps: BTreeMap::new(),
+                wanted: BTreeMap::new(),
+                stored: BTreeMap::new(),
+                holds: BTreeMap::new(),
+                due: BTreeSet::new(),
+                lingers: BTreeMap::new(),
+            }
+        }
+    }
+
+    const SETTLED: Next = Next::Settled { starved_by: None, left: None };
+
     impl Scene for Table {
         fn instance(&self) -> &'static str {
             "us"
+        }
+
+        fn unsealed(&self) -> Unsealed {
+            self.unsealed
+        }
+
+        fn drift_policy(&self, _: &WorkId) -> DriftPolicy {
+            self.drift
+        }
+
+        fn overlap(&self, slot: &WorkId) -> Option<WorkId> {
+            self.overlaps.get(slot).cloned()
         }
 
         fn wanted(&self, id: &WorkId) -> Wanted {
@@ -327,13 +416,19 @@ mod tests {
 
         fn has(mut self, id: WorkId, content: &str, of: Option<&str>, at: i64) -> Self {
             let seal = Seal::Intact { instance: "us".into() };
-            let doc = Inspected { seal, hash: ValueHash::of(content.as_bytes()), pool: of.map(pool) };
+            let hash = ValueHash::of(content.as_bytes());
+            let doc = Inspected { seal, hash, sealed_as: None, pool: of.map(pool), reach: Reach::Nothing };
             self.stored.insert(id, (Revision(at), doc));
             self
         }
 
         fn sealed_by(mut self, id: &WorkId, instance: &str) -> Self {
             self.stored.get_mut(id).unwrap().1.seal = Seal::Intact { instance: instance.into() };
+            self
+        }
+
+        fn edited(mut self, id: &WorkId) -> Self {
+            self.stored.get_mut(id).unwrap().1.seal = Seal::Broken;
             self
         }
 
@@ -504,7 +599,7 @@ mod tests {
 
     #[test]
     fn a_slot_whose_pool_cannot_be_put_is_not_wanted() {
-        let starved = Next::Settled { starved_by: Some(pool("p")) };
+        let starved = Next::Settled { starved_by: Some(pool("p")), left: None };
         let refused = Table::default().want(pool("p"), Wanted::Refused("why".into())).want_slot("9100", "s", "p");
         check(&refused, &slot("9100"), &starved);
         check(&refused, &pool("p"), &SETTLED);
@@ -518,6 +613,48 @@ mod tests {
             .has(pool("p"), "x", None, 4)
             .sealed_by(&pool("p"), "them");
         check(&occupied, &slot("9100"), &starved);
+    }
+
+    #[test]
+    fn an_edited_pool_that_is_left_exists_for_its_slots() {
+        let mut table = Table::default()
+            .want_pool("p", "a")
+            .want_slot("9100", "s", "p")
+            .has(pool("p"), "x", None, 4)
+            .edited(&pool("p"));
+        table.drift = DriftPolicy::Report;
+        check(&table, &pool("p"), &Next::Settled { starved_by: None, left: Some(Left::Edited) });
+        check(&table, &slot("9100"), &Next::Write(vec![puts_slot("9100", "s", 0, "p", Some(4))]));
+        let table = table.has(slot("9100"), "x", Some("p"), 5).edited(&slot("9100"));
+        check(&table, &slot("9100"), &Next::Settled { starved_by: None, left: Some(Left::Edited) });
+        let mut table = table.want(slot("9100"), Wanted::Absent);
+        check(&table, &slot("9100"), &Next::Write(vec![delete(&slot("9100"), Revision(5))]));
+        table.unsealed = Unsealed::IfWanted;
+        check(&table, &slot("9100"), &Next::Settled { starved_by: None, left: Some(Left::Stray) });
+    }
+
+    #[test]
+    fn a_slot_whose_pool_is_somebody_elses_is_not_wanted() {
+        let mut table = Table::default()
+            .want_pool("p", "a")
+            .want_slot("9100", "s", "p")
+            .has(pool("p"), "x", None, 4)
+            .edited(&pool("p"));
+        table.unsealed = Unsealed::Foreign;
+        let starved = Next::Settled { starved_by: Some(pool("p")), left: None };
+        check(&table, &pool("p"), &SETTLED);
+        check(&table, &slot("9100"), &starved);
+        let table = table.has(slot("9100"), "older", Some("old"), 5);
+        check(&table, &slot("9100"), &Next::Write(vec![delete(&slot("9100"), Revision(5))]));
+    }
+
+    #[test]
+    fn a_slot_with_an_overlap_is_not_put_before_that_is_gone_and_stays_if_it_came_later() {
+        let mut table = Table::default().want_pool("p", "a").want_slot("9100", "s", "p").has(pool("p"), "a", None, 4);
+        table.overlaps.insert(slot("9100"), WorkId::new(Directory::StreamRoutes, "1"));
+        check(&table, &slot("9100"), &SETTLED);
+        let served = table.has(slot("9100"), "older", Some("p"), 5);
+        check(&served, &slot("9100"), &Next::Write(vec![puts_slot("9100", "s", 5, "p", Some(4))]));
     }
 
     #[test]

@@ -1,43 +1,105 @@
 //! What the store answered: answers in, mirror and work set brought up to date.
 
-use super::{Outage, State, work::Mishap};
+use super::{
+    Outage, State,
+    tidy::Tidied,
+    work::{Heard, InFlight, Mishap},
+};
 use crate::{
     apisix::stored::inspect,
+    leader::Again,
     model::places::WorkId,
     plan::{order::TxnNumber, pack::Packet},
     retry::Retry,
     status::queue::StatusSink,
-    store::txn::{Action, Commit, CommitError, Current, Revision},
+    store::{
+        lanes::LaneAnswer,
+        mirror::News,
+        txn::{Action, Commit, CommitError, Current, Revision},
+    },
 };
 use std::{collections::BTreeSet, error::Error, time::Instant};
 
 impl<K: StatusSink> State<K> {
+    /// Takes in the answer to a transaction, or to what settles it. What an earlier term sent is no matter: the watch tells
+    /// what became of it.
     pub(super) fn answered(&mut self, number: TxnNumber, answer: Result<Commit, CommitError>, now: Instant) {
-        self.metrics.answered(&answer);
-        let flight = self.work.landed(number);
+        let Some(leading) = self.leading_mut() else { return };
+        let Some(&lane) = leading.in_lane.get(&number) else { return };
+        let answer = {
+            self.metrics.answered(&answer);
+            self.leading_mut().map(|leading| leading.lanes.answered(lane, answer))
+        };
         match answer {
-            Ok(Commit::Applied(revision)) => {
+            None => {}
+            Some(LaneAnswer::Applied(revision)) => {
                 self.recovered();
+                let flight = self.land(number, Some(Tidied::Applied));
                 for changed_at in flight.changed_at.into_values() {
                     self.metrics.propagated(now.saturating_duration_since(changed_at));
                 }
                 self.applied(&flight.packet, revision, now);
+                self.tell_heard(flight.heard, now);
             }
-            Ok(Commit::Fenced) => {}
-            Ok(Commit::Conflicted { at, current }) => {
+            Some(LaneAnswer::Conflicted { at, current }) => {
                 self.recovered();
+                let flight = self.land(number, Some(Tidied::Lost));
                 self.changed_at.extend(flight.changed_at);
                 self.conflicted(&flight.packet, at, &current, now);
+                self.tell_heard(flight.heard, now);
             }
-            Err(error) => {
-                self.changed_at.extend(flight.changed_at);
-                self.failed(&flight.packet, &error, now);
+            Some(LaneAnswer::Void) => {
+                self.recovered();
+                tracing::info!("a transaction without an answer was not applied, and never will be; trying again");
+                self.did_not_go(number, Mishap::Unanswered, now);
             }
-        }
-        for heard in flight.heard {
-            self.learn(heard, now);
+            Some(LaneAnswer::Refused(error)) => {
+                self.out_of_order(&error, now);
+                self.did_not_go(number, Mishap::Refused, now);
+            }
+            Some(LaneAnswer::Open(error)) => {
+                self.out_of_order(&error, now);
+                if let Some(leading) = self.leading_mut() {
+                    leading.open.insert(number);
+                }
+            }
+            Some(LaneAnswer::Fenced) => self.fenced(now),
+            Some(LaneAnswer::Stolen) => {
+                tracing::error!("somebody else writes the controller's own keys; beginning anew");
+                self.reread();
+                self.resign(Again::AtOnce, now);
+            }
         }
         self.count_documents();
+    }
+
+    /// A transaction is answered for good: its lane is free.
+    fn land(&mut self, number: TxnNumber, tidied: Option<Tidied>) -> InFlight {
+        if let Some(leading) = self.leading_mut() {
+            leading.in_lane.remove(&number);
+            leading.open.remove(&number);
+            if leading.tidying.as_ref().is_some_and(|tidying| tidying.number == number) {
+                self.tidied(tidied);
+            }
+        }
+        self.work.landed(number)
+    }
+
+    fn tell_heard(&mut self, heard: Vec<Heard>, now: Instant) {
+        for heard in heard {
+            self.learn(heard, now);
+        }
+    }
+
+    /// A transaction was not applied, and will not be; each of its documents goes again.
+    fn did_not_go(&mut self, number: TxnNumber, mishap: Mishap, now: Instant) {
+        let flight = self.land(number, None);
+        self.changed_at.extend(flight.changed_at);
+        for write in &flight.packet.writes {
+            self.work.failed(&write.id, mishap, now);
+            self.touch_users(&write.id);
+        }
+        self.tell_heard(flight.heard, now);
     }
 
     fn applied(&mut self, packet: &Packet, revision: Revision, now: Instant) {
@@ -52,10 +114,15 @@ impl<K: StatusSink> State<K> {
                 }
             };
             tracing::debug!(key, deleted = stored.is_none(), %revision, "wrote");
-            // No news to react to: it is what we wanted, but for a pool that was left.
-            let news = self.mirror.learn(write.id.clone(), revision, stored);
-            if let Some(pool) = news.and_then(|news| news.left) {
-                self.left(pool, now);
+            // No news to react to, as it is what we wanted, but for what it leaves and whom it makes room for.
+            if let Some(News { id, before: _, left, freed, taken }) =
+                self.mirror.learn(write.id.clone(), revision, stored)
+            {
+                self.reached_by_others(&id, freed, taken);
+                self.mind_holds(&id);
+                if let Some(pool) = left {
+                    self.left(pool, now);
+                }
             }
             if self.drifted.remove(&write.id) {
                 self.metrics.drift_repaired();
@@ -105,23 +172,21 @@ impl<K: StatusSink> State<K> {
         }
     }
 
-    fn failed(&mut self, packet: &Packet, error: &CommitError, now: Instant) {
+    /// The store refuses, or does not answer.
+    fn out_of_order(&mut self, error: &CommitError, now: Instant) {
         let reason: &dyn Error = error;
-        let mishap = match error {
+        let full = match error {
             CommitError::Refused { .. } => {
                 tracing::warn!(error = reason, "etcd refused a transaction; trying again");
-                Mishap::Refused
+                error.is_full()
             }
-            CommitError::Unanswered { .. } if self.outage.is_none() => {
-                tracing::warn!(error = reason, "etcd does not answer; trying again");
-                Mishap::Unanswered
+            CommitError::Unanswered { .. } => {
+                if self.outage.is_none() {
+                    tracing::warn!(error = reason, "etcd does not answer; trying again");
+                }
+                false
             }
-            CommitError::Unanswered { .. } => Mishap::Unanswered,
         };
-        for write in &packet.writes {
-            self.work.failed(&write.id, mishap, now);
-            self.touch_users(&write.id);
-        }
         let limits = self.settings.retry;
         let outage = self.outage.get_or_insert_with(|| Outage { retry: Retry::new(limits), until: now });
         // What was in flight together fails together: that is one failure.
@@ -131,10 +196,19 @@ impl<K: StatusSink> State<K> {
         if outage.retry.n_tries() > 1 {
             self.report.stop_waiting();
         }
+        self.metrics.store_full(full);
+        if let Some(leading) = self.leading_mut() {
+            // Another leader could not write into a full etcd either.
+            leading.stalled_since = if full { None } else { leading.stalled_since.or(Some(now)) };
+        }
     }
 
     fn recovered(&mut self) {
+        if let Some(leading) = self.leading_mut() {
+            leading.stalled_since = None;
+        }
         if self.outage.take().is_some() {
+            self.metrics.store_full(false);
             tracing::info!("etcd answers again");
         }
     }

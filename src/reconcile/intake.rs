@@ -1,19 +1,23 @@
 //! What the cluster and the store tell: events in, ids that may need work out. Nothing is written here.
 
-use super::{State, metrics::Drift, work::Heard};
+use super::{State, holds::Cause, metrics::Drift, work::Heard};
 use crate::{
     apisix::{
-        ids::is_our_shape,
+        ids::{self, is_our_shape},
+        routing::Reach,
         stored::{Inspected, Seal},
     },
     cluster::{ClusterEvent, ListedObject},
+    leader::Again,
     model::{
         names::{Kind, ObjectName, ObjectRef},
         places::{Directory, WorkId},
+        versions::CacheVersion,
     },
+    plan::step::Unsealed,
     status::queue::StatusSink,
     store::{
-        follow::{KeyEvent, Snapshot, StoreEvent},
+        follow::{KeyEvent, Snapshot, StoreEvent, control::ControlEvent},
         mirror::{News, written_by},
     },
     translate::desired::{Affected, Wanted},
@@ -21,8 +25,12 @@ use crate::{
 use std::time::Instant;
 
 impl<K: StatusSink> State<K> {
-    pub(super) fn cluster_event(&mut self, event: ClusterEvent) {
+    pub(super) fn cluster_event(&mut self, event: ClusterEvent, now: Instant) {
         match event {
+            ClusterEvent::Identity(cluster) => {
+                self.identity = Some(cluster);
+                self.judge(now);
+            }
             ClusterEvent::Served(served) => {
                 self.report.served(&served);
                 let affected = self.desired.set_served(served);
@@ -31,26 +39,37 @@ impl<K: StatusSink> State<K> {
             ClusterEvent::NotServed(kind) => {
                 tracing::info!(%kind, "not served; it is not waited for");
                 self.waiting_for.remove(&kind);
+                self.not_served.insert(kind);
             }
-            ClusterEvent::Identity(_) | ClusterEvent::Waiting { .. } | ClusterEvent::Reached { .. } => {}
-            ClusterEvent::Listed { kind, objects, version: _, ticket: _, at } => self.listed(kind, objects, at),
-            ClusterEvent::Changed { change, status, version: _, at } => {
+            ClusterEvent::Waiting { kind, reason } => {
+                if let Some(why) = self.waiting_for.get_mut(&kind) {
+                    *why = Some(reason);
+                }
+            }
+            ClusterEvent::Reached { kind, version } => self.reached(kind, Some(version), now),
+            ClusterEvent::Listed { kind, objects, version, ticket, at } => {
+                self.listed(kind, objects, at, now);
+                self.list_stands_at(kind, version, ticket, now);
+            }
+            ClusterEvent::Changed { change, status, version, at } => {
                 let kind = change.kind;
+                self.reached(kind, version, now);
                 let object = ObjectRef::new(kind, change.name.clone());
                 self.report.seen(object, change.observed.is_some().then_some(status));
-                self.desired.note(change);
-                self.noted(at);
+                self.note(change, at, now);
                 self.metrics.objects_known(kind, self.desired.object_count(kind));
             }
         }
     }
 
-    fn listed(&mut self, kind: Kind, objects: Vec<ListedObject>, at: Instant) {
+    fn listed(&mut self, kind: Kind, objects: Vec<ListedObject>, at: Instant, now: Instant) {
+        self.settle_changes(now);
         // What was there before us is no change that took its time.
-        if self.ready() {
+        if self.warm() {
             self.noted(at);
         }
         self.waiting_for.remove(&kind);
+        self.not_served.remove(&kind);
         self.report.forget(kind);
         let mut listed: Vec<(ObjectName, _)> = Vec::with_capacity(objects.len());
         for ListedObject { name, observed, status } in objects {
@@ -59,24 +78,44 @@ impl<K: StatusSink> State<K> {
         }
         tracing::debug!(%kind, n_objects = listed.len(), "took in a list");
         self.desired.note_list(kind, listed);
+        self.settle_as(Some(&Cause::List(kind)), now);
+        self.unguard(kind);
         self.metrics.objects_known(kind, self.desired.object_count(kind));
     }
 
-    fn noted(&mut self, at: Instant) {
-        self.noted_since = Some(self.noted_since.map_or(at, |since| since.min(at)));
-    }
-
-    /// Works out what all changes that have gathered come to. Once for all of them: a thousand changes of one Service's
-    /// endpoints cost one look at its routes. Not before everything is listed, when most of it would be looked at again.
-    pub(super) fn settle_changes(&mut self) {
-        if self.ready() {
-            let affected = self.desired.settle();
-            let at = self.noted_since.take();
-            self.affected(affected, at);
+    /// The kind has been told up to `version`.
+    fn reached(&mut self, kind: Kind, version: Option<CacheVersion>, now: Instant) {
+        let Some(version) = version else { return };
+        let known = self.versions.entry(kind).or_insert(version);
+        *known = version.max(*known);
+        // It may have been what stopped this replica that it was behind.
+        if self.halted.is_some() {
+            self.judge(now);
         }
     }
 
-    fn affected(&mut self, affected: Affected, at: Option<Instant>) {
+    fn list_stands_at(&mut self, kind: Kind, version: Option<CacheVersion>, ticket: u64, now: Instant) {
+        match version {
+            // As it is: a list of a restored cluster is older than what was known.
+            Some(version) => drop(self.versions.insert(kind, version)),
+            None => drop(self.versions.remove(&kind)),
+        }
+        let answered = self.tickets.entry(kind).or_default();
+        *answered = ticket.max(*answered);
+        self.check_list(kind, now);
+        self.judge(now);
+    }
+
+    pub(super) fn control_event(&mut self, event: ControlEvent, now: Instant) {
+        self.control.take(event);
+        self.control_told(now);
+    }
+
+    pub(super) fn noted(&mut self, at: Instant) {
+        self.noted_since = Some(self.noted_since.map_or(at, |since| since.min(at)));
+    }
+
+    pub(super) fn affected(&mut self, affected: Affected, at: Option<Instant>) {
         let Affected { documents, verdicts } = affected;
         for id in documents {
             if let Some(at) = at {
@@ -104,7 +143,7 @@ impl<K: StatusSink> State<K> {
 
     pub(super) fn store_event(&mut self, event: StoreEvent, now: Instant) {
         // Whether an edit is drift hangs on what is wanted now.
-        self.settle_changes();
+        self.settle_changes(now);
         match event {
             StoreEvent::Snapshot(snapshot) => self.snapshot(snapshot, now),
             StoreEvent::Changed { revision, events } => {
@@ -129,6 +168,11 @@ impl<K: StatusSink> State<K> {
     fn snapshot(&mut self, snapshot: Snapshot, now: Instant) {
         let first = !self.mirror.whole();
         let (revision, n_documents) = (snapshot.revision, snapshot.documents.len());
+        self.store_id = Some(snapshot.store);
+        if snapshot.begins_anew {
+            // Nothing is left of what our term, or anybody's, was built on.
+            self.resign(Again::AtOnce, now);
+        }
         let listed = snapshot.traffic_split;
         let news = self.mirror.take_snapshot(snapshot);
         // An answer that is still to come may be older than the snapshot, and must not bring back what that lacks.
@@ -158,15 +202,42 @@ impl<K: StatusSink> State<K> {
     }
 
     pub(super) fn react(&mut self, news: News, now: Instant) {
-        let News { id, before, left } = news;
+        let News { id, before, left, freed, taken } = news;
+        self.reached_by_others(&id, freed, taken);
+        self.mind_holds(&id);
         if let Some(pool) = left {
             self.left(pool, now);
         }
         if !is_our_shape(&id.id) && !id.is_placeholder() {
             return;
         }
-        self.look_for_drift(&id, before.as_ref());
+        if self.leading().is_some() {
+            self.look_for_drift(&id, before.as_ref());
+        }
         self.add(id);
+    }
+
+    /// A stream_route that is not ours stopped, or began, to take connections of these slots: who gave way to it may be
+    /// written, who is not written yet has to give way.
+    pub(super) fn reached_by_others(&mut self, id: &WorkId, freed: Reach, taken: Reach) {
+        for reach in [freed, taken] {
+            match reach {
+                Reach::Nothing => {}
+                Reach::Port(port) => self.work.add(ids::slot(port)),
+                Reach::EveryPort => {
+                    let slots = self.desired.documents().into_iter();
+                    for slot in slots.filter(|id| ids::slot_port(id).is_some()).collect::<Vec<_>>() {
+                        self.work.add(slot);
+                    }
+                }
+            }
+        }
+        if taken != Reach::Nothing && !is_our_shape(&id.id) {
+            tracing::debug!(
+                key = id.key(&self.settings.prefix),
+                "a stream_route of somebody else may take connections"
+            );
+        }
     }
 
     /// A pool has lost its last user: if it is not wanted, its time has come, after a while.
@@ -177,17 +248,17 @@ impl<K: StatusSink> State<K> {
 
     /// Drift is judged by content: a whole seal of ours is an older translation, and an unwanted document that is gone is
     /// no loss, whoever did it.
-    fn look_for_drift(&mut self, id: &WorkId, before: Option<&Inspected>) {
+    pub(super) fn look_for_drift(&mut self, id: &WorkId, before: Option<&Inspected>) {
         let ours = |inspected: &Inspected| written_by(&inspected.seal, &self.settings.instance);
         let drift = match self.mirror.stored(id).map(|stored| stored.inspected) {
             Some(now) if ours(now) || id.is_placeholder() => return,
-            Some(now) => match &now.seal {
+            Some(now) => match (&now.seal, self.unsealed()) {
                 // Another instance took an id that was not ours: its good right.
-                Seal::Intact { .. } if !before.is_some_and(ours) => return,
-                Seal::Intact { .. } | Seal::Broken => Drift::Edited,
+                (Seal::Intact { .. }, _) if !before.is_some_and(ours) => return,
+                (Seal::Broken, Unsealed::Foreign) => return,
+                (Seal::Intact { .. } | Seal::Broken, _) => Drift::Edited,
             },
-            // SUBTLE: a deletion of our own whose answer was lost looks the same, if the document is wanted again.
-            None if before.is_none() || self.work.uncertain(id) => return,
+            None if before.is_none() => return,
             None => match self.wanted(id) {
                 Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) } => Drift::Deleted,
                 Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_) => return,

@@ -2,6 +2,7 @@
 
 use crate::{
     model::{names::Kind, places::Directory},
+    plan::order::Left,
     store::txn::{Commit, CommitError},
 };
 use prometheus_client::{
@@ -36,6 +37,11 @@ struct DriftLabel {
     what: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeftLabel {
+    why: &'static str,
+}
+
 /// What somebody else did to a document of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drift {
@@ -55,6 +61,12 @@ pub struct Metrics {
     propagation: Histogram,
     drift_detected: Family<DriftLabel, Counter>,
     drift_repaired: Counter,
+    halted: Gauge,
+    store_full: Gauge,
+    audits_failed: Counter,
+    left: Family<LeftLabel, Gauge>,
+    held: Gauge,
+    kinds_missing: Gauge,
 }
 
 impl Metrics {
@@ -70,6 +82,12 @@ impl Metrics {
             propagation: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
             drift_detected: Family::default(),
             drift_repaired: Counter::default(),
+            halted: Gauge::default(),
+            store_full: Gauge::default(),
+            audits_failed: Counter::default(),
+            left: Family::default(),
+            held: Gauge::default(),
+            kinds_missing: Gauge::default(),
         };
         registry.register("objects", "Objects known of each kind", metrics.objects.clone());
         registry.register("documents", "Documents in etcd as this instance wrote them", metrics.documents.clone());
@@ -90,7 +108,53 @@ impl Metrics {
             metrics.drift_detected.clone(),
         );
         registry.register("drift_repaired", "Documents put right after that", metrics.drift_repaired.clone());
+        registry.register(
+            "halted",
+            "1 while nothing is written until a person has decided; the log says why",
+            metrics.halted.clone(),
+        );
+        registry.register("store_full", "1 while etcd refuses writes for want of space", metrics.store_full.clone());
+        registry.register(
+            "audits_failed",
+            "Audits that found changes of etcd which its watch had not told",
+            metrics.audits_failed.clone(),
+        );
+        registry.register(
+            "documents_left",
+            "Documents at ids of ours that are not as wanted and are left so, by why",
+            metrics.left.clone(),
+        );
+        registry.register(
+            "slots_held",
+            "stream_routes that are kept as they are because too many would stop at once",
+            metrics.held.clone(),
+        );
+        registry.register(
+            "kinds_missing",
+            "Kinds that were there when etcd was last written and are not served; what may hang on them is kept",
+            metrics.kinds_missing.clone(),
+        );
         metrics
+    }
+
+    pub(super) fn slots_held(&self, n_slots: usize) {
+        self.held.set(gauge(n_slots));
+    }
+
+    pub(super) fn kinds_missing(&self, n_kinds: usize) {
+        self.kinds_missing.set(gauge(n_kinds));
+    }
+
+    pub(super) fn documents_left<'a>(&self, left: impl Iterator<Item = &'a Left>) {
+        let (mut n_edited, mut n_strays) = (0, 0);
+        for left in left {
+            match left {
+                Left::Edited => n_edited += 1,
+                Left::Stray => n_strays += 1,
+            }
+        }
+        self.left.get_or_create(&LeftLabel { why: "edited" }).set(n_edited);
+        self.left.get_or_create(&LeftLabel { why: "stray" }).set(n_strays);
     }
 
     pub(super) fn objects_known(&self, kind: Kind, n_objects: usize) {
@@ -128,6 +192,18 @@ impl Metrics {
             Drift::Deleted => "deleted",
         };
         self.drift_detected.get_or_create(&DriftLabel { what }).inc();
+    }
+
+    pub(super) fn halted(&self, halted: bool) {
+        self.halted.set(i64::from(halted));
+    }
+
+    pub(super) fn store_full(&self, full: bool) {
+        self.store_full.set(i64::from(full));
+    }
+
+    pub(super) fn audit_failed(&self) {
+        self.audits_failed.inc();
     }
 
     pub(super) fn drift_repaired(&self) {

@@ -1,17 +1,24 @@
 //! One pass: the work set in, transactions out, until as many are in flight as may be.
 
-use super::State;
+use super::{
+    State, Task,
+    control::Claims,
+    standing::{Hindrance, standing},
+    term::Leading,
+};
 use crate::{
-    model::{places::WorkId, verdicts::Standing},
+    leader::Again,
+    model::{facts::DriftPolicy, places::WorkId, verdicts::Standing},
     plan::{
         DocumentWrite, PoolUse,
-        order::{self, Hold, Next, Scene, TxnNumber},
+        order::{self, Hold, Left, Next, Scene, TxnNumber},
         pack::{Packed, Packer, Packet},
+        step::{Ours, Unsealed},
     },
     status::queue::StatusSink,
     store::{
         mirror::Stored,
-        txn::{Action, Txn, write_bytes},
+        txn::{Action, write_bytes},
     },
     translate::desired::{Document, Wanted},
 };
@@ -29,6 +36,18 @@ struct View<'a, K> {
 impl<K: StatusSink> Scene for View<'_, K> {
     fn instance(&self) -> &str {
         &self.state.settings.instance
+    }
+
+    fn unsealed(&self) -> Unsealed {
+        self.state.unsealed()
+    }
+
+    fn drift_policy(&self, id: &WorkId) -> DriftPolicy {
+        self.state.drift_policy(id)
+    }
+
+    fn overlap(&self, slot: &WorkId) -> Option<WorkId> {
+        self.state.mirror.overlapping(slot).cloned()
     }
 
     fn wanted(&self, id: &WorkId) -> Wanted {
@@ -52,6 +71,10 @@ impl<K: StatusSink> Scene for View<'_, K> {
     }
 
     fn lingers_until(&self, pool: &WorkId) -> Option<Instant> {
+        if self.state.leading().is_none_or(|leading| !leading.audit.agreed) {
+            // A stream_route that names it may have come without our being told.
+            return Some(self.now + self.state.settings.audit_grace);
+        }
         let since = match self.state.following_since {
             // Who left while nobody told us may have left just now, and who came is being told.
             Some(following_since) => self.state.departures.at(pool).max(Some(following_since))?,
@@ -65,21 +88,34 @@ impl<K: StatusSink> Scene for View<'_, K> {
 impl<K: StatusSink> State<K> {
     /// Looks at ids that are due, hands transactions to `send`, and publishes statuses. Gives whether there is more to do
     /// at once.
-    pub(super) fn pass(&mut self, now: Instant, mut send: impl FnMut(TxnNumber, Txn)) -> bool {
+    pub(super) fn pass(&mut self, now: Instant, mut send: impl FnMut(Task)) -> bool {
         self.work.wake(now);
-        if !self.ready() {
+        if !self.warm() {
             return false;
         }
-        self.settle_changes();
+        self.settle_changes(now);
+        self.expire_holds(now);
+        self.take_over(now, &mut send);
+        self.give_way(now);
+        if self.leading().is_none() {
+            return false;
+        }
+        self.audit(now, &mut send);
+        self.settle_open(now, &mut send);
+        if let Some((number, txn)) = self.tidy() {
+            send(Task::Commit(number, txn));
+        }
         let mut budget = IDS_PER_PASS;
         while budget > 0 && self.may_send(now) {
             let Some((number, packet)) = self.fill(now, &mut budget) else { break };
-            let txn = packet.txn(&self.settings.prefix, self.envelope.clone());
+            // A free lane is what made it possible to send.
+            let Some(envelope) = self.envelope(number) else { break };
+            let txn = packet.txn(&self.settings.prefix, envelope);
             self.metrics.sent(txn.n_operations());
             let ids = packet.writes.iter().map(|write| &write.id);
             let changed_at = ids.filter_map(|id| self.changed_at.remove_entry(id)).collect();
             self.work.sent(number, packet, changed_at);
-            send(number, txn);
+            send(Task::Commit(number, txn));
         }
         let more_statuses = self.publish();
         let said = !more_statuses && !self.report.waits();
@@ -93,22 +129,57 @@ impl<K: StatusSink> State<K> {
 
     /// When there is something to do although nobody tells anything.
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let outage =
-            self.outage.as_ref().map(|outage| outage.until).filter(|until| *until > now && self.work.any_due());
-        [self.work.next_wake(), outage].into_iter().flatten().min()
+        let Some(leading) = self.leading() else { return self.take_over_at() };
+        let waits = self.work.any_due() || !leading.open.is_empty();
+        let outage = self.outage.as_ref().map(|outage| outage.until).filter(|until| *until > now && waits);
+        let stalled = self.gives_way_at();
+        [self.work.next_wake(), outage, stalled, leading.audit.next(), self.holds.next_wake()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn may_send(&self, now: Instant) -> bool {
         match &self.outage {
-            None => self.work.n_in_flight() < self.settings.in_flight_max,
+            None => self.leading().is_some_and(|leading| leading.lanes.n_free() > 0),
             Some(outage) => self.work.n_in_flight() == 0 && outage.until <= now,
+        }
+    }
+
+    /// Settles what was not answered: one at a time while the store is silent, as with everything else.
+    fn settle_open(&mut self, now: Instant, send: &mut impl FnMut(Task)) {
+        loop {
+            let due = self.outage.as_ref().is_none_or(|outage| outage.until <= now);
+            let Some(leading) = self.leading() else { return };
+            let alone = leading.in_lane.len() == leading.open.len();
+            let Some(&number) = leading.open.first().filter(|_| due && (self.outage.is_none() || alone)) else {
+                return;
+            };
+            let Some(txn) = self.settling(number) else { return };
+            send(Task::Commit(number, txn));
+        }
+    }
+
+    /// When a leader that could not write lets another one try, if it has work.
+    fn gives_way_at(&self) -> Option<Instant> {
+        let waits = |leading: &&Leading| !leading.open.is_empty() || !self.work.settled();
+        let stalled_since = self.leading().filter(waits)?.stalled_since?;
+        Some(stalled_since + self.settings.write_stall)
+    }
+
+    /// A leader that has work and cannot write lets another one try.
+    fn give_way(&mut self, now: Instant) {
+        if self.gives_way_at().is_some_and(|at| at <= now) {
+            tracing::error!(after = ?self.settings.write_stall, "nothing could be written for too long; giving way");
+            self.resign(Again::Later, now);
         }
     }
 
     /// Fills one transaction with what is due; `None` if nothing can be written now.
     fn fill(&mut self, now: Instant, budget: &mut usize) -> Option<(TxnNumber, Packet)> {
         let number = self.work.next_txn();
-        let mut packer = Packer::new(self.settings.prefix.clone(), self.settings.limits, self.envelope.n_bytes());
+        let envelope_bytes = self.leading().map_or(0, |leading| leading.envelope_bytes);
+        let mut packer = Packer::new(self.settings.prefix.clone(), self.settings.limits, envelope_bytes);
         while *budget > 0 {
             let Some(id) = self.work.pop() else { break };
             *budget -= 1;
@@ -118,7 +189,10 @@ impl<K: StatusSink> State<K> {
                 break;
             }
             match order::next(&id, &View { state: self, now }) {
-                Next::Settled { starved_by } => self.settle(&id, starved_by),
+                Next::Settled { starved_by, left } => {
+                    self.settle(&id, starved_by);
+                    self.leave(&id, left);
+                }
                 Next::After(txn) => self.work.park(id, txn),
                 Next::NotBefore(at) => self.work.wake_at(id, at),
                 Next::Write(writes) => {
@@ -166,6 +240,28 @@ impl<K: StatusSink> State<K> {
         }
     }
 
+    /// A document is not as it is wanted, and left so.
+    fn leave(&mut self, id: &WorkId, left: Option<Left>) {
+        let before = self.left.get(id).copied();
+        if before == left {
+            return;
+        }
+        match left {
+            Some(left) => {
+                let key = id.key(&self.settings.prefix);
+                match left {
+                    Left::Edited => tracing::warn!(key, "somebody edited this; left, as the drift policy says"),
+                    Left::Stray => {
+                        tracing::warn!(key, "nobody's document at an id of ours; left, as others write here too");
+                    }
+                }
+                self.left.insert(id.clone(), left);
+            }
+            None => drop(self.left.remove(id)),
+        }
+        self.metrics.documents_left(self.left.values());
+    }
+
     /// Nothing is to be done about `id` any more.
     pub(super) fn settle(&mut self, id: &WorkId, starved_by: Option<WorkId>) {
         self.work.settle(id, starved_by);
@@ -183,13 +279,20 @@ impl<K: StatusSink> State<K> {
 
     /// What a document should be, the limits of transactions included.
     pub(super) fn wanted(&self, id: &WorkId) -> Wanted {
+        let wanted = self.wanted_freely(id);
+        if self.kept_by_a_guard(id, &wanted) { Wanted::Kept { otherwise: None } } else { wanted }
+    }
+
+    /// The same, whatever guards hold back.
+    fn wanted_freely(&self, id: &WorkId) -> Wanted {
         let wanted = self.desired.wanted(id);
         let bytes_max = self.settings.limits.bytes_max;
         match &wanted {
             // Keys are short beside a document that is worth measuring.
             Wanted::Document(Document { bytes, .. }) if bytes.len() > bytes_max / 2 => {
+                let envelope_bytes = self.leading().map_or(0, |leading| leading.envelope_bytes);
                 let n_bytes = write_bytes(&id.key(&self.settings.prefix), &Action::Put(bytes.clone()));
-                if n_bytes > bytes_max {
+                if n_bytes + envelope_bytes > bytes_max {
                     let reason = format!("{} bytes are more than fit into one transaction of etcd", bytes.len());
                     return Wanted::Refused(reason.into());
                 }
@@ -201,8 +304,32 @@ impl<K: StatusSink> State<K> {
 
     /// How a document stands in etcd.
     pub(super) fn standing(&self, id: &WorkId) -> Standing {
-        let (wanted, stored) = (self.wanted(id), self.mirror.stored(id));
-        super::standing::standing(id, &wanted, stored, &self.settings.instance, self.work.contended(id))
+        let held = self.held(id);
+        let wanted = if held.is_some() { self.wanted_freely(id) } else { self.wanted(id) };
+        let stored = self.mirror.stored(id);
+        let ours = Ours {
+            instance: &self.settings.instance,
+            unsealed: self.unsealed(),
+            pool_kept: &|| false,
+            overlap: &|| self.mirror.overlapping(id).cloned(),
+            drift: &|| self.drift_policy(id),
+        };
+        let hindrance = Hindrance { contended: self.work.contended(id), held };
+        standing(id, &wanted, stored, ours, &hindrance)
+    }
+
+    /// What becomes of the document when somebody edits it: what its route says, else what the settings say.
+    fn drift_policy(&self, id: &WorkId) -> DriftPolicy {
+        self.desired.drift_policy(id).unwrap_or(self.settings.drift)
+    }
+
+    /// Whose a document of our shape is that has no intact seal.
+    pub(super) fn unsealed(&self) -> Unsealed {
+        match self.claims {
+            Claims { ours: false, others: _ } => Unsealed::Foreign,
+            Claims { ours: true, others: false } => Unsealed::Ours,
+            Claims { ours: true, others: true } => Unsealed::IfWanted,
+        }
     }
 }
 

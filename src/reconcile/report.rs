@@ -12,6 +12,7 @@ use crate::{
     },
     status::{
         conditions,
+        events::Notice,
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
@@ -43,6 +44,8 @@ pub(super) struct Report<K> {
     controller_name: Arc<str>,
     /// What each object's status says of us, or will once what was published is written. Absent: nothing.
     prints: HashMap<ObjectRef, StatusPrint>,
+    /// Objects of whose status nothing is known: what was to be written there was dropped, and may have been written before.
+    unsure: BTreeSet<ObjectRef>,
     due: BTreeSet<ObjectRef>,
     /// Objects that wait for documents about to be written.
     waiting: BTreeSet<ObjectRef>,
@@ -56,6 +59,7 @@ impl<K: StatusSink> Report<K> {
             statuses,
             controller_name,
             prints: HashMap::new(),
+            unsure: BTreeSet::new(),
             due: BTreeSet::new(),
             waiting: BTreeSet::new(),
             patient: true,
@@ -64,6 +68,7 @@ impl<K: StatusSink> Report<K> {
 
     /// An object's status says this of us; `None` when the object is gone.
     pub(super) fn seen(&mut self, object: ObjectRef, print: Option<StatusPrint>) {
+        self.unsure.remove(&object);
         let before = match print {
             Some(print) if print != StatusPrint::default() => {
                 self.prints.insert(object.clone(), print.clone()) == Some(print)
@@ -89,6 +94,16 @@ impl<K: StatusSink> Report<K> {
         self.due.insert(object);
     }
 
+    /// This replica leads no more: nothing is said, and what waits to be written never will be.
+    pub(super) fn stand_down(&mut self) {
+        for object in self.statuses.sink.clear() {
+            self.prints.remove(&object);
+            self.unsure.insert(object.clone());
+            self.due.insert(object);
+        }
+        self.due.append(&mut self.waiting);
+    }
+
     /// Whether a status is held back until documents are written.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty()
@@ -98,6 +113,17 @@ impl<K: StatusSink> Report<K> {
     pub(super) fn stop_waiting(&mut self) {
         self.patient = false;
         self.due.append(&mut self.waiting);
+    }
+
+    /// Where statuses go.
+    #[cfg(test)]
+    pub(super) fn sink(&self) -> &K {
+        &self.statuses.sink
+    }
+
+    /// Something happened.
+    pub(super) fn announce(&mut self, notice: Notice) {
+        self.statuses.sink.announce(notice);
     }
 
     /// The source of objects serves this from now on.
@@ -123,6 +149,7 @@ impl<K: StatusSink> State<K> {
             self.report.waiting.remove(&object);
             let Some(verdict) = self.desired.verdict(&object) else {
                 self.report.statuses.sink.forget(&object);
+                self.report.unsure.remove(&object);
                 continue;
             };
             if self.report.patient && expected_soon(&self.work, &verdict) {
@@ -137,7 +164,8 @@ impl<K: StatusSink> State<K> {
                 Verdict::Gateway(_) | Verdict::GatewayClass(_) => Vec::new(),
             };
             let said = self.report.prints.get(&object).cloned().unwrap_or_default();
-            if !print.differs_from(&said, &frozen_parents) {
+            let unsure = self.report.unsure.remove(&object);
+            if !unsure && !print.differs_from(&said, &frozen_parents) {
                 continue;
             }
             self.report.prints.insert(object.clone(), print);

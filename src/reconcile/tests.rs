@@ -1,18 +1,20 @@
 //! The loop's state without its inputs: events and answers in, transactions out, at times of the test's choosing.
 
-use super::{Metrics, Settings, State, Statuses};
+use super::{Answer, Metrics, Outputs, Settings, State, Statuses, Task};
 use crate::{
     apisix::version::ApisixVersion,
     clock,
     cluster::{
-        ClusterEvent,
+        ClusterEvent, Relist,
         manifests::{File, Manifests},
     },
+    leader::{Leadership, Resign, Term},
     model::{
         facts::Change,
         names::{Kind, ObjectName, ObjectRef},
         places::{Directory, WorkId},
         verdicts::Standing,
+        versions::CacheVersion,
     },
     plan::order::TxnNumber,
     show::overview::Overview,
@@ -21,8 +23,13 @@ use crate::{
         queue::{StatusSink, StatusUpdate},
     },
     store::{
-        follow::{Snapshot, StoreEvent},
-        txn::{Commit, CommitError, Revision, Txn},
+        StoreId,
+        audit::Listing,
+        control::ControlKeys,
+        follow::{Snapshot, StoreEvent, control::ControlEvent},
+        mirror::Known,
+        records::Records,
+        txn::{Commit, CommitError, Fence, Revision, Txn},
     },
     translate::desired::{self, Desired},
 };
@@ -34,6 +41,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::{mpsc, watch};
 
 const CONTROLLER: &str = "apisix-etcd.io/gateway-controller";
 
@@ -41,10 +49,18 @@ const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");
 const ROUTE: &str = include_str!("../../deploy/quickstart/route.yaml");
 const SERVICE: &str = include_str!("../../deploy/quickstart/service.yaml");
 
-struct NoStatuses;
+mod terms;
+
+/// Statuses that nobody writes, counted.
+#[derive(Default)]
+struct NoStatuses {
+    n_published: usize,
+}
 
 impl StatusSink for NoStatuses {
-    fn publish(&mut self, _: StatusUpdate) {}
+    fn publish(&mut self, _: StatusUpdate) {
+        self.n_published += 1;
+    }
 
     fn forget(&mut self, _: &ObjectRef) {}
 }
@@ -57,12 +73,26 @@ struct Table {
     sent: Vec<(TxnNumber, Txn)>,
     revision: i64,
     n_idle: Arc<AtomicUsize>,
+    /// What the lanes hold when somebody reads them.
+    records: Records,
+    asked_lists: mpsc::UnboundedReceiver<Relist>,
+    resigned: mpsc::Receiver<Resign>,
 }
 
 impl Table {
     /// The quickstart, listed over an empty etcd, and everything written.
     fn settled() -> Self {
-        let settings = Settings::new("/apisix".into(), "default".into(), CONTROLLER.into());
+        let mut table = Self::standby();
+        table.wins(1);
+        table.work_off();
+        assert_eq!(table.stored(), [1, 1]);
+        table
+    }
+
+    /// The quickstart, listed at version 10 over an empty etcd, while nobody leads.
+    fn standby() -> Self {
+        let control = ControlKeys::new("/control".into(), "default".into());
+        let settings = Settings::new("/apisix".into(), control, "replica".into(), CONTROLLER.into());
         let desired = Desired::new(desired::Settings {
             controller_name: CONTROLLER.into(),
             instance: "default".into(),
@@ -74,17 +104,26 @@ impl Table {
         let idle = Box::new(move |_: &Desired, _: &dyn Fn(&WorkId) -> Standing| {
             counted.fetch_add(1, Relaxed);
         });
-        let statuses = Statuses { sink: NoStatuses, idle };
+        let statuses = Statuses { sink: NoStatuses::default(), idle };
         let mut registry = Registry::default();
-        let state = State::new(settings, desired, statuses, Metrics::register(&mut registry));
-        let mut table = Self { state, registry, now: clock::now(), sent: Vec::new(), revision: 1, n_idle };
+        let (relists, asked_lists) = mpsc::unbounded_channel();
+        let (resign, resigned) = mpsc::channel(8);
+        let outputs = Outputs { relists, rereads: Default::default(), fit: watch::Sender::new(false), resign };
+        let state = State::new(settings, outputs, desired, statuses, Metrics::register(&mut registry));
+        let (now, sent) = (clock::now(), Vec::new());
+        let records = Records::default();
+        let mut table = Self { state, registry, now, sent, revision: 1, n_idle, records, asked_lists, resigned };
+        table.state.cluster_event(ClusterEvent::Identity("cluster".into()), now);
+        table
+            .state
+            .control_event(ControlEvent::Snapshot { revision: Revision(1), keys: Vec::new(), begins_anew: false }, now);
         for (kind, objects) in read(&[GATEWAY, ROUTE, SERVICE]).objects {
-            table.state.cluster_event(ClusterEvent::Listed { kind, objects, version: None, ticket: 0, at: table.now });
+            let version = Some(CacheVersion(10));
+            table.state.cluster_event(ClusterEvent::Listed { kind, objects, version, ticket: 0, at: now }, now);
         }
         let snapshot = Snapshot { revision: Revision(1), ..Snapshot::default() };
         table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
-        table.work_off();
-        assert_eq!(table.stored(), [1, 1]);
+        assert!(table.state.fit());
         table
     }
 
@@ -99,8 +138,40 @@ impl Table {
         }
     }
 
+    /// The leader key was created at this revision.
+    fn wins(&mut self, created: i64) {
+        let term = Term { fence: Fence { key: "/control/default/leader".into(), created: Revision(created) } };
+        self.state.leadership(Leadership::Leading(term), self.now);
+    }
+
+    /// Passes until there is nothing more to do at once. Lanes are found empty, and an audit finds what is known.
     fn pass(&mut self) {
-        while self.state.pass(self.now, |number, txn| self.sent.push((number, txn))) {}
+        let mut tasks = Vec::new();
+        loop {
+            let more = self.state.pass(self.now, |task| tasks.push(task));
+            if tasks.is_empty() && !more {
+                return;
+            }
+            for task in std::mem::take(&mut tasks) {
+                match task {
+                    Task::Commit(number, txn) => self.sent.push((number, txn)),
+                    Task::ReadLanes(term) => {
+                        self.state.task_answered(Answer::Lanes(term, Ok(self.records.clone())), self.now);
+                    }
+                    Task::List(term) => {
+                        let mirror = &self.state.mirror;
+                        let revision = mirror.told().unwrap_or_default();
+                        let key = |(id, known): (&WorkId, Known)| match known {
+                            Known::Present(written) => Some((id.clone(), written)),
+                            Known::Absent(_) => None,
+                        };
+                        let keys = mirror.known().filter_map(key).collect();
+                        let listing = Listing { revision, keys };
+                        self.state.task_answered(Answer::Listed(term, Ok((StoreId(0), listing))), self.now);
+                    }
+                }
+            }
+        }
     }
 
     /// Answers all that was sent: not at all.
@@ -124,23 +195,19 @@ impl Table {
     fn changed(&mut self, kind: Kind, yaml: &str) {
         for object in read(&[yaml]).objects.remove(&kind).unwrap() {
             let change = Change { kind, name: object.name, observed: Some(object.observed) };
-            self.state.cluster_event(ClusterEvent::Changed {
-                change,
-                status: object.status,
-                version: None,
-                at: self.now,
-            });
+            self.state.cluster_event(
+                ClusterEvent::Changed { change, status: object.status, version: None, at: self.now },
+                self.now,
+            );
         }
     }
 
     fn route_deleted(&mut self) {
         let change = Change { kind: Kind::TcpRoute, name: ObjectName::new("default", "tcp-app"), observed: None };
-        self.state.cluster_event(ClusterEvent::Changed {
-            change,
-            status: StatusPrint::default(),
-            version: None,
-            at: self.now,
-        });
+        self.state.cluster_event(
+            ClusterEvent::Changed { change, status: StatusPrint::default(), version: None, at: self.now },
+            self.now,
+        );
     }
 
     /// How many upstreams and stream_routes of ours there are.
@@ -195,8 +262,8 @@ fn nobody_is_told_that_all_is_said_while_a_status_waits_for_etcd() {
     table.pass();
     assert_eq!(table.n_idle.load(Relaxed), before, "a first failure is not said yet");
     // Both the document and the store rest, and not equally long.
-    while let Some(wake) = table.state.next_wake(table.now) {
-        table.now = wake;
+    while !table.state.work.settled() {
+        table.now = table.state.next_wake(table.now).unwrap();
         table.work_off();
     }
     assert_eq!(table.n_idle.load(Relaxed), before + 1);

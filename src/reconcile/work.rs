@@ -54,6 +54,15 @@ pub(super) struct InFlight {
     parked: BTreeSet<WorkId>,
 }
 
+/// What was kept with transactions that were abandoned.
+#[derive(Debug, Default)]
+pub(super) struct Abandoned {
+    /// When the earliest change came that each of their documents answers to, where there was one.
+    pub(super) changed_at: HashMap<WorkId, Instant>,
+    /// What the watch told of ids they wrote.
+    pub(super) heard: Vec<Heard>,
+}
+
 /// What the watch told of one document.
 #[derive(Clone, Debug)]
 pub(super) struct Heard {
@@ -72,7 +81,6 @@ struct Trouble {
     n_tries: u32,
     n_losses: u32,
     n_refusals: u32,
-    unanswered: bool,
     resting_until: Option<Instant>,
 }
 
@@ -83,7 +91,7 @@ pub(super) enum Mishap {
     Lost,
     /// The store refused the transaction.
     Refused,
-    /// The store did not answer.
+    /// The store did not answer, and has not applied it.
     Unanswered,
 }
 
@@ -161,6 +169,23 @@ impl Work {
         (flight.packet, flight.changed_at) = (packet, changed_at);
     }
 
+    /// Nothing that is in flight concerns us any more: all of it is free and due again.
+    pub(super) fn abandon(&mut self) -> Abandoned {
+        let mut abandoned = Abandoned::default();
+        for txn in self.in_flight.keys().copied().collect::<Vec<_>>() {
+            let flight = self.landed(txn);
+            for write in flight.packet.writes {
+                self.add(write.id);
+            }
+            abandoned.changed_at.extend(flight.changed_at);
+            abandoned.heard.extend(flight.heard);
+        }
+        for id in std::mem::take(&mut self.troubles).into_keys() {
+            self.add(id);
+        }
+        abandoned
+    }
+
     /// `txn` is answered: what it held is free, what waited for it is due.
     pub(super) fn landed(&mut self, txn: TxnNumber) -> InFlight {
         let mut flight = self.in_flight.remove(&txn).unwrap_or_default();
@@ -201,7 +226,7 @@ impl Work {
         match mishap {
             Mishap::Lost => trouble.n_losses = trouble.n_losses.saturating_add(1),
             Mishap::Refused => trouble.n_refusals = trouble.n_refusals.saturating_add(1),
-            Mishap::Unanswered => trouble.unanswered = true,
+            Mishap::Unanswered => {}
         }
         if mishap != Mishap::Lost || trouble.n_losses >= LOSSES_BEFORE_CONTENDED {
             let until = now + trouble.retry.next_delay();
@@ -287,11 +312,6 @@ impl Work {
         self.contended(id) || self.troubles.get(id).is_some_and(|trouble| trouble.n_refusals >= 2)
     }
 
-    /// Whether a transaction that writes `id` may have been applied without our knowing.
-    pub(super) fn uncertain(&self, id: &WorkId) -> bool {
-        self.troubles.get(id).is_some_and(|trouble| trouble.unanswered)
-    }
-
     fn resting_until(&self, id: &WorkId) -> Option<Instant> {
         self.troubles.get(id).and_then(|trouble| trouble.resting_until)
     }
@@ -300,7 +320,7 @@ impl Work {
 impl Trouble {
     fn new(limits: RetryLimits) -> Self {
         let retry = Retry::new(limits);
-        Self { retry, n_tries: 0, n_losses: 0, n_refusals: 0, unanswered: false, resting_until: None }
+        Self { retry, n_tries: 0, n_losses: 0, n_refusals: 0, resting_until: None }
     }
 }
 
@@ -310,7 +330,7 @@ mod tests {
     use crate::{clock, model::places::Directory, plan::DocumentWrite, store::txn::Action};
     use std::time::Duration;
 
-    const LIMITS: RetryLimits = RetryLimits { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+    const LIMITS: RetryLimits = RetryLimits::new(Duration::from_millis(100), Duration::from_secs(5));
 
     fn slot(name: &str) -> WorkId {
         WorkId::new(Directory::StreamRoutes, name)
@@ -428,12 +448,18 @@ mod tests {
     }
 
     #[test]
-    fn silence_leaves_an_id_uncertain_until_it_is_settled() {
-        let mut work = work(&[]);
-        work.failed(&slot("a"), Mishap::Unanswered, clock::now());
-        assert!(work.uncertain(&slot("a")) && !work.contended(&slot("a")));
-        work.settle(&slot("a"), None);
-        assert!(!work.uncertain(&slot("a")));
+    fn what_is_abandoned_is_free_and_due_again_with_all_that_was_told_of_it() {
+        let mut work = work(&[slot("a")]);
+        let txn = send(&mut work, &[slot("a")], &[pool("p")]);
+        work.park(slot("b"), txn);
+        assert!(work.hear(heard(&slot("a"))).is_none());
+        work.failed(&slot("c"), Mishap::Refused, clock::now());
+        assert_eq!(work.abandon().heard.len(), 1);
+        assert_eq!(
+            (work.n_in_flight(), work.hold_of(&slot("a")), work.hold_of(&pool("p"))),
+            (0, Hold::Free, Hold::Free)
+        );
+        assert!(work.due(&slot("a")) && work.due(&slot("b")) && work.due(&slot("c")));
     }
 
     #[test]

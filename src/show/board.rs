@@ -1,7 +1,7 @@
 //! What `run` shows when it follows a folder: everything once, then only what changed.
 //!
-//! The translation and how its documents stand in etcd come in from the reconcile loop, whenever it has nothing left to do;
-//! text goes to standard output. Nothing is written back into manifests.
+//! The translation and how its documents stand in etcd come in from the reconcile loop, whenever it has nothing left to do,
+//! and what happened as soon as it does; text goes to standard output. Nothing is written back into manifests.
 
 use super::{
     overview::{Overview, Part},
@@ -14,12 +14,15 @@ use crate::{
         places::{Directory, WorkId},
         verdicts::Standing,
     },
-    status::queue::{StatusSink, StatusUpdate},
+    status::{
+        events::{NOTICES_WAITING, Notice},
+        queue::{StatusSink, StatusUpdate},
+    },
     translate::desired::{Desired, Settings},
 };
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
     sync::Arc,
 };
@@ -29,28 +32,40 @@ use tokio_util::sync::CancellationToken;
 /// Nodes named in one line about an upstream.
 const NODES_SHOWN: usize = 4;
 
-/// Hands on how everything stands, each time the loop has nothing left to do.
+/// Hands on how everything stands, each time the loop has nothing left to do, and what happened.
 ///
-/// Only the newest state is kept for whoever prints it: a slow terminal misses what was in between, and holds up nothing.
+/// Only the newest state is kept for whoever prints it: a slow terminal misses what was in between, and holds up nothing. It
+/// misses the oldest of many notices, too.
 ///
 /// Clones share where it goes: the loop has one as its sink of statuses, and tells another when it is idle.
 #[derive(Clone, Debug)]
 pub struct FolderSink {
     settings: Settings,
-    overviews: watch::Sender<Overview>,
+    news: watch::Sender<News>,
+}
+
+/// What there is to show.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    /// How everything stands; `None` until the loop has had nothing left to do for the first time.
+    overview: Option<Overview>,
+    /// What happened, oldest first, each with its number.
+    notices: VecDeque<(u64, Notice)>,
+    n_notices: u64,
 }
 
 impl FolderSink {
-    /// A sink, and where its overviews come out.
+    /// A sink, and where its news come out.
     #[must_use]
-    pub fn new(settings: Settings) -> (Self, watch::Receiver<Overview>) {
-        let (overviews, receiver) = watch::channel(Overview::default());
-        (Self { settings, overviews }, receiver)
+    pub fn new(settings: Settings) -> (Self, watch::Receiver<News>) {
+        let (news, receiver) = watch::channel(News::default());
+        (Self { settings, news }, receiver)
     }
 
     /// Hands on how everything stands: documents that are in etcd, and what is said of each object.
     pub fn show(&self, desired: &Desired, standing: &dyn Fn(&WorkId) -> Standing) {
-        self.overviews.send_replace(Overview::standing(desired, &self.settings, standing));
+        let overview = Overview::standing(desired, &self.settings, standing);
+        self.news.send_modify(|news| news.overview = Some(overview));
     }
 }
 
@@ -59,14 +74,24 @@ impl StatusSink for FolderSink {
     fn publish(&mut self, _: StatusUpdate) {}
 
     fn forget(&mut self, _: &ObjectRef) {}
+
+    fn announce(&mut self, notice: Notice) {
+        self.news.send_modify(|news| {
+            if news.notices.len() >= NOTICES_WAITING {
+                news.notices.pop_front();
+            }
+            news.n_notices += 1;
+            news.notices.push_back((news.n_notices, notice));
+        });
+    }
 }
 
-/// Prints overviews as they come, until `stop` or the end of the loop they come from. Dropping it loses at most one print.
-pub async fn print_overviews(mut overviews: watch::Receiver<Overview>, prefix: Arc<str>, stop: CancellationToken) {
+/// Prints news as they come, until `stop` or the end of the loop they come from. Dropping it loses at most one print.
+pub async fn print_overviews(mut news: watch::Receiver<News>, prefix: Arc<str>, stop: CancellationToken) {
     let mut board = Board::new(prefix);
-    while let Some(Ok(())) = stop.run_until_cancelled(overviews.changed()).await {
-        let overview = overviews.borrow_and_update().clone();
-        let text = board.next(overview, table::terminal_width());
+    while let Some(Ok(())) = stop.run_until_cancelled(news.changed()).await {
+        let newest = news.borrow_and_update().clone();
+        let text = board.news(newest, table::terminal_width());
         // A terminal may be stopped (Ctrl-S) for as long as its user likes.
         let printed = spawn_blocking(move || print(&text));
         if !matches!(stop.run_until_cancelled(printed).await, Some(Ok(()))) {
@@ -80,13 +105,30 @@ pub async fn print_overviews(mut overviews: watch::Receiver<Overview>, prefix: A
 pub struct Board {
     prefix: Arc<str>,
     shown: Option<Overview>,
+    /// The number of the last notice shown.
+    n_notices: u64,
 }
 
 impl Board {
     /// Of documents under `prefix`; nothing was shown yet.
     #[must_use]
     pub fn new(prefix: Arc<str>) -> Self {
-        Self { prefix, shown: None }
+        Self { prefix, shown: None, n_notices: 0 }
+    }
+
+    /// The text to print next: a line for each notice that was not shown yet, then what [`Board::next`] says.
+    #[must_use]
+    pub fn news(&mut self, news: News, width: Option<u16>) -> String {
+        let News { overview, notices, n_notices } = news;
+        let mut text = String::new();
+        for (_, notice) in notices.iter().filter(|(number, _)| *number > self.n_notices) {
+            line(&mut text, format_args!("{notice}"));
+        }
+        self.n_notices = n_notices;
+        if let Some(overview) = overview {
+            text.push_str(&self.next(overview, width));
+        }
+        text
     }
 
     /// The text to print next: tables and documents the first time, then a line for each document and condition that is not
@@ -191,6 +233,7 @@ mod tests {
     use crate::{
         apisix::documents::{Node, Sealing, upstream},
         model::names::{Kind, ObjectName},
+        status::events::Severity,
     };
     use serde_json::json;
 
@@ -233,6 +276,57 @@ mod tests {
         let _ = board.next(Overview::default(), None);
         let text = board.next(overview(&[1, 2, 3, 4, 5, 6], "True"), None);
         assert!(text.contains("192.0.2.4:80 (1), 2 more\n"), "{text}");
+    }
+
+    #[test]
+    fn each_notice_is_a_line_once_whether_or_not_everything_was_shown() {
+        let translation = Settings {
+            controller_name: "a/b".into(),
+            instance: "default".into(),
+            prefix: "/apisix".into(),
+            version: crate::apisix::version::ApisixVersion::DEFAULT,
+        };
+        let (mut sink, mut news) = FolderSink::new(translation.clone());
+        let mut board = Board::new("/apisix".into());
+        let mut shown = || board.news(news.borrow_and_update().clone(), None);
+        let mut announce = |n: usize| {
+            sink.announce(Notice {
+                about: ObjectRef::new(Kind::Gateway, ObjectName::new("ns", "edge")),
+                reason: "Tested",
+                note: format!("Number {n}."),
+                severity: Severity::Warning,
+            });
+        };
+        announce(1);
+        assert_eq!(shown(), "Gateway ns/edge: Warning (Tested): Number 1.\n");
+        assert_eq!(shown(), "");
+
+        announce(2);
+        sink.show(&Desired::new(translation), &|_| Standing::Programmed);
+        let text = shown();
+        assert!(text.starts_with("Gateway ns/edge: Warning (Tested): Number 2.\n") && text.contains("no documents"));
+        assert_eq!(shown(), "");
+    }
+
+    #[test]
+    fn of_many_notices_a_slow_terminal_misses_the_oldest() {
+        let (mut sink, news) = FolderSink::new(Settings {
+            controller_name: "a/b".into(),
+            instance: "default".into(),
+            prefix: "/apisix".into(),
+            version: crate::apisix::version::ApisixVersion::DEFAULT,
+        });
+        for n in 0..=NOTICES_WAITING {
+            sink.announce(Notice {
+                about: ObjectRef::new(Kind::Gateway, ObjectName::new("ns", "edge")),
+                reason: "Tested",
+                note: format!("Number {n}."),
+                severity: Severity::Normal,
+            });
+        }
+        let text = Board::new("/apisix".into()).news(news.borrow().clone(), None);
+        assert_eq!(text.lines().count(), NOTICES_WAITING);
+        assert!(text.starts_with("Gateway ns/edge: Normal (Tested): Number 1.\n"), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! older one of the same object said, wherever that one is: waiting, being written, or set aside after a failure. So the
 //! queue holds at most one update for each object and needs no other bound.
 
+use super::events::Notice;
 use crate::{
     model::{facts::ParentRef, names::ObjectRef, verdicts::Served},
     retry::Retry,
@@ -36,9 +37,19 @@ pub trait StatusSink: Send {
     /// Says that an object is gone, or that nothing more is to be written to it.
     fn forget(&mut self, object: &ObjectRef);
 
+    /// Drops everything that waits to be written: somebody else says it from now on. Gives the objects it was about.
+    fn clear(&mut self) -> Vec<ObjectRef> {
+        Vec::new()
+    }
+
     /// Says what the source of objects serves from now on: which version of a kind can be written.
     fn served(&mut self, served: &Served) {
         let _ = served;
+    }
+
+    /// Says that something happened. Never blocks; nothing rests on its being heard.
+    fn announce(&mut self, notice: Notice) {
+        let _ = notice;
     }
 }
 
@@ -104,6 +115,17 @@ impl StatusSink for StatusQueue {
     fn forget(&mut self, object: &ObjectRef) {
         self.shared.state.lock().forget(object);
         self.shared.published.notify_one();
+    }
+
+    fn clear(&mut self) -> Vec<ObjectRef> {
+        let mut state = self.shared.state.lock();
+        let objects: Vec<ObjectRef> = state.entries.keys().cloned().collect();
+        for object in &objects {
+            state.forget(object);
+        }
+        drop(state);
+        self.shared.published.notify_one();
+        objects
     }
 }
 
@@ -249,6 +271,20 @@ mod tests {
 
     fn object(name: &str) -> ObjectRef {
         ObjectRef::new(Kind::TcpRoute, ObjectName::new("default", name))
+    }
+
+    #[test]
+    fn a_cleared_queue_gives_nothing_out_and_says_whom_it_was_about() {
+        let (mut queue, now) = (StatusQueue::default(), clock::now());
+        queue.publish(update("taken", 1));
+        let taken = queue.take(now).unwrap();
+        queue.publish(update("taken", 2));
+        queue.publish(update("waiting", 1));
+        let mut cleared = queue.clear();
+        cleared.sort();
+        assert_eq!(cleared, [object("taken"), object("waiting")]);
+        queue.put_back(taken);
+        assert!(queue.take(now).is_none() && queue.depth() == 0);
     }
 
     fn update(name: &str, version: u32) -> StatusUpdate {

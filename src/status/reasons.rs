@@ -109,8 +109,12 @@ pub enum Reason {
     Pending,
     /// Route, ours: APISIX would reject a document.
     Refused,
-    /// Route, ours: somebody else's document holds the key.
+    /// Route, ours: somebody else's document holds the key, or takes the same connections.
     Occupied,
+    /// Route, ours: somebody else edited a document, and the drift policy leaves it so.
+    Edited,
+    /// Route, ours: a guard holds the change back.
+    Held,
     /// Route, ours: no listener it is attached to is accepted.
     ListenerNotProgrammed,
     /// Route, ours: somebody else keeps rewriting the key.
@@ -148,6 +152,8 @@ impl Reason {
             Self::Pending => "Pending",
             Self::Refused => "Refused",
             Self::Occupied => "Occupied",
+            Self::Edited => "Edited",
+            Self::Held => "Held",
             Self::ListenerNotProgrammed => "ListenerNotProgrammed",
             Self::Contended => "Contended",
         }

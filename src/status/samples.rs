@@ -7,8 +7,8 @@ use crate::model::{
     places::{Directory, WorkId},
     verdicts::{
         AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
-        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, ParentVerdict, RefusedShare,
-        RouteVerdict, Served, Source, Standing, Verdict,
+        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, Occupant, ParentVerdict,
+        RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
     },
 };
 use serde_json::Value;
@@ -61,7 +61,9 @@ fn standing(id: &WorkId) -> Standing {
     match id.id.as_ref() {
         "pending" => Standing::Pending,
         "refused" => Standing::Refused("a port of 0".into()),
-        "occupied" => Standing::Occupied { instance: "blue".into() },
+        "occupied" => Standing::Occupied { by: Occupant::Instance("blue".into()) },
+        "edited" => Standing::Edited,
+        "held" => Standing::Held { name: "a1".into() },
         "contended" => Standing::Contended,
         _ => Standing::Programmed,
     }
@@ -157,7 +159,7 @@ fn routes() -> Vec<RouteVerdict> {
         Err(AttachmentRefusal::NotAllowedByListeners),
         Ok(vec![claim("a", holds("programmed")), claim("b", holds("pending"))]),
     ];
-    for outcome in ["pending", "refused", "occupied", "contended"].map(holds) {
+    for outcome in ["pending", "refused", "occupied", "edited", "held", "contended"].map(holds) {
         attachments.push(Ok(vec![claim("a", outcome)]));
     }
     for outcome in [superseded("default"), superseded("other"), ClaimOutcome::ListenerNotAccepted] {

@@ -88,7 +88,10 @@ impl ControlKeys {
         let (instance, rest) = rest.split_once('/')?;
         let purpose = match rest.split_once('/') {
             None if rest == "leader" => Purpose::Leader,
-            Some(("lanes", number)) => Purpose::Lane(number.parse().ok()?),
+            // "07" and "+7" parse too, but are not how we spell it.
+            Some(("lanes", text)) => {
+                Purpose::Lane(text.parse().ok().filter(|number: &u32| number.to_string() == text)?)
+            }
             Some(("releases", name)) => Purpose::Release(name.into()),
             Some(_) | None => return None,
         };
@@ -113,7 +116,14 @@ mod tests {
     #[test]
     fn what_is_not_ours_is_nothing() {
         let keys = ControlKeys::new("/control".into(), "blue".into());
-        for key in ["/control/blue", "/control/blue/lanes/x", "/control/blue/leader/x", "/controls/blue/leader", "/x"] {
+        for key in [
+            "/control/blue",
+            "/control/blue/lanes/x",
+            "/control/blue/lanes/07",
+            "/control/blue/leader/x",
+            "/controls/blue/leader",
+            "/x",
+        ] {
             assert_eq!(keys.read(key.as_bytes()), None, "{key}");
         }
         assert_eq!(keys.read(b"/control/\xff/leader"), None);

@@ -5,7 +5,11 @@
 
 use super::{follow::Snapshot, txn::Revision};
 use crate::{
-    apisix::stored::{Inspected, Seal},
+    apisix::{
+        ids,
+        routing::Reach,
+        stored::{Inspected, Seal},
+    },
     model::places::{Directory, WorkId},
 };
 use std::{
@@ -37,6 +41,15 @@ pub struct Stored<'a> {
     pub inspected: &'a Inspected,
 }
 
+/// What is known of one key, for comparing it with a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It is there, last written at this revision.
+    Present(Revision),
+    /// It was deleted at this revision, or not there then.
+    Absent(Revision),
+}
+
 /// A key is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
@@ -46,6 +59,10 @@ pub struct News {
     pub before: Option<Inspected>,
     /// The pool that lost its last user by this change, if one did.
     pub left: Option<WorkId>,
+    /// The slots whose connections a stream_route that is not ours has stopped taking: those that gave way to it may be free.
+    pub freed: Reach,
+    /// The slots whose connections a stream_route that is not ours has begun to take.
+    pub taken: Reach,
 }
 
 /// Our copy of what etcd holds.
@@ -55,6 +72,8 @@ pub struct Mirror {
     entries: HashMap<WorkId, Entry>,
     /// Pool to the stream_routes that name it, ours and foreign alike.
     users: HashMap<WorkId, BTreeSet<WorkId>>,
+    /// Stream_routes that are not as this instance wrote them, by the slots they can take connections from; nearly always few.
+    strangers: BTreeMap<Reach, BTreeSet<WorkId>>,
     tombstones: BTreeMap<Revision, Vec<WorkId>>,
     n_ours: BTreeMap<Directory, usize>,
     /// Everything up to this revision has been told; `None` before the first snapshot.
@@ -69,6 +88,7 @@ impl Mirror {
             instance,
             entries: HashMap::new(),
             users: HashMap::new(),
+            strangers: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             n_ours: BTreeMap::new(),
             told: None,
@@ -91,9 +111,58 @@ impl Mirror {
         }
     }
 
+    /// Everything that is known, in no order. Of a key that is gone there is nothing once the watch has passed its deletion.
+    pub fn known(&self) -> impl Iterator<Item = (&WorkId, Known)> {
+        self.entries.iter().map(|(id, Entry { revision, state })| {
+            let known = match state {
+                State::Present(_) => Known::Present(*revision),
+                State::Absent => Known::Absent(*revision),
+            };
+            (id, known)
+        })
+    }
+
     /// The stream_routes that name `pool`, ours and foreign alike, in order.
     pub fn users(&self, pool: &WorkId) -> impl Iterator<Item = &WorkId> {
         self.users.get(pool).into_iter().flatten()
+    }
+
+    /// A stored stream_route elsewhere that can take connections of `slot` and is not as this instance wrote it; the first
+    /// of them by id. Before `slot` is put, it keeps `slot` away; beside one that is there it came later.
+    #[must_use]
+    pub fn overlapping(&self, slot: &WorkId) -> Option<&WorkId> {
+        let port = ids::slot_port(slot)?;
+        let of = |reach: Reach| self.strangers.get(&reach).into_iter().flatten().filter(|id| *id != slot);
+        of(Reach::Port(port)).chain(of(Reach::EveryPort)).min()
+    }
+
+    /// How many slots that are as this instance wrote them have a stream_route beside them as [`Mirror::overlapping`] finds.
+    #[must_use]
+    pub fn n_overlapped(&self) -> usize {
+        if self.strangers.contains_key(&Reach::EveryPort) {
+            return self.n_ours(Directory::StreamRoutes);
+        }
+        let port_of = |reach: &Reach| match reach {
+            Reach::Port(port) => Some(*port),
+            Reach::Nothing | Reach::EveryPort => None,
+        };
+        let ours =
+            |port| self.stored(&ids::slot(port)).is_some_and(|slot| written_by(&slot.inspected.seal, &self.instance));
+        self.strangers.keys().filter_map(port_of).filter(|port| ours(*port)).count()
+    }
+
+    /// Documents of our shape without an intact seal: those whose owner hangs on who has a checkpoint. Looks at every entry.
+    pub fn unsealed(&self) -> impl Iterator<Item = &WorkId> {
+        self.entries
+            .iter()
+            .filter(|(id, entry)| ids::is_our_shape(&id.id) && entry.state.is_unsealed())
+            .map(|(id, _)| id)
+    }
+
+    /// Everything up to this revision has been told; `None` before the first snapshot.
+    #[must_use]
+    pub fn told(&self) -> Option<Revision> {
+        self.told
     }
 
     /// How many documents of a directory are as this instance wrote them.
@@ -104,17 +173,18 @@ impl Mirror {
 
     /// Takes in a snapshot: what is not in it, and not written since, is gone.
     ///
-    /// A snapshot older than what the watch has told means that etcd was wiped or restored from a backup: then nothing that
-    /// was known holds any more.
+    /// One that begins anew is of an etcd that was wiped or restored from a backup: then nothing that was known holds any
+    /// more.
     pub fn take_snapshot(&mut self, snapshot: Snapshot) -> Vec<News> {
-        let Snapshot { revision: at, documents, traffic_split: _ } = snapshot;
-        let begins_anew = self.told.is_some_and(|told| at < told);
+        let Snapshot { store: _, revision: at, begins_anew, documents, traffic_split: _ } = snapshot;
         let mut gone: BTreeSet<WorkId> = self.entries.keys().cloned().collect();
         let mut news = Vec::new();
         for (id, revision, inspected) in documents {
             gone.remove(&id);
-            if begins_anew {
-                self.entries.entry(id.clone()).and_modify(|entry| entry.revision = Revision::ABSENT);
+            // What was known of that revision or an earlier one is what the snapshot says, even if that has an earlier date: an
+            // etcd may have been replaced without anybody noticing.
+            if let Some(entry) = self.entries.get_mut(&id).filter(|entry| begins_anew || entry.revision <= at) {
+                entry.revision = Revision::ABSENT;
             }
             news.extend(self.learn(id, revision, Some(inspected)));
         }
@@ -174,7 +244,32 @@ impl Mirror {
         }
         self.count(id.directory, before.as_ref(), after.as_ref());
         let left = self.index(&id, before.as_ref(), after.as_ref());
-        Some(News { id, before, left })
+        let (freed, taken) = self.index_stranger(&id, before.as_ref(), after.as_ref());
+        Some(News { id, before, left, freed, taken })
+    }
+
+    /// Keeps `strangers`; gives what this one has stopped to take and what it has begun to take.
+    fn index_stranger(&mut self, id: &WorkId, before: Option<&Inspected>, after: Option<&Inspected>) -> (Reach, Reach) {
+        let reach = |inspected: Option<&Inspected>| match inspected {
+            Some(Inspected { seal, reach, .. }) if !written_by(seal, &self.instance) && !is_own_place(id, *reach) => {
+                *reach
+            }
+            Some(_) | None => Reach::Nothing,
+        };
+        let (before, after) = (reach(before), reach(after));
+        if before == after {
+            return (Reach::Nothing, Reach::Nothing);
+        }
+        if let Some(ids) = self.strangers.get_mut(&before) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.strangers.remove(&before);
+            }
+        }
+        if after != Reach::Nothing {
+            self.strangers.entry(after).or_default().insert(id.clone());
+        }
+        (before, after)
     }
 
     fn count(&mut self, directory: Directory, before: Option<&Inspected>, after: Option<&Inspected>) {
@@ -221,6 +316,23 @@ impl Mirror {
     }
 }
 
+impl State {
+    fn is_unsealed(&self) -> bool {
+        match self {
+            Self::Present(inspected) => inspected.seal == Seal::Broken,
+            Self::Absent => false,
+        }
+    }
+}
+
+/// Whether a document at `id` takes connections of no slot but the one that belongs there.
+fn is_own_place(id: &WorkId, reach: Reach) -> bool {
+    match reach {
+        Reach::Port(port) => ids::slot_port(id) == Some(port),
+        Reach::Nothing | Reach::EveryPort => false,
+    }
+}
+
 /// Whether a seal is whole and names `instance`.
 #[must_use]
 pub fn written_by(seal: &Seal, instance: &str) -> bool {
@@ -244,7 +356,8 @@ mod tests {
     }
 
     fn ours(content: &str, pool: Option<WorkId>) -> Inspected {
-        Inspected { seal: Seal::Intact { instance: "us".into() }, hash: ValueHash::of(content.as_bytes()), pool }
+        let (seal, hash) = (Seal::Intact { instance: "us".into() }, ValueHash::of(content.as_bytes()));
+        Inspected { seal, hash, sealed_as: None, pool, reach: Reach::Nothing }
     }
 
     fn theirs(content: &str, pool: Option<WorkId>) -> Inspected {
@@ -253,7 +366,7 @@ mod tests {
 
     fn snapshot(revision: i64, documents: Vec<(WorkId, i64, Inspected)>) -> Snapshot {
         let documents = documents.into_iter().map(|(id, revision, doc)| (id, Revision(revision), doc)).collect();
-        Snapshot { revision: Revision(revision), documents, traffic_split: None }
+        Snapshot { revision: Revision(revision), documents, ..Snapshot::default() }
     }
 
     fn mirror(at: i64, documents: Vec<(WorkId, i64, Inspected)>) -> Mirror {
@@ -354,12 +467,23 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_from_the_past_replaces_everything() {
+    fn a_snapshot_that_begins_anew_replaces_everything() {
         let mut mirror = mirror(50, vec![(pool("p"), 40, ours("a", None)), (pool("q"), 45, ours("b", None))]);
-        let news = mirror.take_snapshot(snapshot(7, vec![(pool("p"), 3, ours("old", None))]));
+        let snapshot = snapshot(7, vec![(pool("p"), 3, ours("old", None))]);
+        let news = mirror.take_snapshot(Snapshot { begins_anew: true, ..snapshot });
         assert_eq!(news.len(), 2);
         assert_eq!((revision(&mirror, &pool("p")), revision(&mirror, &pool("q"))), (Some(3), None));
         assert!(mirror.learn(pool("p"), Revision(8), Some(ours("new", None))).is_some());
+    }
+
+    #[test]
+    fn a_snapshot_is_believed_also_where_it_goes_back() {
+        let mut mirror = mirror(50, vec![(pool("p"), 40, ours("a", None)), (pool("q"), 45, ours("b", None))]);
+        mirror.learn(pool("q"), Revision(70), Some(ours("c", None)));
+        let documents = vec![(pool("p"), 30, theirs("x", None)), (pool("q"), 31, theirs("y", None))];
+        let news = mirror.take_snapshot(snapshot(60, documents));
+        assert_eq!(news.into_iter().map(|news| news.id).collect::<Vec<_>>(), [pool("p")]);
+        assert_eq!((revision(&mirror, &pool("p")), revision(&mirror, &pool("q"))), (Some(30), Some(70)));
     }
 
     #[test]
@@ -392,5 +516,113 @@ mod tests {
         mirror.learn(pool("a"), Revision(6), Some(theirs("edited", None)));
         mirror.learn(slot("s"), Revision(7), None);
         assert_eq!((mirror.n_ours(Directory::Upstreams), mirror.n_ours(Directory::StreamRoutes)), (0, 0));
+    }
+
+    fn reaching(reach: Reach) -> Inspected {
+        Inspected { reach, ..theirs(&format!("{reach:?}"), None) }
+    }
+
+    fn port(port: u16) -> Reach {
+        Reach::Port(port.try_into().unwrap())
+    }
+
+    #[test]
+    fn a_stream_route_that_takes_a_slots_connections_is_found_whoever_wrote_it_unless_we_did() {
+        let them = Inspected { seal: Seal::Intact { instance: "them".into() }, ..reaching(port(9300)) };
+        let mut mirror = mirror(
+            5,
+            vec![
+                (slot("1"), 1, reaching(port(9100))),
+                (slot("2"), 1, reaching(Reach::Nothing)),
+                (slot("gateway-api.9200"), 2, reaching(port(9201))),
+                (slot("gateway-api.later"), 3, them),
+                (slot("gateway-api.9400"), 4, reaching(port(9400))),
+                (slot("gateway-api.9500"), 4, Inspected { reach: port(9501), ..ours("mine", None) }),
+            ],
+        );
+        let found = |mirror: &Mirror, name: &str| mirror.overlapping(&slot(name)).map(|id| id.id.to_string());
+        let one = |name: &str| Some(name.to_owned());
+        assert_eq!(found(&mirror, "gateway-api.9100"), one("1"));
+        assert_eq!(found(&mirror, "gateway-api.9201"), one("gateway-api.9200"));
+        assert_eq!(found(&mirror, "gateway-api.9300"), one("gateway-api.later"));
+        for slot in ["gateway-api.9400", "gateway-api.9501", "gateway-api.9200", "gateway-api.later", "9100"] {
+            assert_eq!(found(&mirror, slot), None, "{slot}");
+        }
+
+        mirror.learn(slot("0"), Revision(6), Some(reaching(Reach::EveryPort)));
+        for at in ["gateway-api.9100", "gateway-api.9400"] {
+            assert_eq!(found(&mirror, at), one("0"), "{at}");
+        }
+        assert_eq!(mirror.overlapping(&pool("gateway-api.9100")), None);
+    }
+
+    #[test]
+    fn an_edited_slot_of_ours_that_takes_everything_is_beside_all_others_but_not_beside_itself() {
+        let mirror = mirror(5, vec![(slot("gateway-api.9100"), 1, reaching(Reach::EveryPort))]);
+        assert_eq!(mirror.overlapping(&slot("gateway-api.9100")), None);
+        assert_eq!(mirror.overlapping(&slot("gateway-api.9101")), Some(&slot("gateway-api.9100")));
+    }
+
+    #[test]
+    fn what_a_stranger_takes_and_frees_is_told_and_nothing_is_kept_of_those_that_are_gone() {
+        let mut mirror = mirror(5, vec![]);
+        let mut learn = |revision, stored| {
+            let news = mirror.learn(slot("1"), Revision(revision), stored).unwrap();
+            (news.freed, news.taken)
+        };
+        assert_eq!(learn(6, Some(reaching(port(9100)))), (Reach::Nothing, port(9100)));
+        let rewritten = Inspected { hash: ValueHash::of(b"other"), ..reaching(port(9100)) };
+        assert_eq!(learn(7, Some(rewritten)), (Reach::Nothing, Reach::Nothing));
+        assert_eq!(learn(8, Some(reaching(Reach::EveryPort))), (port(9100), Reach::EveryPort));
+        assert_eq!(learn(9, Some(reaching(Reach::Nothing))), (Reach::EveryPort, Reach::Nothing));
+        assert_eq!(learn(10, Some(reaching(port(1)))), (Reach::Nothing, port(1)));
+        assert_eq!(learn(11, None), (port(1), Reach::Nothing));
+        assert!(mirror.strangers.is_empty());
+    }
+
+    #[test]
+    fn a_document_of_ours_that_was_put_right_frees_what_its_edit_took() {
+        let mut mirror = mirror(5, vec![(slot("gateway-api.9100"), 4, reaching(port(9101)))]);
+        let news = mirror.learn(slot("gateway-api.9100"), Revision(6), Some(ours("a", None))).unwrap();
+        assert_eq!((news.freed, news.taken), (port(9101), Reach::Nothing));
+        assert!(mirror.strangers.is_empty());
+    }
+
+    #[test]
+    fn a_slot_that_somebody_edited_in_its_own_place_is_in_nobodys_way() {
+        let mut mirror = mirror(5, vec![(slot("gateway-api.9100"), 4, reaching(port(9100)))]);
+        assert!(mirror.strangers.is_empty());
+        let news = mirror.learn(slot("gateway-api.9100"), Revision(6), None).unwrap();
+        assert_eq!((news.freed, news.taken), (Reach::Nothing, Reach::Nothing));
+    }
+
+    #[test]
+    fn slots_of_ours_with_a_stranger_beside_them_are_counted() {
+        let mut mirror = mirror(
+            5,
+            vec![
+                (slot("gateway-api.9100"), 1, ours("a", None)),
+                (slot("gateway-api.9200"), 1, ours("b", None)),
+                (slot("1"), 1, reaching(port(9100))),
+                (slot("2"), 1, reaching(port(9100))),
+                (slot("3"), 1, reaching(port(9300))),
+            ],
+        );
+        assert_eq!(mirror.n_overlapped(), 1);
+        mirror.learn(slot("3"), Revision(6), Some(reaching(Reach::EveryPort)));
+        assert_eq!(mirror.n_overlapped(), 2);
+    }
+
+    #[test]
+    fn documents_of_our_shape_without_a_seal_are_found() {
+        let mirror = mirror(
+            5,
+            vec![
+                (slot("gateway-api.9100"), 1, theirs("a", None)),
+                (slot("gateway-api.9200"), 1, ours("b", None)),
+                (slot("1"), 1, theirs("c", None)),
+            ],
+        );
+        assert_eq!(mirror.unsealed().collect::<Vec<_>>(), [&slot("gateway-api.9100")]);
     }
 }

@@ -163,6 +163,8 @@ pub enum CommitError {
     Refused {
         /// How many operations it had.
         n_operations: usize,
+        /// Whether the store is full: it refuses every write until somebody has made room and disarmed its alarm.
+        full: bool,
         /// What the store said.
         #[source]
         source: BoxError,
@@ -178,6 +180,17 @@ pub enum CommitError {
         #[source]
         source: BoxError,
     },
+}
+
+impl CommitError {
+    /// Whether the store is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Refused { full, .. } => *full,
+            Self::Unanswered { .. } => false,
+        }
+    }
 }
 
 #[cfg(test)]

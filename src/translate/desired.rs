@@ -1,5 +1,6 @@
 //! `Desired`: what etcd and the statuses should be, kept up to date change by change.
 
+pub mod reach;
 mod wave;
 
 use super::{
@@ -12,7 +13,7 @@ use crate::{
         version::ApisixVersion,
     },
     model::{
-        facts::{Change, Observed},
+        facts::{Change, DriftPolicy, Observed},
         names::{Created, Kind, ObjectName, ObjectRef},
         places::{Directory, Port, WorkId},
         verdicts::{Served, Verdict},
@@ -195,6 +196,11 @@ impl Desired {
         slots.chain(pools).chain(placeholders).filter(|id| self.wanted(id) != Wanted::Absent).collect()
     }
 
+    /// Every slot that a route holds, in order, without asking what its document should be.
+    pub fn held_slots(&self) -> impl Iterator<Item = WorkId> {
+        self.slots.held().map(|(port, _)| ids::slot(port))
+    }
+
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
     #[must_use]
     pub fn verdict(&self, object: &ObjectRef) -> Option<Verdict> {
@@ -231,11 +237,14 @@ impl Desired {
     /// The routes whose `Programmed` depends on how this document stands in etcd.
     #[must_use]
     pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> {
-        let route = match id.directory {
-            Directory::Upstreams => self.route_of_pool.get(id),
-            Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
-        };
-        route.map(|route| ObjectRef::new(Kind::TcpRoute, route.clone())).into_iter().collect()
+        self.route_of(id).map(|route| ObjectRef::new(Kind::TcpRoute, route.clone())).into_iter().collect()
+    }
+
+    /// The drift policy that the route of this document asks for: the one that holds the slot, or that the pool belongs to.
+    /// `None` where there is no such route or it asks for none: then the setting decides.
+    #[must_use]
+    pub fn drift_policy(&self, id: &WorkId) -> Option<DriftPolicy> {
+        self.known.routes.get(self.route_of(id)?)?.drift
     }
 
     /// How many objects of a kind are known.
@@ -249,6 +258,13 @@ impl Desired {
         let mut wave = std::mem::take(&mut self.pending);
         mark(&mut wave, self);
         self.pending = wave;
+    }
+
+    fn route_of(&self, id: &WorkId) -> Option<&ObjectName> {
+        match id.directory {
+            Directory::Upstreams => self.route_of_pool.get(id),
+            Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
+        }
     }
 
     /// Whether the data plane can refuse a share beside a pool.
@@ -270,12 +286,17 @@ impl Desired {
         wanted(value, Some(route.pool_id.clone()))
     }
 
+    /// Whether a pool stays as it is, because something it is computed over exists and could never be read.
+    fn keeps_pool_of(&self, name: &ObjectName, route: &Route) -> bool {
+        self.known.routes.is_unreadable(name)
+            || route.attachments.parent_unreadable
+            || route.pool.as_ref().is_some_and(|pool| pool.unreadable)
+    }
+
     fn wanted_pool(&self, id: &WorkId) -> Wanted {
         let Some(name) = self.route_of_pool.get(id) else { return Wanted::Absent };
         let Some(route) = self.routes.get(name) else { return Wanted::Absent };
-        let kept = self.known.routes.is_unreadable(name)
-            || route.attachments.parent_unreadable
-            || route.pool.as_ref().is_some_and(|pool| pool.unreadable);
+        let kept = self.keeps_pool_of(name, route);
         let held = self.slots.held_by(name).next().is_some();
         let document = match route.pool.as_ref().filter(|_| held) {
             None => Wanted::Absent,
@@ -298,4 +319,100 @@ fn wanted(value: Result<String, crate::apisix::check::Refused>, pool: Option<Wor
 
 fn provenance(route: &ObjectName) -> String {
     format!("{} {route}", Kind::TcpRoute)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        facts::{Facts, FromNamespaces, GatewayClassFacts, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
+        names::GATEWAY_GROUP,
+    };
+
+    fn change(kind: Kind, name: ObjectName, facts: Facts) -> Change {
+        Change { kind, name, observed: Some(Observed::Facts(facts)) }
+    }
+
+    fn route(name: &str, drift: Option<DriftPolicy>) -> Change {
+        let parent = ParentRef {
+            group: GATEWAY_GROUP.into(),
+            kind: "Gateway".into(),
+            namespace: None,
+            name: "gw".into(),
+            section_name: None,
+            port: None,
+        };
+        let facts = RouteFacts {
+            generation: 1,
+            created: Created(7),
+            drift,
+            parents: vec![parent],
+            rules: 0,
+            backends: Vec::new(),
+        };
+        change(Kind::TcpRoute, ObjectName::new("ns", name), Facts::TcpRoute(facts))
+    }
+
+    /// A Gateway with one listener on port 9100.
+    fn desired() -> Desired {
+        let mut desired = Desired::new(Settings {
+            controller_name: "a/b".into(),
+            instance: "us".into(),
+            prefix: "/apisix".into(),
+            version: "3.16.0".parse().unwrap(),
+        });
+        let class = GatewayClassFacts { generation: 1, controller_name: "a/b".into(), parameters: None };
+        let listener = ListenerFacts {
+            name: "l".into(),
+            port: 9100,
+            protocol: "TCP".into(),
+            hostname: None,
+            namespaces: FromNamespaces::Same,
+            kinds: Vec::new(),
+        };
+        let gateway = GatewayFacts {
+            generation: 1,
+            created: Created(1),
+            class: "c".into(),
+            parameters: None,
+            addresses: Vec::new(),
+            listeners: vec![listener],
+        };
+        desired.apply([
+            change(Kind::GatewayClass, ObjectName::cluster("c"), Facts::GatewayClass(class)),
+            change(Kind::Gateway, ObjectName::new("ns", "gw"), Facts::Gateway(gateway)),
+        ]);
+        desired
+    }
+
+    #[test]
+    fn a_drift_policy_is_that_of_the_route_that_holds_the_slot_or_owns_the_pool() {
+        let mut desired = desired();
+        desired.apply([route("a", Some(DriftPolicy::Report)), route("b", Some(DriftPolicy::Repair)), route("c", None)]);
+        let pool = |name: &str| ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", name));
+        let slot = ids::slot(Port::new(9100).unwrap());
+        assert_eq!(desired.held_slots().collect::<Vec<_>>(), std::slice::from_ref(&slot));
+        assert_eq!(desired.drift_policy(&slot), Some(DriftPolicy::Report));
+        assert_eq!(desired.drift_policy(&pool("a")), Some(DriftPolicy::Report));
+        assert_eq!(desired.drift_policy(&pool("b")), Some(DriftPolicy::Repair));
+        assert_eq!(desired.drift_policy(&pool("c")), None);
+        let nobodys = ids::slot(Port::MIN);
+        for id in [nobodys, pool("gone"), WorkId::placeholder(Directory::StreamRoutes)] {
+            assert_eq!(desired.drift_policy(&id), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_drift_policy_that_changes_changes_no_document_and_touches_the_routes() {
+        let mut desired = desired();
+        desired.apply([route("a", Some(DriftPolicy::Report))]);
+        let pool = ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", "a"));
+        let slot = ids::slot(Port::new(9100).unwrap());
+        let before = [desired.wanted(&pool), desired.wanted(&slot)];
+        assert!(before.iter().all(|wanted| matches!(wanted, Wanted::Document(_))));
+        let affected = desired.apply([route("a", None)]);
+        assert_eq!([desired.wanted(&pool), desired.wanted(&slot)], before);
+        assert_eq!(affected.documents, [pool, slot].into());
+        assert_eq!(affected.verdicts, [ObjectRef::new(Kind::TcpRoute, ObjectName::new("ns", "a"))].into());
+    }
 }

@@ -204,6 +204,7 @@ mod tests {
         let facts = RouteFacts {
             generation: 1,
             created: Created::UNKNOWN,
+            drift: None,
             parents: vec![],
             rules: 1,
             backends: ["a", "b", "c"].map(backend).to_vec(),

@@ -64,7 +64,7 @@ impl Scene {
 
     /// Applies manifests, with this scene's names in them.
     pub(crate) async fn apply(&self, manifests: impl AsRef<str>) -> anyhow::Result<()> {
-        let Place { namespace, gateway_class, controller_name, etcd_prefix: _ } = &self.place;
+        let Place { namespace, gateway_class, controller_name, .. } = &self.place;
         let manifests = manifests
             .as_ref()
             .replace("$NS", namespace)

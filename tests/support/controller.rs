@@ -111,6 +111,7 @@ pub(crate) fn run_arguments<'a>(
     kubeconfig: &'a Path,
     etcd_endpoint: &'a str,
     etcd_prefix: &'a str,
+    control_prefix: &'a str,
     controller_name: &'a str,
 ) -> anyhow::Result<Vec<&'a str>> {
     let kubeconfig = kubeconfig.to_str().context("the kubeconfig's path is text")?;
@@ -124,6 +125,8 @@ pub(crate) fn run_arguments<'a>(
         etcd_endpoint,
         "--etcd-prefix",
         etcd_prefix,
+        "--control-prefix",
+        control_prefix,
         "--controller-name",
         controller_name,
     ])

@@ -9,6 +9,7 @@ use super::{
     wait::PATIENCE,
 };
 use anyhow::{Context as _, ensure};
+use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -47,6 +48,33 @@ pub(crate) struct Etcd {
     endpoint: String,
     program: PathBuf,
     arguments: Vec<String>,
+    tls: Option<TlsSetup>,
+    /// Whom [`Etcd::client`] is there, by name and password.
+    user: Mutex<Option<(String, String)>>,
+}
+
+/// How to set one up, where that is not the plainest way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    /// Its certificates; http without.
+    pub(crate) tls: Option<TlsSetup>,
+    /// More flags.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// The files of an etcd with TLS. The tests' own client reads them anew each time.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsSetup {
+    /// Its certificate.
+    pub(crate) certificate: PathBuf,
+    /// The certificate's key.
+    pub(crate) key: PathBuf,
+    /// Whose clients' certificates it takes; it asks for none without.
+    pub(crate) client_ca: Option<PathBuf>,
+    /// What the tests' own client trusts.
+    pub(crate) ca: PathBuf,
+    /// What the tests' own client shows: certificate and key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// How often a start is tried: each time somebody else took a port between our finding it free and etcd's using it.
@@ -61,21 +89,27 @@ pub(crate) async fn shared_etcd() -> anyhow::Result<Arc<Etcd>> {
 impl Etcd {
     /// Starts one and waits until it answers.
     pub(crate) async fn start(binary: Binary) -> anyhow::Result<Self> {
+        Self::start_as(binary, &Setup::default()).await
+    }
+
+    /// Starts one in a special way and waits until it answers.
+    pub(crate) async fn start_as(binary: Binary, setup: &Setup) -> anyhow::Result<Self> {
         let program = binary.path()?;
-        let mut attempt = Self::start_once(&program).await;
+        let mut attempt = Self::start_once(&program, setup).await;
         for _ in 1..STARTS_MAX {
             if attempt.as_ref().err().is_none_or(|error| !format!("{error:#}").contains("address already in use")) {
                 break;
             }
-            attempt = Self::start_once(&program).await;
+            attempt = Self::start_once(&program, setup).await;
         }
         attempt.with_context(|| format!("starting {}", program.display()))
     }
 
-    async fn start_once(program: &Path) -> anyhow::Result<Self> {
+    async fn start_once(program: &Path, setup: &Setup) -> anyhow::Result<Self> {
         let folder = folder()?;
         let [client_port, peer_port] = free_ports()?;
-        let (endpoint, peer) = (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
+        let scheme = if setup.tls.is_some() { "https" } else { "http" };
+        let (endpoint, peer) = (format!("{scheme}://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
         let mut arguments = vec![
             "--name=alone".to_owned(),
             format!("--data-dir={}", folder.path().join("data").display()),
@@ -90,7 +124,15 @@ impl Etcd {
         if String::from_utf8_lossy(&[help.stdout, help.stderr].concat()).contains("--unsafe-no-fsync") {
             arguments.push("--unsafe-no-fsync".to_owned());
         }
-        Self::start_with(folder, endpoint, program.to_owned(), arguments).await
+        if let Some(TlsSetup { certificate, key, client_ca, .. }) = &setup.tls {
+            arguments
+                .extend([format!("--cert-file={}", certificate.display()), format!("--key-file={}", key.display())]);
+            if let Some(ca) = client_ca {
+                arguments.extend(["--client-cert-auth".to_owned(), format!("--trusted-ca-file={}", ca.display())]);
+            }
+        }
+        arguments.extend(setup.arguments.iter().cloned());
+        Self::start_with(folder, endpoint, program.to_owned(), arguments, setup.tls.clone(), None).await
     }
 
     async fn start_with(
@@ -98,9 +140,11 @@ impl Etcd {
         endpoint: String,
         program: PathBuf,
         arguments: Vec<String>,
+        tls: Option<TlsSetup>,
+        user: Option<(String, String)>,
     ) -> anyhow::Result<Self> {
         let process = Process::start("etcd", folder, &program, &arguments, &[], Ending::AtOnce)?;
-        let etcd = Self { process, endpoint, program, arguments };
+        let etcd = Self { process, endpoint, program, arguments, tls, user: Mutex::new(user) };
         etcd.process
             .wait_until("etcd to answer", PATIENCE, async || {
                 // A read through the leader: it answers only when the member is ready for writes as well.
@@ -119,7 +163,9 @@ impl Etcd {
 
     /// Another on what this one left, at the same endpoint. This one has been stopped.
     pub(crate) async fn start_again(&self) -> anyhow::Result<Self> {
-        Self::start_with(folder()?, self.endpoint.clone(), self.program.clone(), self.arguments.clone()).await
+        let (tls, user) = (self.tls.clone(), self.user.lock().clone());
+        Self::start_with(folder()?, self.endpoint.clone(), self.program.clone(), self.arguments.clone(), tls, user)
+            .await
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -134,7 +180,42 @@ impl Etcd {
 
     /// A client of its own for this runtime: a client dies with the runtime it was made on, and every test has its own.
     pub(crate) async fn client(&self) -> anyhow::Result<etcd_client::Client> {
-        etcd_client::Client::connect([&self.endpoint], None).await.context("connecting to etcd")
+        let user = self.user.lock().clone();
+        self.client_as(user).await
+    }
+
+    /// A client that is `user` there, by name and password.
+    pub(crate) async fn client_as(&self, user: Option<(String, String)>) -> anyhow::Result<etcd_client::Client> {
+        let mut options = etcd_client::ConnectOptions::new().with_auto_token_refresh(true);
+        if let Some((name, password)) = user {
+            options = options.with_user(name, password);
+        }
+        if let Some(TlsSetup { ca, identity, .. }) = &self.tls {
+            let read = |path: &Path| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+            let mut tls = etcd_client::TlsOptions::new().ca_certificate(etcd_client::Certificate::from_pem(read(ca)?));
+            if let Some((certificate, key)) = identity {
+                tls = tls.identity(etcd_client::Identity::from_pem(read(certificate)?, read(key)?));
+            }
+            options = options.with_tls(tls);
+        }
+        // Whoever makes a client would be as large as this otherwise.
+        Box::pin(etcd_client::Client::connect([&self.endpoint], Some(options))).await.context("connecting to etcd")
+    }
+
+    /// Makes the user `root`, turns authentication on, and is `root` from then on.
+    pub(crate) async fn turn_authentication_on(&self, password: &str) -> anyhow::Result<()> {
+        let mut client = self.client().await?;
+        client.user_add("root", password, None).await.context("adding root")?;
+        client.role_add("root").await.context("adding the role root")?;
+        client.user_grant_role("root", "root").await.context("making root what it is")?;
+        client.auth_enable().await.context("turning authentication on")?;
+        self.log_in("root", password);
+        Ok(())
+    }
+
+    /// [`Etcd::client`] is this user from now on.
+    pub(crate) fn log_in(&self, user: &str, password: &str) {
+        *self.user.lock() = Some((user.to_owned(), password.to_owned()));
     }
 
     /// All keys that begin with `prefix`, at one revision.

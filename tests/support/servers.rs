@@ -36,6 +36,8 @@ pub(crate) struct Place {
     pub(crate) controller_name: String,
     /// An etcd prefix, such as `/endpoints-3`. No other place's prefix begins with it.
     pub(crate) etcd_prefix: String,
+    /// Where the controller's own keys are.
+    pub(crate) control_prefix: String,
 }
 
 /// The pair of this test binary, with Gateway API 1.6.1, standard channel. Other tests use it at the same time.
@@ -74,14 +76,20 @@ impl Servers {
             controller_name: format!("apisix-etcd.io/{hint}-{number}"),
             // The slash at the end keeps /a-1 from being the beginning of /a-10; APISIX reads prefixes as bare strings.
             etcd_prefix: format!("/{hint}-{number}/apisix"),
+            control_prefix: format!("/{hint}-{number}/control"),
         })
     }
 
     /// Starts the controller on `place`, with more arguments behind those that say so.
     pub(crate) fn controller(&self, place: &Place, more: &[&str]) -> anyhow::Result<Controller> {
-        let Place { namespace: _, gateway_class: _, controller_name, etcd_prefix } = place;
-        let mut arguments =
-            run_arguments(self.kubernetes.kubeconfig(), self.etcd.endpoint(), etcd_prefix, controller_name)?;
+        let Place { namespace: _, gateway_class: _, controller_name, etcd_prefix, control_prefix } = place;
+        let mut arguments = run_arguments(
+            self.kubernetes.kubeconfig(),
+            self.etcd.endpoint(),
+            etcd_prefix,
+            control_prefix,
+            controller_name,
+        )?;
         arguments.extend(more);
         Controller::start(&arguments)
     }

@@ -7,7 +7,7 @@ use crate::{
         names::ObjectRef,
         places::WorkId,
         verdicts::{
-            AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
+            AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict, Occupant,
             ParentVerdict, RefusedShare, RouteVerdict, Standing,
         },
     },
@@ -166,6 +166,8 @@ fn describe(fault: &BackendFault) -> String {
 enum Obstacle {
     Refused,
     Occupied,
+    Edited,
+    Held,
     Contended,
     Pending,
     Superseded,
@@ -177,6 +179,8 @@ impl Obstacle {
         match self {
             Self::Refused => Reason::Refused,
             Self::Occupied => Reason::Occupied,
+            Self::Edited => Reason::Edited,
+            Self::Held => Reason::Held,
             Self::Contended => Reason::Contended,
             Self::Pending => Reason::Pending,
             Self::Superseded => Reason::Superseded,
@@ -264,13 +268,39 @@ fn standing_obstacle(standing: Standing) -> Option<(Obstacle, String)> {
         Standing::Refused(why) => {
             Some((Obstacle::Refused, format!("APISIX would reject it ({})", why.trim_end_matches('.'))))
         }
-        Standing::Occupied { instance } => Some((
-            Obstacle::Occupied,
-            format!("a document of controller instance {instance} is in its place in etcd, and is left there"),
+        Standing::Occupied { by } => Some((Obstacle::Occupied, describe_occupant(&by))),
+        Standing::Edited => Some((
+            Obstacle::Edited,
+            "what it needs in etcd was edited by somebody else, and is left so, as the drift policy is `report`"
+                .to_owned(),
+        )),
+        Standing::Held { name } => Some((
+            Obstacle::Held,
+            format!(
+                "a guard against mass changes holds this one back; `apisix-etcd-controller release {name}` lets it go"
+            ),
         )),
         Standing::Contended => {
             Some((Obstacle::Contended, "something else keeps rewriting its place in etcd; trying on".to_owned()))
         }
+    }
+}
+
+fn describe_occupant(occupant: &Occupant) -> String {
+    match occupant {
+        Occupant::Instance(instance) => {
+            format!("a document of controller instance {instance} is in its place in etcd, and is left there")
+        }
+        Occupant::Unsealed => {
+            "a document that no controller instance is known to have written is in its place in etcd, and \
+             is left there; `apisix-etcd-controller adopt` takes it over"
+                .to_owned()
+        }
+        Occupant::StreamRoute(id) => format!(
+            "stream_route {} in etcd, which is not the controller's, was there first and takes connections of the same port; \
+             to be served once that is gone",
+            id.id
+        ),
     }
 }
 
@@ -485,12 +515,20 @@ mod tests {
         }
     }
 
+    fn occupied(by: Occupant) -> Standing {
+        Standing::Occupied { by }
+    }
+
     #[test]
     fn each_way_a_document_can_stand_has_its_reason() {
         for (standing, want, part) in [
             (Standing::Pending, "False/Pending", "not yet in etcd"),
             (Standing::Refused("port 0.".into()), "False/Refused", "APISIX would reject it (port 0)."),
-            (Standing::Occupied { instance: "blue".into() }, "False/Occupied", "controller instance blue"),
+            (occupied(Occupant::Instance("blue".into())), "False/Occupied", "controller instance blue"),
+            (occupied(Occupant::Unsealed), "False/Occupied", "`apisix-etcd-controller adopt` takes it over"),
+            (occupied(Occupant::StreamRoute(slot(7))), "False/Occupied", "stream_route slot7 in etcd"),
+            (Standing::Edited, "False/Edited", "was edited by somebody else, and is left so"),
+            (Standing::Held { name: "a1".into() }, "False/Held", "`apisix-etcd-controller release a1` lets it go"),
             (Standing::Contended, "False/Contended", "keeps rewriting"),
         ] {
             for place in [slot(0), pool()] {

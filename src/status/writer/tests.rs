@@ -141,7 +141,7 @@ impl Stage {
         let settings = WriterSettings {
             concurrency: NonZeroUsize::new(concurrency).unwrap(),
             request_timeout: Duration::from_millis(200),
-            retry: RetryLimits { first: Duration::from_millis(1), longest: Duration::from_millis(5) },
+            retry: RetryLimits::new(Duration::from_millis(1), Duration::from_millis(5)),
             ..WriterSettings::new(OURS.into())
         };
         let mut registry = Registry::default();

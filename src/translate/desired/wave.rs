@@ -92,6 +92,8 @@ impl Wave {
                 self.verdict(kind, name);
                 // Becoming gone or readable is felt by the pool even where nothing is attached.
                 self.affected.documents.insert(ids::pool(&desired.settings.instance, kind, name));
+                // Its drift policy is part of no document.
+                self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
             }
             Kind::ReferenceGrant => {
                 self.pools.extend(known.routes_by_foreign_namespace.of(&name.namespace).cloned());

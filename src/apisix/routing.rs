@@ -1,0 +1,134 @@
+//! What a stored stream_route matches, and where it sends. A value in, [`Routing`] out, whoever wrote it.
+//!
+//! APISIX has no priority between stream_routes without server names: the first one that matches wins, in an order that
+//! differs between its workers (`apisix/stream/router/ip_port.lua`). So no two that can match one connection may be there.
+//! This says what may meet a slot of ours.
+
+use crate::model::places::{Directory, Port, WorkId};
+use serde_json::{Map, Value};
+
+/// What a stored stream_route says of connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routing {
+    /// The upstream it names by `upstream_id`.
+    pub pool: Option<WorkId>,
+    /// The slots whose connections it can take.
+    pub reach: Reach,
+}
+
+/// The slots whose connections a stream_route can take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reach {
+    /// Of none.
+    #[default]
+    Nothing,
+    /// Of the slot on this port.
+    Port(Port),
+    /// Of every slot.
+    EveryPort,
+}
+
+/// Reads the value of a stream_route. What is no JSON object is none to a data plane either, and says nothing; what is not
+/// Unicode is no hindrance to it.
+#[must_use]
+pub fn read(value: &[u8]) -> Routing {
+    let text = String::from_utf8_lossy(value);
+    let Ok(document) = serde_json::from_str::<Map<String, Value>>(&text) else { return Routing::default() };
+    let pool = document.get("upstream_id").and_then(Value::as_str);
+    Routing { pool: pool.map(|id| WorkId::new(Directory::Upstreams, id)), reach: reach(&document) }
+}
+
+/// `server_addr` and `remote_addr` are not looked at: they leave a part of the port's connections, and a slot takes them all.
+fn reach(document: &Map<String, Value>) -> Reach {
+    // The router passes over it: it serves connections that another stream_route has taken.
+    let superior = document.get("protocol").and_then(|protocol| protocol.get("superior_id"));
+    if superior.is_some() || names_servers(document) {
+        return Reach::Nothing;
+    }
+    match document.get("server_port") {
+        None => Reach::EveryPort,
+        // No data plane takes up anything else, or no connection has such a port.
+        Some(port) => whole_number(port).and_then(Port::new).map_or(Reach::Nothing, Reach::Port),
+    }
+}
+
+/// Whether it takes only connections that name a server. It is tried before all that do not, so that against a slot without
+/// server names it is settled which comes first. A bare `*` in `snis` is no restriction.
+fn names_servers(document: &Map<String, Value>) -> bool {
+    let any_server = |snis: &Value| snis.as_array().is_some_and(|snis| snis.iter().any(|sni| sni == "*"));
+    document.contains_key("sni") || document.get("snis").is_some_and(|snis| !any_server(snis))
+}
+
+/// A number without a fraction, as the data plane's schema has it: `9100.0` is one, too.
+fn whole_number(value: &Value) -> Option<u16> {
+    let number = value.as_f64()?;
+    let whole = number.fract() == 0.0 && (0.0..=f64::from(u16::MAX)).contains(&number);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is known to fit")]
+    whole.then_some(number as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(value: &Value, want: Reach) {
+        assert_eq!(read(value.to_string().as_bytes()).reach, want, "{value}");
+    }
+
+    fn port(port: u16) -> Reach {
+        Reach::Port(Port::new(port).unwrap())
+    }
+
+    #[test]
+    fn a_port_reaches_its_slot_and_none_reaches_all() {
+        check(&json!({"server_port": 9100}), port(9100));
+        check(&json!({"server_port": 9100.0}), port(9100));
+        check(&json!({"server_port": 1}), port(1));
+        check(&json!({"server_port": 65535}), port(65535));
+        check(&json!({}), Reach::EveryPort);
+        check(&json!({"upstream_id": "u", "desc": "catches all"}), Reach::EveryPort);
+    }
+
+    #[test]
+    fn addresses_narrow_down_what_still_overlaps() {
+        check(&json!({"server_port": 9100, "remote_addr": "10.0.0.0/8"}), port(9100));
+        check(&json!({"server_port": 9100, "server_addr": "127.0.0.1"}), port(9100));
+        check(&json!({"remote_addr": "10.0.0.0/8"}), Reach::EveryPort);
+    }
+
+    #[test]
+    fn routes_that_name_servers_come_first_and_reach_no_slot_without_names() {
+        for value in [
+            json!({"server_port": 9100, "sni": "a.example"}),
+            json!({"sni": "*"}),
+            json!({"server_port": 9100, "snis": ["a.example"]}),
+        ] {
+            check(&value, Reach::Nothing);
+        }
+        check(&json!({"server_port": 9100, "snis": ["*"]}), port(9100));
+    }
+
+    #[test]
+    fn a_route_below_another_reaches_nothing() {
+        check(&json!({"server_port": 9100, "protocol": {"name": "redis", "superior_id": "1"}}), Reach::Nothing);
+        check(&json!({"server_port": 9100, "protocol": {"name": "redis"}}), port(9100));
+    }
+
+    #[test]
+    fn ports_that_no_data_plane_takes_up_reach_nothing() {
+        for value in [json!("9100"), json!(null), json!(0), json!(-1), json!(65536), json!(9100.5), json!([9100])] {
+            check(&json!({"server_port": value}), Reach::Nothing);
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_says_nothing_and_what_is_not_unicode_is_read_all_the_same() {
+        for value in ["init_dir", "", "[]", "7", "{"] {
+            assert_eq!(read(value.as_bytes()), Routing::default(), "{value}");
+        }
+        let latin = read(b"{\"desc\":\"caf\xe9\",\"upstream_id\":\"u\",\"server_port\":9100}");
+        assert_eq!(latin, Routing { pool: Some(WorkId::new(Directory::Upstreams, "u")), reach: port(9100) });
+    }
+}

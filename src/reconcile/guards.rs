@@ -1,0 +1,255 @@
+//! What is held back although it is wanted: changes that would stop most of a data plane, and whatever hangs on a kind that
+//! was there and is not served. Causes in; what may be done about a document out.
+
+use super::{
+    State,
+    holds::{Cause, Hold, HoldScene, STOPS_ALLOWED},
+    kind_guard::KindGuard,
+};
+use crate::{
+    apisix::stored::{Inspected, ValueHash},
+    model::{
+        facts::Change,
+        names::{Kind, ObjectRef},
+        places::{Directory, WorkId},
+    },
+    status::{
+        events::{Notice, Severity},
+        queue::StatusSink,
+    },
+    store::mirror::{Mirror, written_by},
+    translate::desired::{Desired, Wanted, reach::Serves},
+};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
+
+/// What a cause is considered over.
+struct Look<'a> {
+    desired: &'a Desired,
+    mirror: &'a Mirror,
+    guard: &'a KindGuard,
+    instance: &'a str,
+}
+
+impl Look<'_> {
+    /// Whether etcd holds a document as it is wanted.
+    fn is_as_wanted(&self, id: &WorkId) -> bool {
+        match self.desired.wanted(id) {
+            Wanted::Document(document) => {
+                let hash = ValueHash::of(&document.bytes);
+                self.mirror.stored(id).is_some_and(|stored| stored.inspected.hash == hash)
+            }
+            Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => false,
+        }
+    }
+}
+
+impl HoldScene for Look<'_> {
+    fn n_stored(&self) -> usize {
+        self.mirror.n_ours(Directory::StreamRoutes)
+    }
+
+    fn stored(&self, slot: &WorkId) -> Option<&Inspected> {
+        let stored = self.mirror.stored(slot)?.inspected;
+        written_by(&stored.seal, self.instance).then_some(stored)
+    }
+
+    fn stored_slots(&self, pool: &WorkId) -> Vec<WorkId> {
+        self.mirror.users(pool).filter(|slot| self.stored(slot).is_some()).cloned().collect()
+    }
+
+    fn wanted_slots(&self, pool: &WorkId) -> Vec<WorkId> {
+        self.desired.slots_of(pool).collect()
+    }
+
+    fn serves(&self, slot: &WorkId) -> Serves {
+        let wanted = || self.desired.wanted(slot);
+        if self.guard.is_up() && self.guard.keeps(self.stored(slot), &wanted(), self.desired.refuses(slot)) {
+            return Serves::Kept;
+        }
+        self.desired.serves(slot)
+    }
+
+    fn as_wanted(&self, slot: &WorkId) -> bool {
+        self.is_as_wanted(slot) && self.desired.slot_pool(slot).is_none_or(|pool| self.is_as_wanted(pool))
+    }
+}
+
+impl<K: StatusSink> State<K> {
+    /// Takes in one change. What may stop many slots at once is worked out alone, so that it can be held.
+    pub(super) fn note(&mut self, change: Change, at: Instant, now: Instant) {
+        let reaches_far = self.leading().is_some() && self.desired.reach(&change, STOPS_ALLOWED + 1) > STOPS_ALLOWED;
+        if reaches_far {
+            self.settle_changes(now);
+        }
+        let object = ObjectRef::new(change.kind, change.name.clone());
+        self.desired.note(change);
+        self.noted(at);
+        if reaches_far {
+            self.settle_as(Some(&Cause::Object(object)), now);
+        }
+    }
+
+    /// Works out what all changes that have gathered come to. Once for all of them: a thousand changes of one Service's
+    /// endpoints cost one look at its routes. Not before everything is listed, when most of it would be looked at again.
+    pub(super) fn settle_changes(&mut self, now: Instant) {
+        self.settle_as(None, now);
+    }
+
+    /// The same, for what has one cause.
+    pub(super) fn settle_as(&mut self, cause: Option<&Cause>, now: Instant) {
+        if !self.warm() {
+            return;
+        }
+        let affected = self.desired.settle();
+        if self.leading().is_some() {
+            self.consider(cause, &affected.documents, now);
+        }
+        let at = self.noted_since.take();
+        self.affected(affected, at);
+    }
+
+    /// What a term begins with is one cause: a wrong setting must not empty a data plane.
+    pub(super) fn hold_what_the_start_would_stop(&mut self, now: Instant) {
+        let slots = self.mirror.known().map(|(id, _)| id.clone());
+        let slots: BTreeSet<WorkId> = slots.filter(|id| id.directory == Directory::StreamRoutes).collect();
+        self.consider(Some(&Cause::Start), &slots, now);
+    }
+
+    fn consider(&mut self, cause: Option<&Cause>, documents: &BTreeSet<WorkId>, now: Instant) {
+        let (desired, mirror, guard) = (&self.desired, &self.mirror, &self.guard);
+        let look = Look { desired, mirror, guard, instance: &self.settings.instance };
+        let (hold, again) = match cause {
+            Some(cause) => {
+                let considered = self.holds.consider(cause, documents, &look, now);
+                (considered.hold, considered.let_go)
+            }
+            None => (None, self.holds.wanted_again(documents, &look)),
+        };
+        if let Some(hold) = hold {
+            self.tell_hold(cause, &hold);
+        }
+        self.look_again_at(again);
+    }
+
+    fn tell_hold(&mut self, cause: Option<&Cause>, hold: &Hold) {
+        let Hold { name, n_slots, n_stored, until: _ } = hold;
+        let time = self.settings.hold_time.unwrap_or_default();
+        tracing::error!(
+            %name,
+            n_slots,
+            n_stored,
+            held_for = ?time,
+            "one change would stop most routes of the data plane; held back. Let it go with `release`"
+        );
+        let note = format!(
+            "This would stop {n_slots} of {n_stored} routes of the data plane at once. They are kept as they are for {time:?}, \
+             unless `apisix-etcd-controller release {name}` lets them go"
+        );
+        let about = match cause {
+            Some(Cause::Object(object)) => vec![object.clone()],
+            Some(Cause::List(_) | Cause::Start) | None => self.desired.gateway_classes(),
+        };
+        for about in about {
+            let notice = Notice { about, reason: "ChangeHeld", note: note.clone(), severity: Severity::Warning };
+            self.report.announce(notice);
+        }
+        self.count_holds();
+    }
+
+    /// Lets go of what has been held long enough.
+    pub(super) fn expire_holds(&mut self, now: Instant) {
+        for (name, again) in self.holds.expire(now) {
+            tracing::warn!(%name, "held for long enough; going on");
+            self.look_again_at(again);
+        }
+    }
+
+    /// Lets go of what a person has released.
+    pub(super) fn released(&mut self) {
+        if self.leading().is_none() {
+            return;
+        }
+        for release in self.control.releases() {
+            let again = self.holds.release(&release.name);
+            let lifted = self.guard.release(&release.name);
+            if lifted || !again.is_empty() {
+                tracing::warn!(name = %release.name, "released; going on");
+            }
+            self.look_again_at(again);
+            if lifted && !self.guard.is_up() {
+                self.look_at_all_of_ours();
+            }
+        }
+    }
+
+    /// What is not known of kinds that were there when etcd was last written.
+    pub(super) fn guard_missing_kinds(&mut self) {
+        let known = |kind: &Kind| !self.not_served.contains(kind);
+        let listed: BTreeSet<Kind> = Kind::ALL.into_iter().filter(known).collect();
+        let record = self.leading().and_then(|leading| leading.record.as_ref());
+        self.guard = record.map(|record| KindGuard::new(&record.versions, &listed)).unwrap_or_default();
+        for name in self.guard.names() {
+            tracing::error!(
+                name,
+                "a kind was there when etcd was last written and is not served; nothing that may hang on it is stopped. Let \
+                 it go with `release`"
+            );
+        }
+        self.metrics.kinds_missing(self.guard.names().count());
+    }
+
+    /// A kind was listed.
+    pub(super) fn unguard(&mut self, kind: Kind) {
+        if self.guard.listed(kind) {
+            tracing::info!(%kind, "served again; nothing is guarded any more");
+            self.look_at_all_of_ours();
+        }
+        self.metrics.kinds_missing(self.guard.names().count());
+    }
+
+    fn look_at_all_of_ours(&mut self) {
+        for id in self.mirror.known().map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.add(id);
+        }
+    }
+
+    fn look_again_at(&mut self, ids: BTreeSet<WorkId>) {
+        if ids.is_empty() {
+            return;
+        }
+        for id in ids {
+            self.touch_users(&id);
+            self.add(id);
+        }
+        self.count_holds();
+    }
+
+    /// What etcd holds of a slot has changed.
+    pub(super) fn mind_holds(&mut self, slot: &WorkId) {
+        if self.holds.is_empty() || slot.directory != Directory::StreamRoutes {
+            return;
+        }
+        let stored = self.mirror.stored(slot).map(|stored| stored.inspected);
+        let again = self.holds.stored(slot, stored.filter(|stored| written_by(&stored.seal, &self.settings.instance)));
+        self.look_again_at(again);
+    }
+
+    /// Whether a guard keeps a document as it is in etcd, whatever is wanted.
+    pub(super) fn kept_by_a_guard(&self, id: &WorkId, wanted: &Wanted) -> bool {
+        if self.holds.held(id).is_some() {
+            return true;
+        }
+        let stored = self.mirror.stored(id).map(|stored| stored.inspected);
+        let ours = stored.filter(|stored| written_by(&stored.seal, &self.settings.instance));
+        self.guard.is_up() && self.guard.keeps(ours, wanted, self.desired.refuses(id))
+    }
+
+    /// By what name a document's change is released, if it is held back.
+    pub(super) fn held(&self, id: &WorkId) -> Option<Arc<str>> {
+        self.holds.held(id).cloned()
+    }
+
+    fn count_holds(&self) {
+        self.metrics.slots_held(self.holds.summary().map(|summary| summary.n_slots).sum());
+    }
+}

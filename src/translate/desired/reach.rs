@@ -1,0 +1,252 @@
+//! What a change may stop, and what a slot comes to, without translating anything: what guards ask before documents go.
+//!
+//! A change comes in before it is noted; out comes a bound of the slots that may stop by it. It reads facts and indexes
+//! only, and never fails.
+
+use super::Desired;
+use crate::{
+    apisix::ids,
+    model::{
+        facts::{Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, Observed, ParentRef, RouteFacts},
+        names::{Kind, ObjectName, ObjectRef},
+        places::{Directory, WorkId},
+    },
+    translate::known::gateway_name,
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// How many routes are looked at before a change counts as one that reaches far: a fraction of a millisecond of work.
+const ROUTES_LOOKED_AT: usize = 1_000;
+
+/// What a slot is wanted to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Connections go to this many nodes; at least one.
+    Nodes(usize),
+    /// It is there, and no connection gets anywhere.
+    NoNodes,
+    /// A document that it needs would be refused.
+    Refused,
+    /// It is not there.
+    Absent,
+    /// It stays as it is in etcd.
+    Kept,
+}
+
+impl Desired {
+    /// How many slots may stop when `change` is taken in: an upper bound, up to `enough`, where counting ends. To be asked
+    /// before the change is noted; changes that are noted and not settled are counted with.
+    ///
+    /// A change that says what is known already, and one that leaves a ready endpoint where there was one, stop nothing.
+    #[must_use]
+    pub fn reach(&self, change: &Change, enough: usize) -> usize {
+        let Change { kind, name, observed } = change;
+        if observed.as_ref().is_some_and(|observed| self.says_nothing_new(name, observed)) {
+            return 0;
+        }
+        let now = match observed {
+            Some(Observed::Facts(facts)) => Some(facts),
+            Some(Observed::Unreadable { error: _ }) | None => None,
+        };
+        let mut reached = Reached::new(self, enough);
+        match kind {
+            Kind::GatewayClass => {
+                for gateway in self.known.gateways_by_class.of(&name.name) {
+                    reached.gateway(self.known.gateways.get(gateway));
+                }
+            }
+            Kind::Gateway => {
+                reached.gateway(self.known.gateways.get(name));
+                reached
+                    .gateway(now.and_then(|facts| if let Facts::Gateway(facts) = facts { Some(facts) } else { None }));
+            }
+            Kind::TcpRoute => {
+                reached.route(name);
+                if let Some(Facts::TcpRoute(facts)) = now {
+                    reached.facts_of_route(name, facts);
+                }
+            }
+            Kind::Namespace => {
+                let routes = self.known.routes.in_namespace(&name.name);
+                let selected = routes.filter(|(route, presence)| {
+                    presence.readable().is_some_and(|facts| self.is_selected_by_label(route, facts))
+                });
+                reached.routes(selected.map(|(route, _)| route));
+            }
+            Kind::ReferenceGrant => reached.routes(self.known.routes_by_foreign_namespace.of(&name.namespace)),
+            Kind::Service => reached.routes(self.known.routes_by_service.of(name)),
+            Kind::EndpointSlice => {
+                let now =
+                    now.and_then(|facts| if let Facts::EndpointSlice(slice) = facts { Some(slice) } else { None });
+                if !stays_ready(self.known.slices.get(name), now) {
+                    reached.slice(name, now);
+                }
+            }
+        }
+        reached.count()
+    }
+
+    /// What a slot is wanted to do, as of the last time changes were settled. `Refused` is never said here: the documents of
+    /// checked settings pass their check, and the limits of transactions are the caller's to know.
+    #[must_use]
+    pub fn serves(&self, slot: &WorkId) -> Serves {
+        let Some(port) = ids::slot_port(slot) else { return Serves::Absent };
+        let Some(holder) = self.slots.holder(port) else {
+            return if self.ports.is_frozen(port) { Serves::Kept } else { Serves::Absent };
+        };
+        let Some(route) = self.routes.get(holder) else { return Serves::Absent };
+        if self.keeps_pool_of(holder, route) {
+            return Serves::Kept;
+        }
+        match route.pool.as_ref().map_or(0, |pool| pool.nodes.len()) {
+            0 => Serves::NoNodes,
+            n_nodes => Serves::Nodes(n_nodes),
+        }
+    }
+
+    /// The pool a slot is to name.
+    #[must_use]
+    pub fn slot_pool(&self, slot: &WorkId) -> Option<&WorkId> {
+        let holder = self.slots.holder(ids::slot_port(slot)?)?;
+        self.routes.get(holder).map(|route| &route.pool_id)
+    }
+
+    /// The slots that are to name a pool, in order of their ports.
+    pub fn slots_of(&self, pool: &WorkId) -> impl Iterator<Item = WorkId> {
+        self.route_of_pool.get(pool).into_iter().flat_map(|route| self.slots.held_by(route)).map(ids::slot)
+    }
+
+    /// Whether a share of the connections of this slot, or of those that come to this pool, is to be refused.
+    #[must_use]
+    pub fn refuses(&self, id: &WorkId) -> bool {
+        let route = match id.directory {
+            Directory::Upstreams => self.route_of_pool.get(id),
+            Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
+        };
+        let pool = route.and_then(|route| self.routes.get(route)).and_then(|route| route.pool.as_ref());
+        pool.is_some_and(|pool| pool.verdict.refused.is_some())
+    }
+
+    /// The GatewayClasses that are ours; where none is, all there are. In order.
+    #[must_use]
+    pub fn gateway_classes(&self) -> Vec<ObjectRef> {
+        let ours = |name: &&ObjectName| {
+            let class = self.known.classes.get(name);
+            class.is_some_and(|class| class.controller_name == self.settings.controller_name)
+        };
+        let mut names: Vec<&ObjectName> = self.known.classes.names().filter(ours).collect();
+        if names.is_empty() {
+            names = self.known.classes.names().collect();
+        }
+        names.into_iter().map(|name| ObjectRef::new(Kind::GatewayClass, name.clone())).collect()
+    }
+
+    fn says_nothing_new(&self, name: &ObjectName, observed: &Observed) -> bool {
+        let Observed::Facts(facts) = observed else { return false };
+        let known = &self.known;
+        match facts {
+            Facts::GatewayClass(facts) => known.classes.get(name) == Some(facts),
+            Facts::Gateway(facts) => known.gateways.get(name) == Some(facts),
+            Facts::TcpRoute(facts) => known.routes.get(name) == Some(facts),
+            Facts::ReferenceGrant(facts) => known.grants.get(name) == Some(facts),
+            Facts::Namespace(facts) => known.namespaces.get(name) == Some(facts),
+            Facts::Service(facts) => known.services.get(name) == Some(facts),
+            Facts::EndpointSlice(facts) => known.slices.get(name) == Some(facts),
+        }
+    }
+
+    fn is_selected_by_label(&self, route: &ObjectName, facts: &RouteFacts) -> bool {
+        let selects = |gateway: &GatewayFacts| {
+            gateway.listeners.iter().any(|listener| matches!(listener.namespaces, FromNamespaces::Selector(_)))
+        };
+        let gateways = facts.parents.iter().filter_map(|parent| gateway_name(parent, route));
+        gateways.filter_map(|gateway| self.known.gateways.get(&gateway)).any(selects)
+    }
+}
+
+/// Slots that may stop. A port has one slot, so ports are counted: each once, whoever has a part in it.
+struct Reached<'a> {
+    desired: &'a Desired,
+    ports: BTreeSet<i64>,
+    n_routes: usize,
+    enough: usize,
+}
+
+impl<'a> Reached<'a> {
+    fn new(desired: &'a Desired, enough: usize) -> Self {
+        Self { desired, ports: BTreeSet::new(), n_routes: 0, enough }
+    }
+
+    fn count(&self) -> usize {
+        if self.is_enough() { self.enough } else { self.ports.len() }
+    }
+
+    fn is_enough(&self) -> bool {
+        self.ports.len() >= self.enough || self.n_routes >= ROUTES_LOOKED_AT
+    }
+
+    fn gateway(&mut self, facts: Option<&GatewayFacts>) {
+        self.ports.extend(facts.into_iter().flat_map(|facts| &facts.listeners).map(|listener| listener.port));
+    }
+
+    fn routes<'r>(&mut self, routes: impl Iterator<Item = &'r ObjectName>) {
+        for route in routes {
+            if self.is_enough() {
+                return;
+            }
+            self.route(route);
+        }
+    }
+
+    fn route(&mut self, name: &ObjectName) {
+        self.n_routes += 1;
+        if let Some(facts) = self.desired.known.routes.get(name) {
+            self.facts_of_route(name, facts);
+        }
+    }
+
+    /// The ports on which a route may hold a slot.
+    fn facts_of_route(&mut self, name: &ObjectName, facts: &RouteFacts) {
+        for parent in &facts.parents {
+            let gateway = gateway_name(parent, name).and_then(|gateway| self.desired.known.gateways.get(&gateway));
+            self.ports.extend(gateway.into_iter().flat_map(|gateway| ports_named(parent, gateway)));
+        }
+    }
+
+    fn slice(&mut self, name: &ObjectName, now: Option<&EndpointSliceFacts>) {
+        let known = &self.desired.known;
+        let of = |service: &Arc<str>| ObjectName { namespace: Arc::clone(&name.namespace), name: Arc::clone(service) };
+        let after = now.and_then(|slice| slice.service.as_ref()).map(of);
+        for service in known.service_of(name).into_iter().chain(after) {
+            self.routes(known.routes_by_service.of(&service));
+        }
+        // It may have stood in the way of any Service of its namespace.
+        if known.slices.is_unreadable(name) {
+            for (service, _) in known.services.in_namespace(&name.namespace) {
+                self.routes(known.routes_by_service.of(service));
+            }
+        }
+    }
+}
+
+fn ports_named(parent: &ParentRef, gateway: &GatewayFacts) -> impl Iterator<Item = i64> {
+    gateway
+        .listeners
+        .iter()
+        .filter(|listener| parent.section_name.as_ref().is_none_or(|section| *section == listener.name))
+        .filter(|listener| parent.port.is_none_or(|port| port == listener.port))
+        .map(|listener| listener.port)
+}
+
+/// Whether whoever had an endpoint by a slice still has one: the same ports of the same Service, and one that is ready. So
+/// are nearly all changes of endpoints, and they come in crowds.
+fn stays_ready(before: Option<&EndpointSliceFacts>, now: Option<&EndpointSliceFacts>) -> bool {
+    let (Some(before), Some(now)) = (before, now) else { return false };
+    before.service == now.service
+        && before.family == now.family
+        && before.ports == now.ports
+        && now.endpoints.iter().any(|endpoint| endpoint.ready)
+}
+
+#[cfg(test)]
+mod tests;

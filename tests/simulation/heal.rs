@@ -1,0 +1,153 @@
+//! How everything should stand once the faults are over: store and statuses against a translation of its own. A cluster and
+//! what the store holds go in; every difference comes out in words.
+
+use super::{CONTROLLER, INSTANCE, PREFIX, cluster::Cluster, replica::translation};
+use apisix_etcd_controller::{
+    apisix::{
+        ids,
+        plugins,
+        routing::Reach,
+        stored::{Inspected, Seal, inspect},
+    },
+    cluster::manifests,
+    model::{
+        places::{Directory, WorkId},
+        verdicts::{Occupant, Standing, Verdict},
+    },
+    status::{conditions, print::StatusPrint},
+    store::{mirror::written_by, Content, PagePlace, Scope, Store as _, memory::MemoryStore},
+    translate::desired::{Desired, Wanted},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What should be, and what is.
+pub(crate) struct Healed {
+    desired: Desired,
+    stored: BTreeMap<WorkId, (Vec<u8>, Inspected)>,
+}
+
+fn intact(inspected: &Inspected) -> bool {
+    written_by(&inspected.seal, INSTANCE)
+}
+
+impl Healed {
+    pub(crate) async fn look(cluster: &Cluster, store: &MemoryStore) -> Self {
+        let mut desired = Desired::new(translation());
+        desired.set_served(manifests::served());
+        for (kind, objects) in cluster.objects() {
+            desired.note_list(kind, objects);
+        }
+        let mut stored = BTreeMap::new();
+        let page = store.page(&Scope::Below(Arc::from(PREFIX)), Content::Values, PagePlace::First).await;
+        for entry in page.map(|page| page.entries).unwrap_or_default() {
+            let key = String::from_utf8_lossy(&entry.key).into_owned();
+            if key == format!("{PREFIX}/plugins") {
+                desired.note_traffic_split(Some(plugins::lists_stream_traffic_split(&entry.value)));
+            }
+            let Some(id) = WorkId::from_key(PREFIX, &key) else { continue };
+            let inspected = inspect(&id, &key, &entry.value);
+            stored.insert(id, (entry.value, inspected));
+        }
+        desired.settle();
+        Self { desired, stored }
+    }
+
+    /// Everything that is not as it should be.
+    pub(crate) fn differences(&self, cluster: &Cluster) -> Vec<String> {
+        let mut found = Vec::new();
+        let wanted = self.desired.documents();
+        let ids = wanted.iter().chain(self.stored.keys().filter(|id| ids::is_our_shape(&id.id) && !wanted.contains(id)));
+        found.extend(ids.filter_map(|id| self.wrong(id).map(|why| format!("{id}: {why}"))));
+        for object in self.desired.verdicts() {
+            let Some(verdict) = self.desired.verdict(&object) else { continue };
+            let status = conditions::render(&object, &verdict, CONTROLLER, &|id| self.standing(id));
+            let should = StatusPrint::of(object.kind, &status, CONTROLLER);
+            let seen = cluster.status(&object).unwrap_or_default();
+            let frozen = match verdict {
+                Verdict::Route(route) => route.frozen_parents,
+                Verdict::Gateway(_) | Verdict::GatewayClass(_) => Vec::new(),
+            };
+            if should.differs_from(&StatusPrint::of(object.kind, &seen, CONTROLLER), &frozen) {
+                found.push(format!("the status of {object} should be {status} and is {seen}"));
+            }
+        }
+        found
+    }
+
+    fn overlap(&self, slot: &WorkId) -> Option<WorkId> {
+        let port = ids::slot_port(slot)?;
+        let meets = |(id, (_, inspected)): &(&WorkId, &(Vec<u8>, Inspected))| {
+            let own_place = matches!(inspected.reach, Reach::Port(port) if ids::slot(port) == **id);
+            let reaches = inspected.reach == Reach::Port(port) || inspected.reach == Reach::EveryPort;
+            reaches && !own_place && !intact(inspected) && *id != slot
+        };
+        self.stored.iter().find(meets).map(|(id, _)| id.clone())
+    }
+
+    /// Whether something of somebody else holds the key.
+    fn taken(&self, id: &WorkId) -> Option<Arc<str>> {
+        match self.stored.get(id).map(|(_, inspected)| &inspected.seal) {
+            Some(Seal::Intact { instance }) if **instance != *INSTANCE => Some(instance.clone()),
+            Some(Seal::Intact { .. } | Seal::Broken) | None => None,
+        }
+    }
+
+    /// What is wrong with what is stored.
+    fn wrong(&self, id: &WorkId) -> Option<&'static str> {
+        if self.taken(id).is_some() {
+            return None;
+        }
+        let stored = self.stored.get(id);
+        match self.desired.wanted(id) {
+            Wanted::Kept { otherwise: None } | Wanted::Refused(_) => None,
+            Wanted::Kept { otherwise: Some(_) } if stored.is_some() => None,
+            Wanted::Kept { otherwise: Some(document) } | Wanted::Document(document) => {
+                let kept = stored.and_then(|(_, inspected)| inspected.pool.as_ref()).is_some_and(|pool| {
+                    matches!(self.desired.wanted(pool), Wanted::Kept { .. })
+                });
+                let starved = document.pool.as_ref().is_some_and(|pool| self.taken(pool).is_some());
+                match stored {
+                    Some((bytes, _)) if **bytes == *document.bytes => None,
+                    Some(_) if kept => None,
+                    Some(_) if starved => Some("stays although its pool cannot be there"),
+                    Some(_) => Some("is not as wanted"),
+                    None if starved || self.overlap(id).is_some() => None,
+                    None => Some("is missing"),
+                }
+            }
+            Wanted::Absent => {
+                let (_, inspected) = stored?;
+                let kept = inspected.pool.as_ref().is_some_and(|pool| {
+                    matches!(self.desired.wanted(pool), Wanted::Kept { .. })
+                });
+                let used = id.directory == Directory::Upstreams
+                    && self.stored.values().any(|(_, user)| user.pool.as_ref() == Some(id));
+                let stray = !intact(inspected) && self.others();
+                (!kept && !used && !stray).then_some("is not wanted")
+            }
+        }
+    }
+
+    /// Whether another instance has a checkpoint for the prefix: none has here.
+    #[expect(clippy::unused_self, reason = "it may come to hang on what is stored")]
+    fn others(&self) -> bool {
+        false
+    }
+
+    fn standing(&self, id: &WorkId) -> Standing {
+        if let Some(instance) = self.taken(id) {
+            return Standing::Occupied { by: Occupant::Instance(instance) };
+        }
+        let stored = self.stored.get(id);
+        match (self.desired.wanted(id), stored) {
+            (Wanted::Refused(reason), _) => Standing::Refused(reason),
+            (Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) }, None) => match self.overlap(id) {
+                Some(first) => Standing::Occupied { by: Occupant::StreamRoute(first) },
+                None => Standing::Pending,
+            },
+            (Wanted::Document(document), Some((bytes, _))) if **bytes == *document.bytes => Standing::Programmed,
+            (Wanted::Kept { .. }, Some((_, inspected))) if intact(inspected) => Standing::Programmed,
+            (Wanted::Document(_) | Wanted::Kept { .. } | Wanted::Absent, _) => Standing::Pending,
+        }
+    }
+}
