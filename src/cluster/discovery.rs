@@ -229,7 +229,9 @@ async fn served_resources(client: &Client) -> Result<BTreeSet<(&'static str, Str
     };
     let wanted: BTreeSet<&str> =
         Kind::ALL.into_iter().filter(|kind| kinds::from_crd(*kind)).flat_map(kinds::versions).copied().collect();
-    for version in wanted.into_iter().filter(|version| group.versions.iter().any(|served| served.version == *version)) {
+    let exists = |version: &&str| group.versions.iter().any(|served| served.version == **version);
+    // The stable version last: of a CRD that comes between two requests, not only an older version is seen.
+    for version in wanted.into_iter().rev().filter(exists) {
         let resources = get::<APIResourceList>(client, format!("/apis/{GATEWAY_GROUP}/{version}")).await?;
         let names = resources.into_iter().flat_map(|list| list.resources).map(|resource| resource.name);
         served.extend(names.map(|name| (version, name)));
