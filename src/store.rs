@@ -60,7 +60,8 @@ pub enum Content {
     KeysOnly,
 }
 
-/// Which etcd this is: its cluster id. One that was wiped and set up anew, or restored from a backup, has another.
+/// Which etcd this is: its cluster id. Another id is another etcd; the same id may be one that was wiped or restored, as etcd
+/// makes it from its members' names and addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct StoreId(pub u64);
 

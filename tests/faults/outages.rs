@@ -103,7 +103,8 @@ async fn writes_go_on_when_an_etcd_of_three_loses_a_follower_and_then_its_leader
 }
 
 fn look_at_running(stage: &mut Stage, etcd: &EtcdCluster) -> anyhow::Result<()> {
-    let running: Vec<&str> = etcd.running().into_iter().map(|number| etcd.endpoint(number)).collect::<Result<_, _>>()?;
+    let running: Vec<&str> =
+        etcd.running().into_iter().map(|number| etcd.endpoint(number)).collect::<Result<_, _>>()?;
     stage.look_at(&running);
     Ok(())
 }

@@ -31,7 +31,8 @@ pub(crate) const LISTENERS_MAX: u16 = 64;
 pub(crate) const FIRST_PORT: u16 = 9100;
 
 /// In a listener of a crowd: routes are let in by a label of their namespace, see [`Scene::label`].
-pub(crate) const BY_LABEL: &str = ", allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {edge: open}}}}";
+pub(crate) const BY_LABEL: &str =
+    ", allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {edge: open}}}}";
 
 /// How many objects are applied at once.
 const APPLIED_AT_ONCE: usize = 8;
