@@ -249,7 +249,7 @@ enum Source {
 
 impl Source {
     async fn of(source: ObjectSource, registry: &mut Registry) -> anyhow::Result<Self> {
-        let config = match source {
+        let mut config = match source {
             ObjectSource::Manifests(paths) => return Ok(Self::Folder(paths)),
             ObjectSource::Kubeconfig(path) => read_kubeconfig(&path)
                 .await
@@ -259,6 +259,8 @@ impl Source {
                  --manifests DIR",
             )?,
         };
+        // Whoever asks tries again by itself, and says why meanwhile.
+        config.default_retry = false;
         tracing::info!(cluster = %config.cluster_url, "following a cluster");
         let client = Client::try_from(config).context("cannot make a client for the Kubernetes API")?;
         Ok(Self::Cluster(client, status::metrics::Metrics::register(registry)))
