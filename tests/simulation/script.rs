@@ -195,6 +195,13 @@ impl World {
     }
 
     async fn play(&mut self) -> Result<(), String> {
+        // Others may have been here before us.
+        if self.dice.chance(30) {
+            for _ in 0..self.dice.number(1..=4) {
+                let act = if self.dice.chance(50) { Act::HandPuts } else { Act::ForeignPut };
+                self.act(act).await;
+            }
+        }
         for replica in 0..self.links.len() {
             if self.dice.chance(80) {
                 self.start(replica);
