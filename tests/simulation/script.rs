@@ -513,8 +513,9 @@ impl World {
         let Ok(page) = self.store.page(&scope, Content::Values, PagePlace::First).await else { return };
         let Some(entry) = self.dice.pick(&page.entries) else { return };
         let key = String::from_utf8_lossy(&entry.key).into_owned();
-        // A leader key without a lease would stay until a person takes it away.
-        let least = if key.ends_with("leader") { 5 } else { 0 };
+        // A leader key without a lease would stay until a person takes it away. Nonsense in a lane that the leader does not
+        // use stops the standbys, and a reset waits for the leader: that is left out.
+        let least = if key.ends_with("leader") { 5 } else { 1 };
         match self.dice.number(least..=9) {
             0 => {
                 self.say(format!("somebody puts nonsense into {key}"));
