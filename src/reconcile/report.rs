@@ -86,7 +86,9 @@ impl<K: StatusSink> Report<K> {
 
     /// Nothing is known any more of what statuses of `kind` say.
     pub(super) fn forget(&mut self, kind: Kind) {
-        self.prints.retain(|object, _| object.kind != kind);
+        // What is listed with nothing of ours in its status would pass for one that never had any.
+        let known = self.prints.extract_if(|object, _| object.kind == kind);
+        self.due.extend(known.map(|(object, _)| object));
     }
 
     /// What is said of an object may have changed.

@@ -195,6 +195,13 @@ impl World {
     }
 
     async fn play(&mut self) -> Result<(), String> {
+        // Others may have been here before us.
+        if self.dice.chance(30) {
+            for _ in 0..self.dice.number(1..=4) {
+                let act = if self.dice.chance(50) { Act::HandPuts } else { Act::ForeignPut };
+                self.act(act).await;
+            }
+        }
         for replica in 0..self.links.len() {
             if self.dice.chance(80) {
                 self.start(replica);
@@ -506,8 +513,9 @@ impl World {
         let Ok(page) = self.store.page(&scope, Content::Values, PagePlace::First).await else { return };
         let Some(entry) = self.dice.pick(&page.entries) else { return };
         let key = String::from_utf8_lossy(&entry.key).into_owned();
-        // A leader key without a lease would stay until a person takes it away.
-        let least = if key.ends_with("leader") { 5 } else { 0 };
+        // A leader key without a lease would stay until a person takes it away. Nonsense in a lane that the leader does not
+        // use stops the standbys, and a reset waits for the leader: that is left out.
+        let least = if key.ends_with("leader") { 5 } else { 1 };
         match self.dice.number(least..=9) {
             0 => {
                 self.say(format!("somebody puts nonsense into {key}"));
