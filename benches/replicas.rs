@@ -88,12 +88,8 @@ impl Running {
         lists: Vec<ClusterEvent>,
     ) -> Self {
         let translation = fleet::settings(prefix);
-        let reconcile = Settings::new(
-            Arc::clone(prefix),
-            control(prefix),
-            holder.into(),
-            Arc::clone(&translation.controller_name),
-        );
+        let reconcile =
+            Settings::new(Arc::clone(prefix), control(prefix), holder.into(), Arc::clone(&translation.controller_name));
         let (tell_idle, idle) = mpsc::unbounded_channel();
         let statuses =
             Statuses { sink: NoStatuses, idle: Box::new(move |_, _| tell_idle.send(()).unwrap_or_default()) };

@@ -45,8 +45,7 @@ fn one_endpoint_change(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sync/one-endpoint-change");
     for routes in ROUTES {
         let mut running = stage.runtime.block_on(async {
-            let mut running =
-                Running::start(&stage.store, &fresh_prefix(), "replica", LONG_LEASE, lists(routes)).await;
+            let mut running = Running::start(&stage.store, &fresh_prefix(), "replica", LONG_LEASE, lists(routes)).await;
             running.settled().await;
             running
         });

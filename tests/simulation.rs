@@ -68,7 +68,10 @@ fn number(name: &str) -> Option<u64> {
 fn print(seed: u64, Failure { what, history }: &Failure) {
     let from = history.lines().count().saturating_sub(60);
     let last: Vec<&str> = history.lines().skip(from).collect();
-    println!("{}\nseed {seed} failed: {what}\nWith everything: SEED={seed} cargo test --test simulation\n", last.join("\n"));
+    println!(
+        "{}\nseed {seed} failed: {what}\nWith everything: SEED={seed} cargo test --test simulation\n",
+        last.join("\n")
+    );
 }
 
 fn one(seed: u64) -> ExitCode {

@@ -87,3 +87,44 @@ async fn a_leader_paused_past_its_lease_writes_nothing_when_it_wakes_and_ends_as
     assert_eq!(told.leaders, ["a", "b"], "{told:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_leader_that_lost_its_key_while_paused_is_refused_although_its_own_clock_says_that_it_leads()
+-> anyhow::Result<()> {
+    let etcd = shared_etcd().await?;
+    let stage = Stage::new(&[etcd.endpoint()], "deposed").await?;
+    stage.manifests("a", &fleet(3, 0))?;
+    stage.manifests("b", &fleet(3, 0))?;
+    // Its lease outlives the test.
+    let a = stage.replica("a", &["--lease-ttl", "10m"])?;
+    let before = stage.leads(&a, "a", 0).await?;
+    stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
+    let b = stage.replica("b", &[])?;
+    stands_by(&b).await?;
+
+    stage.manifests("a", &fleet(N_ROUTES, 1))?;
+    a.wait_until("the leader to write", PATIENCE, async || {
+        let n_held = stage.n_held().await?;
+        ensure!(n_held > 100, "there are {n_held} keys");
+        Ok(())
+    })
+    .await?;
+    a.process().signal("STOP")?;
+    stage.client().await?.delete(format!("{}/default/leader", stage.control()), None).await?;
+    stage.manifests("b", &fleet(N_ROUTES, 2))?;
+    let after = stage.leads(&b, "b", before).await?;
+    stage.holds(&b, &stage.wanted("b", &[]).await?).await?;
+    a.process().signal("CONT")?;
+
+    stands_by(&a).await?;
+    let n_fenced = metric(&a, "transactions_total", &["outcome=\"fenced\""]).await?;
+    let log = a.log();
+    ensure!(n_fenced > 0 || log.contains("not leading any more"), "{log}");
+    stage.manifests("a", &fleet(N_ROUTES, 4))?;
+    stage.manifests("b", &fleet(N_ROUTES, 4))?;
+    stage.holds(&b, &stage.wanted("b", &[]).await?).await?;
+    assert_eq!(stage.leader("default").await?, Some(("b".to_owned(), after)));
+    let told = stage.judged().await?;
+    assert_eq!(told.leaders, ["a", "b"], "{told:?}");
+    Ok(())
+}

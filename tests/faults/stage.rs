@@ -199,7 +199,10 @@ impl Stage {
                 let (foreign, value) = (format!("{}{}", self.prefix(), FOREIGN.0), FOREIGN.1);
                 for (key, document) in &held {
                     if *key == foreign {
-                        ensure!(document.value == value && document.mod_revision == self.foreign, "{key}: {document:?}");
+                        ensure!(
+                            document.value == value && document.mod_revision == self.foreign,
+                            "{key}: {document:?}"
+                        );
                     } else if !placeholders(&self.prefix()).contains(key) {
                         let wanted = wanted.get(key).with_context(|| format!("{key} is there: {}", document.value))?;
                         ensure!(document.value == *wanted, "{key} is {} and should be {wanted}", document.value);

@@ -32,8 +32,7 @@ impl Scene {
     }
 
     async fn label(&self, edge: Option<&str>) -> anyhow::Result<()> {
-        let namespace =
-            Named { api_version: "v1", kind: "Namespace", namespace: "", name: &self.place.namespace };
+        let namespace = Named { api_version: "v1", kind: "Namespace", namespace: "", name: &self.place.namespace };
         self.servers.kubernetes.patch(&namespace, json!({"metadata": {"labels": {"edge": edge}}})).await
     }
 

@@ -174,7 +174,8 @@ impl Scene {
     /// Waits until every TCPRoute of the namespace says of each of its parents that it is programmed.
     pub(crate) async fn all_programmed(&self, n_routes: usize) -> anyhow::Result<()> {
         self.until("every route to say that it is programmed", async || {
-            let routes = self.servers.kubernetes.list("gateway.networking.k8s.io/v1", "TCPRoute", &self.place.namespace);
+            let routes =
+                self.servers.kubernetes.list("gateway.networking.k8s.io/v1", "TCPRoute", &self.place.namespace);
             let routes = routes.await?;
             ensure!(routes.len() == n_routes, "{} routes", routes.len());
             for route in &routes {

@@ -65,7 +65,9 @@ fn yaml(thing: &str, dice: &Dice) -> String {
     match (thing, kind) {
         ("class", _) => {
             let controller = if dice.chance(10) { "example.com/other" } else { CONTROLLER };
-            format!("{gateway_api}\nkind: GatewayClass\nmetadata: {{name: apisix}}\nspec: {{controllerName: {controller}}}\n")
+            format!(
+                "{gateway_api}\nkind: GatewayClass\nmetadata: {{name: apisix}}\nspec: {{controllerName: {controller}}}\n"
+            )
         }
         ("grant", _) => format!(
             "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\n{}\nspec:\n  from: [{{group: \
@@ -98,7 +100,8 @@ fn yaml(thing: &str, dice: &Dice) -> String {
             for _ in 0..dice.number(1..=2) {
                 let service = dice.number(1..=3);
                 let namespace = if service == 3 { ", namespace: other" } else { "" };
-                let _ = writeln!(text, "    - {{name: s{service}{namespace}, port: 80, weight: {}}}", dice.number(0..=3));
+                let _ =
+                    writeln!(text, "    - {{name: s{service}{namespace}, port: 80, weight: {}}}", dice.number(0..=3));
             }
             text
         }
@@ -256,7 +259,11 @@ impl Cluster {
     /// From the next start of a replica on, a kind is served or not.
     pub(crate) fn serve(&self, kind: Kind, served: bool) {
         let mut state = self.state.lock();
-        if served { state.not_served.remove(&kind) } else { state.not_served.insert(kind) };
+        if served {
+            state.not_served.remove(&kind)
+        } else {
+            state.not_served.insert(kind)
+        };
         drop(state);
         self.ring();
     }
@@ -380,11 +387,7 @@ impl Cluster {
             let log = state.log.range(from + 1..).filter(|(_, object)| object.kind == kind);
             let changes: Vec<ClusterEvent> = log
                 .map(|(version, object)| ClusterEvent::Changed {
-                    change: Change {
-                        kind,
-                        name: object.name.clone(),
-                        observed: state.objects.get(object).cloned(),
-                    },
+                    change: Change { kind, name: object.name.clone(), observed: state.objects.get(object).cloned() },
                     status: Self::print(&state, object),
                     version: Some(CacheVersion(*version)),
                     at: clock::now(),

@@ -4,8 +4,7 @@
 use super::{CONTROLLER, INSTANCE, PREFIX, cluster::Cluster, replica::translation};
 use apisix_etcd_controller::{
     apisix::{
-        ids,
-        plugins,
+        ids, plugins,
         routing::Reach,
         seal::sealed_hash,
         stored::{Inspected, Seal, inspect},
@@ -17,7 +16,7 @@ use apisix_etcd_controller::{
         verdicts::{Occupant, Standing, Verdict},
     },
     status::{conditions, print::StatusPrint},
-    store::{mirror::written_by, Content, PagePlace, Scope, Store as _, memory::MemoryStore},
+    store::{Content, PagePlace, Scope, Store as _, memory::MemoryStore, mirror::written_by},
     translate::desired::{Desired, Wanted},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -63,7 +62,8 @@ impl Healed {
     pub(crate) fn differences(&self, cluster: &Cluster) -> Vec<String> {
         let mut found = Vec::new();
         let wanted = self.desired.documents();
-        let ids = wanted.iter().chain(self.stored.keys().filter(|id| ids::is_our_shape(&id.id) && !wanted.contains(id)));
+        let ids =
+            wanted.iter().chain(self.stored.keys().filter(|id| ids::is_our_shape(&id.id) && !wanted.contains(id)));
         found.extend(ids.filter_map(|id| self.wrong(id).map(|why| format!("{id}: {why}"))));
         for object in self.desired.verdicts() {
             let Some(verdict) = self.desired.verdict(&object) else { continue };
@@ -109,9 +109,9 @@ impl Healed {
             Wanted::Kept { otherwise: None } | Wanted::Refused(_) => None,
             Wanted::Kept { otherwise: Some(_) } if stored.is_some() => None,
             Wanted::Kept { otherwise: Some(document) } | Wanted::Document(document) => {
-                let kept = stored.and_then(|(_, inspected)| inspected.pool.as_ref()).is_some_and(|pool| {
-                    matches!(self.desired.wanted(pool), Wanted::Kept { .. })
-                });
+                let kept = stored
+                    .and_then(|(_, inspected)| inspected.pool.as_ref())
+                    .is_some_and(|pool| matches!(self.desired.wanted(pool), Wanted::Kept { .. }));
                 let starved = document.pool.as_ref().is_some_and(|pool| self.taken(pool).is_some());
                 match stored {
                     Some((bytes, _)) if **bytes == *document.bytes => None,
@@ -124,9 +124,10 @@ impl Healed {
             }
             Wanted::Absent => {
                 let (_, inspected) = stored?;
-                let kept = inspected.pool.as_ref().is_some_and(|pool| {
-                    matches!(self.desired.wanted(pool), Wanted::Kept { .. })
-                });
+                let kept = inspected
+                    .pool
+                    .as_ref()
+                    .is_some_and(|pool| matches!(self.desired.wanted(pool), Wanted::Kept { .. }));
                 let used = id.directory == Directory::Upstreams
                     && self.stored.values().any(|(_, user)| user.pool.as_ref() == Some(id));
                 let stray = !intact(inspected) && self.others;

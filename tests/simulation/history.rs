@@ -25,7 +25,6 @@ pub(crate) struct Written {
     pub(crate) known: Known,
 }
 
-
 /// What happened.
 pub(crate) struct History {
     began: Instant,
@@ -165,7 +164,9 @@ fn brief(status: &Value) -> String {
     match status {
         Value::Array(items) => items.iter().map(brief).collect::<Vec<_>>().join("; "),
         Value::Object(fields) => {
-            if let (Some(kind), Some(state), Some(reason)) = (fields.get("type"), fields.get("status"), fields.get("reason")) {
+            if let (Some(kind), Some(state), Some(reason)) =
+                (fields.get("type"), fields.get("status"), fields.get("reason"))
+            {
                 return format!("{kind}={state}/{reason}").replace('"', "");
             }
             let section = fields.get("parentRef").and_then(|parent| parent.get("sectionName")).map(ToString::to_string);

@@ -120,12 +120,19 @@ impl Future for Pausable {
 pub(crate) const RETRY: RetryLimits = RetryLimits::exactly(Duration::from_millis(100), Duration::from_secs(5));
 
 impl Running {
-    pub(crate) fn start(number: usize, cluster: &Cluster, link: &Link, dice: &Dice, history: &Arc<Mutex<History>>) -> Self {
+    pub(crate) fn start(
+        number: usize,
+        cluster: &Cluster,
+        link: &Link,
+        dice: &Dice,
+        history: &Arc<Mutex<History>>,
+    ) -> Self {
         let control = ControlKeys::new("/control".into(), INSTANCE.into());
         let mut settings =
             reconcile::Settings::new(PREFIX.into(), control, format!("replica-{number}").into(), CONTROLLER.into());
         settings.retry = RETRY;
-        settings.in_flight_max = std::num::NonZeroU32::MIN.saturating_add(u32::try_from(dice.number(0..=3)).unwrap_or(0));
+        settings.in_flight_max =
+            std::num::NonZeroU32::MIN.saturating_add(u32::try_from(dice.number(0..=3)).unwrap_or(0));
         settings.limits.operations_max = usize::try_from(dice.number(6..=16)).unwrap_or(8);
         settings.audit_interval = Duration::from_secs(60);
         let desired = Desired::new(translation());

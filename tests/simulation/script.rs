@@ -20,8 +20,7 @@ use apisix_etcd_controller::{
     },
     reconcile::Role,
     store::{
-        Store as _,
-        Content, PagePlace, Scope,
+        Content, PagePlace, Scope, Store as _,
         checkpoint::Checkpoint,
         control::ControlKeys,
         memory::{Image, MemoryStore},
@@ -337,7 +336,9 @@ impl World {
             Act::Pause => {
                 let replica = self.someone();
                 let time = self.dice.time(100..=40_000);
-                if let (Some(Some(running)), Some(until)) = (self.running.get(replica), self.paused_until.get_mut(replica)) {
+                if let (Some(Some(running)), Some(until)) =
+                    (self.running.get(replica), self.paused_until.get_mut(replica))
+                {
                     *until = Some(Instant::now() + time);
                     running.pause(true);
                     self.say(format!("replica {replica} is paused for {time:?}"));
@@ -392,7 +393,8 @@ impl World {
                 }
             }
             Act::Lag => {
-                let (replica, lag) = (self.someone(), self.dice.number(0..=if self.dice.chance(20) { 60_000 } else { 2_000 }));
+                let (replica, lag) =
+                    (self.someone(), self.dice.number(0..=if self.dice.chance(20) { 60_000 } else { 2_000 }));
                 if let Some(Some(running)) = self.running.get(replica) {
                     running.lag.send_replace(lag);
                     self.say(format!("news of the cluster reach replica {replica} after up to {lag} ms"));
@@ -609,4 +611,3 @@ impl World {
         Err(format!("invariant 2: with nothing to do, etcd went from revision {before} to {after}"))
     }
 }
-
