@@ -147,7 +147,7 @@ async fn after_a_compaction_while_cut_off_everything_is_read_anew_and_only_what_
     let n_read = a.log().matches("\"read etcd\"").count();
     ensure!(n_read >= 2, "etcd was read {n_read} times");
     let told = chronicle.and(stage.chronicle(now).await?).judge(&stage.prefix())?;
-    assert_eq!(told.leaders, ["a", "a"]);
+    ensure!(told.leaders.len() >= 2 && told.leaders.iter().all(|leader| leader == "a"), "{told:?}");
     assert_eq!(told.n_writes["a"], wanted.len() + 2 + hurt.len());
     Ok(())
 }

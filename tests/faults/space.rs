@@ -74,7 +74,7 @@ async fn while_etcd_is_full_the_leader_leads_on_and_says_so_and_what_is_missing_
     let etcd = Arc::new(Etcd::start_as(Binary::Etcd, &setup).await?);
     let servers = Servers { kubernetes: shared().await?.kubernetes, etcd: etcd.clone() };
     let place = servers.place("full").await?;
-    let scene = Scene::start(servers, place, &["--lease-ttl", "6s", "--replica-name", "a"])?;
+    let scene = Scene::start(servers, place, &["--lease-ttl", "9s", "--replica-name", "a"])?;
     let listeners = [("one", 9100), ("two", 9200)];
     scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + &gateway("edge", &listeners)).await?;
     scene.apply(route("app", ("edge", "one"), &[("web", 1)])).await?;
