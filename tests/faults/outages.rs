@@ -144,6 +144,9 @@ async fn after_a_compaction_while_cut_off_everything_is_read_anew_and_only_what_
         ensure!(hurt != (after[key] == *held), "{key} was {held:?} and is {:?}", after[key]);
     }
     counted(&a, "drift_repaired_total", &[], |n| n >= 1).await?;
+    // By reading anew at once, not because an audit came upon it later.
+    ensure!(a.log().contains("compacted past our watch"), "{}", a.log());
+    assert_eq!(metric(&a, "audits_failed_total", &[]).await?, 0);
     let n_read = a.log().matches("\"read etcd\"").count();
     ensure!(n_read >= 2, "etcd was read {n_read} times");
     let told = chronicle.and(stage.chronicle(now).await?).judge(&stage.prefix())?;
