@@ -214,3 +214,85 @@ impl Judge {
         Ok(())
     }
 }
+
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = "/x/apisix/upstreams/gateway-api.a";
+
+    fn record(holder: &str, sequence: u64) -> Vec<u8> {
+        Checkpoint {
+            instance: "default".into(),
+            cluster: "folder".into(),
+            prefixes: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            sequence,
+            holder: holder.into(),
+            written_at: 0,
+        }
+        .encode()
+    }
+
+    fn put(key: &str, value: &str) -> (String, Option<Vec<u8>>) {
+        (key.to_owned(), Some(value.as_bytes().to_owned()))
+    }
+
+    /// That one takes the leader key, after whoever had it.
+    fn leads(holder: &str) -> [Writes; 2] {
+        let key = "/x/control/default/leader";
+        [vec![(key.to_owned(), None)], vec![put(key, holder)]]
+    }
+
+    fn writes(holder: &str, sequence: u64, documents: &[(&str, &str)]) -> Writes {
+        let mut writes = vec![("/x/control/default/lanes/0".to_owned(), Some(record(holder, sequence)))];
+        writes.extend(documents.iter().map(|(key, value)| put(key, value)));
+        writes
+    }
+
+    fn judged(transactions: &[&[Writes]]) -> anyhow::Result<Told> {
+        Chronicle((1..).zip(transactions.concat()).collect()).judge("/x/apisix")
+    }
+
+    #[track_caller]
+    fn is_found(transactions: &[&[Writes]], fault: &str) {
+        let found = judged(transactions).map_err(|error| format!("{error:#}"));
+        assert!(found.as_ref().is_err_and(|error| error.contains(fault)), "{found:?}");
+    }
+
+    #[test]
+    fn a_chronicle_in_order_tells_who_led_and_how_much_each_wrote() -> anyhow::Result<()> {
+        let (first, second) = (writes("a", 1, &[(DOCUMENT, "1")]), writes("b", 2, &[(DOCUMENT, "2")]));
+        let told = judged(&[&leads("a"), &[first], &leads("b"), &[second]])?;
+        assert_eq!(told.leaders, ["a", "b"]);
+        assert_eq!(told.n_writes, BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 1)]));
+        Ok(())
+    }
+
+    #[test]
+    fn a_write_of_who_does_not_lead_is_found() {
+        let late = writes("a", 1, &[(DOCUMENT, "1")]);
+        is_found(&[&leads("a"), &leads("b"), &[late]], "while Some(\"b\") led");
+    }
+
+    #[test]
+    fn what_was_replaced_and_comes_back_is_found_and_so_is_what_is_written_as_it_is() {
+        let write = |sequence, value| writes("a", sequence, &[(DOCUMENT, value)]);
+        is_found(&[&leads("a"), &[write(1, "1"), write(2, "2"), write(3, "1")]], "got what had been replaced");
+        is_found(&[&leads("a"), &[write(1, "1"), write(2, "1")]], "written anew as it was");
+    }
+
+    #[test]
+    fn a_sequence_that_does_not_grow_is_found() {
+        let write = |holder, sequence| writes(holder, sequence, &[]);
+        is_found(&[&leads("a"), &[write("a", 2), write("a", 2)]], "after sequence 2");
+    }
+
+    #[test]
+    fn a_slot_without_its_upstream_is_found() {
+        let slot = ("/x/apisix/stream_routes/gateway-api.1", r#"{"upstream_id":"gateway-api.a"}"#);
+        is_found(&[&leads("a"), &[writes("a", 1, &[slot])]], "which is not there");
+        let deleted = (DOCUMENT.to_owned(), None);
+        let both = writes("a", 1, &[slot, (DOCUMENT, "1")]);
+        is_found(&[&leads("a"), &[both, [writes("a", 2, &[]), vec![deleted]].concat()]], "named it");
+    }
+}

@@ -10,16 +10,22 @@ use anyhow::ensure;
 /// Some transactions' worth, so that a leader can be stopped among them.
 const N_ROUTES: u16 = 600;
 
+/// The lease of who is to lose it: longer than a machine with other work may keep its process waiting.
+const SHORT: [&str; 2] = ["--lease-ttl", "5s"];
+
+/// The lease of who is to keep it.
+const LONG: [&str; 2] = ["--lease-ttl", "30s"];
+
 #[tokio::test]
 async fn a_leader_killed_while_it_writes_is_followed_by_a_standby_that_goes_on() -> anyhow::Result<()> {
     let etcd = shared_etcd().await?;
     let stage = Stage::new(&[etcd.endpoint()], "killed").await?;
     stage.manifests("a", &fleet(3, 0))?;
     stage.manifests("b", &fleet(3, 0))?;
-    let a = stage.replica("a", &[])?;
+    let a = stage.replica("a", &SHORT)?;
     let before = stage.leads(&a, "a", 0).await?;
     stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
-    let b = stage.replica("b", &[])?;
+    let b = stage.replica("b", &LONG)?;
     stands_by(&b).await?;
 
     stage.manifests("a", &fleet(N_ROUTES, 1))?;
@@ -51,10 +57,10 @@ async fn a_leader_paused_past_its_lease_writes_nothing_when_it_wakes_and_ends_as
     let stage = Stage::new(&[etcd.endpoint()], "paused").await?;
     stage.manifests("a", &fleet(3, 0))?;
     stage.manifests("b", &fleet(3, 0))?;
-    let a = stage.replica("a", &[])?;
+    let a = stage.replica("a", &SHORT)?;
     let before = stage.leads(&a, "a", 0).await?;
     stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
-    let b = stage.replica("b", &[])?;
+    let b = stage.replica("b", &LONG)?;
     stands_by(&b).await?;
 
     // It is stopped among its transactions, and wakes with answers to the last ones, and most of its work yet to do.
@@ -83,6 +89,47 @@ async fn a_leader_paused_past_its_lease_writes_nothing_when_it_wakes_and_ends_as
     stage.holds(&b, &stage.wanted("b", &[]).await?).await?;
     assert_eq!(stage.leader("default").await?, Some(("b".to_owned(), after)));
     assert_eq!(metric(&a, "leader", &[]).await?, 0);
+    let told = stage.judged().await?;
+    assert_eq!(told.leaders, ["a", "b"], "{told:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_that_lost_its_key_while_paused_is_refused_although_its_own_clock_says_that_it_leads()
+-> anyhow::Result<()> {
+    let etcd = shared_etcd().await?;
+    let stage = Stage::new(&[etcd.endpoint()], "deposed").await?;
+    stage.manifests("a", &fleet(3, 0))?;
+    stage.manifests("b", &fleet(3, 0))?;
+    // Its lease outlives the test.
+    let a = stage.replica("a", &["--lease-ttl", "10m", "--write-stall", "10m"])?;
+    let before = stage.leads(&a, "a", 0).await?;
+    stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
+    let b = stage.replica("b", &LONG)?;
+    stands_by(&b).await?;
+
+    stage.manifests("a", &fleet(N_ROUTES, 1))?;
+    a.wait_until("the leader to write", PATIENCE, async || {
+        let n_held = stage.n_held().await?;
+        ensure!(n_held > 100, "there are {n_held} keys");
+        Ok(())
+    })
+    .await?;
+    a.process().signal("STOP")?;
+    stage.client().await?.delete(format!("{}/default/leader", stage.control()), None).await?;
+    stage.manifests("b", &fleet(N_ROUTES, 2))?;
+    let after = stage.leads(&b, "b", before).await?;
+    stage.holds(&b, &stage.wanted("b", &[]).await?).await?;
+    a.process().signal("CONT")?;
+
+    stands_by(&a).await?;
+    let n_fenced = metric(&a, "transactions_total", &["outcome=\"fenced\""]).await?;
+    let log = a.log();
+    ensure!(n_fenced > 0 || log.contains("not leading any more"), "{log}");
+    stage.manifests("a", &fleet(N_ROUTES, 4))?;
+    stage.manifests("b", &fleet(N_ROUTES, 4))?;
+    stage.holds(&b, &stage.wanted("b", &[]).await?).await?;
+    assert_eq!(stage.leader("default").await?, Some(("b".to_owned(), after)));
     let told = stage.judged().await?;
     assert_eq!(told.leaders, ["a", "b"], "{told:?}");
     Ok(())

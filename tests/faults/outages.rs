@@ -32,6 +32,9 @@ async fn an_etcd_killed_in_the_middle_of_ten_thousand_routes_has_each_of_them_on
         Ok(())
     })
     .await?;
+    // It falls silent first, so that there are transactions which it never answers.
+    etcd.process().signal("STOP")?;
+    counted(&a, "transactions_total", &["outcome=\"unanswered\""], |n_unanswered| n_unanswered > 0).await?;
     etcd.stop().await?;
     let again = etcd.start_again().await?;
     let n_held = stage.n_held().await?;
@@ -39,7 +42,6 @@ async fn an_etcd_killed_in_the_middle_of_ten_thousand_routes_has_each_of_them_on
     let b = stage.replica("b", &patient)?;
     stage.holds_within(&a, &wanted, LONG).await?;
 
-    ensure!(metric(&a, "transactions_total", &["outcome=\"unanswered\""]).await? > 0, "{}", a.log());
     b.wait_until("it to stand by", LONG, async || stands_by(&b).await).await?;
     a.wait_until("one to lead, and to have all documents in mind", LONG, async || {
         let (leader, _) = stage.leader("default").await?.context("nobody leads")?;
@@ -144,10 +146,13 @@ async fn after_a_compaction_while_cut_off_everything_is_read_anew_and_only_what_
         ensure!(hurt != (after[key] == *held), "{key} was {held:?} and is {:?}", after[key]);
     }
     counted(&a, "drift_repaired_total", &[], |n| n >= 1).await?;
+    // By reading anew at once, not because an audit came upon it later.
+    ensure!(a.log().contains("compacted past our watch"), "{}", a.log());
+    assert_eq!(metric(&a, "audits_failed_total", &[]).await?, 0);
     let n_read = a.log().matches("\"read etcd\"").count();
     ensure!(n_read >= 2, "etcd was read {n_read} times");
     let told = chronicle.and(stage.chronicle(now).await?).judge(&stage.prefix())?;
-    assert_eq!(told.leaders, ["a", "a"]);
+    ensure!(told.leaders.len() >= 2 && told.leaders.iter().all(|leader| leader == "a"), "{told:?}");
     assert_eq!(told.n_writes["a"], wanted.len() + 2 + hurt.len());
     Ok(())
 }

@@ -2,13 +2,15 @@
 
 use super::{
     claims::PROGRAMMED,
+    fleet::fleet,
     objects::{CLASS, gateway, route, service},
     scene::Scene,
-    stage::until,
+    stage::{Stage, counted, kill, stands_by, until},
     support::{
         binaries::Binary,
         etcd::{Etcd, Setup},
         servers::{Servers, shared},
+        wait::PATIENCE,
     },
 };
 use anyhow::{Context as _, ensure};
@@ -72,7 +74,7 @@ async fn while_etcd_is_full_the_leader_leads_on_and_says_so_and_what_is_missing_
     let etcd = Arc::new(Etcd::start_as(Binary::Etcd, &setup).await?);
     let servers = Servers { kubernetes: shared().await?.kubernetes, etcd: etcd.clone() };
     let place = servers.place("full").await?;
-    let scene = Scene::start(servers, place, &["--lease-ttl", "6s", "--replica-name", "a"])?;
+    let scene = Scene::start(servers, place, &["--lease-ttl", "9s", "--replica-name", "a"])?;
     let listeners = [("one", 9100), ("two", 9200)];
     scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + &gateway("edge", &listeners)).await?;
     scene.apply(route("app", ("edge", "one"), &[("web", 1)])).await?;
@@ -103,4 +105,36 @@ async fn while_etcd_is_full_the_leader_leads_on_and_says_so_and_what_is_missing_
     assert_eq!(scene.metric("leadership_changes_total", &[]).await?, 1);
     assert_eq!(scene.metric("transactions_total", &["outcome=\"fenced\""]).await?, 0);
     scene.controller.ready().await
+}
+
+#[tokio::test]
+async fn a_leader_that_dies_while_etcd_is_full_is_followed_once_there_is_space() -> anyhow::Result<()> {
+    let setup = Setup { tls: None, arguments: vec![QUOTA.to_owned()] };
+    let etcd = Etcd::start_as(Binary::Etcd36, &setup).await?;
+    let stage = Stage::new(&[etcd.endpoint()], "dies-full").await?;
+    for name in ["a", "b"] {
+        stage.manifests(name, &fleet(20, 0))?;
+    }
+    let a = stage.replica("a", &[])?;
+    let before = stage.leads(&a, "a", 0).await?;
+    let held = stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
+    let b = stage.replica("b", &[])?;
+    stands_by(&b).await?;
+
+    let mut client = etcd.client().await?;
+    fill(&mut client).await?;
+    kill(&a).await?;
+    stage.manifests("b", &fleet(20, 1))?;
+    b.wait_until("it to say that it cannot campaign", PATIENCE, async || {
+        ensure!(b.log().contains("cannot campaign"), "it does not");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(stage.held().await?, held);
+
+    make_space(&mut client).await?;
+    stage.leads(&b, "b", before).await?;
+    stage.holds(&b, &stage.wanted("b", &[]).await?).await?;
+    counted(&b, "store_full", &[], |full| full == 0).await?;
+    Ok(())
 }

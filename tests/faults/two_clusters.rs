@@ -21,13 +21,13 @@ async fn the_second_of_two_clusters_with_one_instance_name_stops_and_says_so_unt
     let stage = Stage::new(&[servers.etcd.endpoint()], "two-clusters-of").await?;
     (place.etcd_prefix, place.control_prefix) = (stage.prefix(), stage.control());
     stage.manifests("first", &fleet(4, 0))?;
-    let first = stage.replica("first", &[])?;
+    let first = stage.replica("first", &["--lease-ttl", "30s"])?;
     let of_first = stage.wanted("first", &[]).await?;
     let before = stage.holds(&first, &of_first).await?;
     let led = stage.leader("default").await?;
 
     // A cluster with other objects, which does not know the first one.
-    let second = Scene::start(servers, place, &["--replica-name", "second", "--lease-ttl", "2s"])?;
+    let second = Scene::start(servers, place, &["--replica-name", "second", "--lease-ttl", "30s"])?;
     second.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + &gateway("edge", &[("one", PORT)])).await?;
     second.apply(route("app", ("edge", "one"), &[("web", 1)])).await?;
     let why = second

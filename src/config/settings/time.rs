@@ -20,7 +20,7 @@ pub struct TimeError {
     flag: &'static str,
     text: String,
     fault: String,
-    example: &'static str,
+    example: String,
 }
 
 /// Reads a time within `bounds`.
@@ -46,11 +46,13 @@ pub(super) fn whole_seconds(text: &str, bounds: &Bounds) -> Result<Duration, Tim
 
 /// A time that is within its bounds, but not right beside `other`, the value of another flag.
 pub(super) fn shorter(text: &str, bounds: &Bounds, other: &str, least: Duration) -> TimeError {
-    error(text, bounds, format!("is shorter than {other}, {}", shown(least)))
+    let fault = format!("is shorter than {other}, {}", shown(least));
+    // What would do by itself may still be too short here.
+    TimeError { example: shown(least), ..error(text, bounds, fault) }
 }
 
 fn error(text: &str, bounds: &Bounds, fault: String) -> TimeError {
-    TimeError { flag: bounds.flag, text: text.to_owned(), fault, example: bounds.example }
+    TimeError { flag: bounds.flag, text: text.to_owned(), fault, example: bounds.example.to_owned() }
 }
 
 fn shown(time: Duration) -> String {
@@ -82,5 +84,11 @@ mod tests {
         assert_eq!(whole_seconds("2m", &BOUNDS).unwrap(), Duration::from_mins(2));
         let message = whole_seconds("1500ms", &BOUNDS).unwrap_err().to_string();
         assert_eq!(message, "--x: \"1500ms\" is not a number of whole seconds: write for example 5s");
+    }
+
+    #[test]
+    fn what_is_too_short_beside_another_is_told_a_value_that_is_not() {
+        let message = shorter("1m", &BOUNDS, "--y", Duration::from_mins(2)).to_string();
+        assert_eq!(message, "--x: \"1m\" is shorter than --y, 2m: write for example 2m");
     }
 }
