@@ -39,7 +39,8 @@ impl Proxied {
 }
 
 #[tokio::test]
-async fn while_every_watch_stands_still_what_was_known_is_kept_and_then_it_goes_on_where_it_was() -> anyhow::Result<()> {
+async fn while_every_watch_stands_still_what_was_known_is_kept_and_then_it_goes_on_where_it_was() -> anyhow::Result<()>
+{
     let Proxied { scene, proxy, _kubeconfig } = Proxied::start("stalled").await?;
     let strangers = scene.settle_strangers().await?;
     scene.apply_crowd(20, "").await?;

@@ -4,10 +4,7 @@ use super::{
     objects::service,
     road::{BY_LABEL, Link, crowd, crowd_route, no_slot_without_pool, only_whole_documents, with_own_etcd},
     scene::Scene,
-    support::{
-        etcd::Written,
-        proxy::Proxy,
-    },
+    support::{etcd::Written, proxy::Proxy},
 };
 use anyhow::ensure;
 use std::time::Duration;

@@ -31,7 +31,8 @@ pub(crate) const LISTENERS_MAX: u16 = 64;
 pub(crate) const FIRST_PORT: u16 = 9100;
 
 /// In a listener of a crowd: routes are let in by a label of their namespace, see [`Scene::label`].
-pub(crate) const BY_LABEL: &str = ", allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {edge: open}}}}";
+pub(crate) const BY_LABEL: &str =
+    ", allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {edge: open}}}}";
 
 /// How many objects are applied at once.
 const APPLIED_AT_ONCE: usize = 8;
@@ -187,7 +188,8 @@ impl Scene {
     /// Waits until every TCPRoute of the namespace says of each of its parents that it is programmed.
     pub(crate) async fn all_programmed(&self, n_routes: usize) -> anyhow::Result<()> {
         self.until("every route to say that it is programmed", async || {
-            let routes = self.servers.kubernetes.list("gateway.networking.k8s.io/v1", "TCPRoute", &self.place.namespace);
+            let routes =
+                self.servers.kubernetes.list("gateway.networking.k8s.io/v1", "TCPRoute", &self.place.namespace);
             let routes = routes.await?;
             ensure!(routes.len() == n_routes, "{} routes", routes.len());
             for route in &routes {
