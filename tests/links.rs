@@ -30,6 +30,8 @@ mod road;
 mod holds;
 #[path = "links/kinds.rs"]
 mod kinds;
+#[path = "links/kubernetes.rs"]
+mod kubernetes;
 #[path = "links/proxied.rs"]
 mod proxied;
 #[path = "links/replicas.rs"]

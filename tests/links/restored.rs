@@ -5,7 +5,7 @@ use super::{
     road::Link,
     scene::{Scene, keys},
     support::{
-        apiserver::ApiServer,
+        apiserver::{ApiServer, Backup},
         binaries::Binary,
         etcd::Etcd,
         kubernetes::{Crds, Kubernetes, Named},
@@ -21,16 +21,15 @@ const N_CHANGES_LOST: usize = 400;
 
 const APP: &[(&str, u64)] = &[("10.0.0.1:8080", 1)];
 
-#[tokio::test]
-async fn a_restored_cluster_stops_the_controller_until_a_person_has_decided() -> anyhow::Result<()> {
+/// A scene on a cluster of which there is an older backup: it has route `app`, and not `late`, nor the last change of `web`.
+async fn written_since_a_backup() -> anyhow::Result<(Scene, Arc<ApiServer>, Backup)> {
     let server = Arc::new(Box::pin(ApiServer::start()).await?);
     let kubernetes = Kubernetes::of(server.clone()).await?;
     Box::pin(kubernetes.install(Crds::Standard161)).await?;
     let etcd = Arc::new(Box::pin(Etcd::start(Binary::Etcd)).await?);
     let servers = Servers { kubernetes, etcd };
     let place = servers.place("restored").await?;
-    let mut scene = Scene::start(servers, place, &[])?;
-    let strangers = scene.settle_strangers().await?;
+    let scene = Scene::start(servers, place, &[])?;
     scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"])).await?;
     scene.apply(gateway("edge", &[("one", 9100), ("two", 9200)])).await?;
     scene.apply(route("app", ("edge", "one"), &[("web", 1)])).await?;
@@ -49,24 +48,36 @@ async fn a_restored_cluster_stops_the_controller_until_a_person_has_decided() ->
     // One more write: by then everything before it was known.
     scene.apply(service("web", &["10.0.0.2"])).await?;
     scene.served(9200, "late", &[("10.0.0.2:8080", 1)]).await?;
-    scene.stop().await?;
+    Ok((scene, server, backup))
+}
 
-    let revision = scene.revision().await?;
-    let restored = Arc::new(Box::pin(server.restore(&backup)).await?);
-    let Scene { servers, place, controller: gone, .. } = scene;
-    drop(gone);
-    let servers = Servers { kubernetes: Kubernetes::of(restored).await?, etcd: servers.etcd };
-    scene = Scene::of(servers.clone(), place.clone(), Link::default().start(&servers, &place)?);
-    scene
-        .until("the controller to say that a person is waited for", async || {
-            let answer = scene.controller.ask("/readyz").await?;
+impl Scene {
+    /// Waits until the controller says that a person has to decide about a restored cluster.
+    async fn stops_on_purpose(&self) -> anyhow::Result<()> {
+        self.until("the controller to say that a person is waited for", async || {
+            let answer = self.controller.ask("/readyz").await?;
             ensure!(answer.status == 503, "{answer:?}");
             for part in ["restored from a backup", "checkpoint reset"] {
                 ensure!(answer.body.contains(part), "{answer:?}");
             }
             Ok(())
         })
-        .await?;
+        .await
+    }
+}
+
+#[tokio::test]
+async fn a_restored_cluster_stops_the_controller_until_a_person_has_decided() -> anyhow::Result<()> {
+    let (mut scene, server, backup) = written_since_a_backup().await?;
+    let strangers = scene.settle_strangers().await?;
+    scene.stop().await?;
+    let revision = scene.revision().await?;
+    let restored = Arc::new(Box::pin(server.restore(&backup)).await?);
+    let Scene { servers, place, controller: gone, .. } = scene;
+    drop(gone);
+    let servers = Servers { kubernetes: Kubernetes::of(restored).await?, etcd: servers.etcd };
+    scene = Scene::of(servers.clone(), place.clone(), Link::default().start(&servers, &place)?);
+    scene.stops_on_purpose().await?;
     assert_eq!(scene.metric("halted", &[]).await?, 1);
     assert_eq!(scene.metric("leader", &[]).await?, 0);
     scene.logs("this needs a person").await?;
@@ -93,5 +104,19 @@ async fn a_restored_cluster_stops_the_controller_until_a_person_has_decided() ->
     scene.controller.ready().await?;
     assert_eq!(scene.metric("halted", &[]).await?, 0);
     assert_eq!(scene.strangers().await?, strangers);
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "an API server keeps a watch from a version that is yet to come open and silent, and nothing asks about that"]
+async fn a_leader_that_runs_while_its_cluster_is_restored_stops_too() -> anyhow::Result<()> {
+    let (mut scene, server, backup) = written_since_a_backup().await?;
+    let documents = scene.documents().await?;
+    let restored = Arc::new(Box::pin(server.restore(&backup)).await?);
+    let Scene { servers, .. } = &mut scene;
+    servers.kubernetes = Kubernetes::of(restored).await?;
+    scene.stops_on_purpose().await?;
+    assert_eq!(scene.metric("halted", &[]).await?, 1);
+    assert_eq!(scene.documents().await?.0, documents.0);
     Ok(())
 }
