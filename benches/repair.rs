@@ -3,7 +3,7 @@
 //! From the answer to the edit until every document is as it was and every status rendered. The floor beside each: a bare
 //! loader that writes the same documents over the same edits and knows of them without being told.
 #![allow(missing_docs, reason = "criterion's macros make items without")]
-#![allow(clippy::unwrap_used, reason = "a bench that cannot go on may stop")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that cannot go on may stop")]
 
 mod bare;
 mod fleet;
