@@ -4,7 +4,6 @@
 //! A leader that is asked to end stands beside a bare put, one that is killed beside its lease. Prints a table by itself: what
 //! is measured takes seconds and is spread over the time between two renewals, so each try is one number and no loop.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on may stop")]
-#![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
 mod bare;
 mod fleet;
