@@ -15,6 +15,7 @@ use super::{
 use crate::model::{
     facts::Observed,
     names::{Kind, ObjectName},
+    versions::CacheVersion,
 };
 use kube::{
     Client,
@@ -125,6 +126,17 @@ impl Collection {
     /// Watches what happens after `version`, with a bookmark now and then when nothing does.
     pub(super) async fn watch(&self, version: &str) -> Result<Frames, ReadError> {
         self.open(WatchParams { bookmarks: true, ..WatchParams::default() }, version).await
+    }
+
+    /// Whether the API server is at an older version than `version`: it was restored from a backup, or is another one.
+    pub(super) async fn has_gone_back(&self, version: &str) -> Result<bool, ReadError> {
+        let Some(version) = CacheVersion::read(version) else { return Ok(false) };
+        let request = self.requests.list(&ListParams::default().limit(1)).map_err(ReadError::failed)?;
+        let answer = timeout(PAGE_WAIT_MAX, self.client.request_text(request)).await;
+        let text = answer.map_err(|_silence| ReadError::silent(PAGE_WAIT_MAX))??;
+        let page: Page<'_> = serde_json::from_str(&text).map_err(ReadError::failed)?;
+        let newest = page.metadata.resource_version.as_deref().and_then(CacheVersion::read);
+        Ok(newest.is_some_and(|newest| newest < version))
     }
 
     async fn open(&self, params: WatchParams, version: &str) -> Result<Frames, ReadError> {
