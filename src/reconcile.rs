@@ -128,6 +128,9 @@ struct State<K> {
     /// Documents found edited or deleted by somebody else, and not put right yet.
     drifted: HashSet<WorkId>,
     outage: Option<Outage>,
+    /// Whether a stream_route of somebody else that takes connections of any port has come, gone or changed, and slots have
+    /// not been looked at since.
+    reached_everywhere: bool,
     /// Whether the sink has been told that nothing is to be done.
     told_idle: bool,
 }
@@ -296,6 +299,7 @@ impl<K: StatusSink> State<K> {
             left: HashMap::new(),
             drifted: HashSet::new(),
             outage: None,
+            reached_everywhere: false,
             told_idle: false,
         }
     }
