@@ -101,6 +101,8 @@ struct State<K> {
     identity: Option<Arc<str>>,
     /// Which etcd this is.
     store_id: Option<StoreId>,
+    /// Whether etcd was found to be another than the mirror's; until it has been read anew.
+    doubted: bool,
     /// Kinds that have not been listed yet, and why, as far as known.
     waiting_for: BTreeMap<Kind, Option<Arc<str>>>,
     /// Kinds that are not served.
@@ -284,6 +286,7 @@ impl<K: StatusSink> State<K> {
             halted: None,
             identity: None,
             store_id: None,
+            doubted: false,
             waiting_for: Kind::ALL.into_iter().map(|kind| (kind, None)).collect(),
             not_served: BTreeSet::new(),
             versions: BTreeMap::new(),
@@ -313,7 +316,7 @@ impl<K: StatusSink> State<K> {
         let waiting = Waiting {
             kinds: self.waiting_for.clone(),
             identity: self.identity.is_none(),
-            documents: !self.mirror.whole(),
+            documents: !self.mirror.whole() || self.doubted,
             control: !self.control.whole(),
         };
         let role = match &self.phase {

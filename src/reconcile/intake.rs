@@ -169,6 +169,7 @@ impl<K: StatusSink> State<K> {
         let first = !self.mirror.whole();
         let (revision, n_documents) = (snapshot.revision, snapshot.documents.len());
         self.store_id = Some(snapshot.store);
+        self.doubted = false;
         if snapshot.begins_anew {
             // Nothing is left of what our term, or anybody's, was built on.
             self.resign(Again::AtOnce, now);
