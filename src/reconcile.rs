@@ -7,7 +7,7 @@
 //! gather.
 //!
 //! Only the leader writes, and only once every kind has been listed, the mirror is whole, and what it knows is no older than
-//! what was written last ([`term`]).
+//! what was written last (`term`).
 
 mod answers;
 mod audit;
