@@ -42,7 +42,9 @@ pub(crate) async fn put(client: &Client, key: &str, expected: Revision, value: &
 
 /// Puts these keys that are as expected, in full transactions, as many in flight as ours; gives how long that took.
 pub(crate) async fn load(etcd: &Etcd, documents: &[(Arc<str>, Arc<[u8]>)], expected: Revision) -> Duration {
-    let client = etcd.client().await.unwrap();
+    let mut client = etcd.client().await.unwrap();
+    // A connection is made with the first request.
+    client.get("connected", None).await.unwrap();
     let begun = clock::now();
     stream::iter(documents.chunks(OPERATIONS_MAX))
         .map(|chunk| async {

@@ -7,7 +7,7 @@
 //! gather.
 //!
 //! Only the leader writes, and only once every kind has been listed, the mirror is whole, and what it knows is no older than
-//! what was written last ([`term`]).
+//! what was written last (`term`).
 
 mod answers;
 mod audit;
@@ -101,6 +101,8 @@ struct State<K> {
     identity: Option<Arc<str>>,
     /// Which etcd this is.
     store_id: Option<StoreId>,
+    /// Whether etcd was found to be another than the mirror's; until it has been read anew.
+    doubted: bool,
     /// Kinds that have not been listed yet, and why, as far as known.
     waiting_for: BTreeMap<Kind, Option<Arc<str>>>,
     /// Kinds that are not served.
@@ -128,6 +130,9 @@ struct State<K> {
     /// Documents found edited or deleted by somebody else, and not put right yet.
     drifted: HashSet<WorkId>,
     outage: Option<Outage>,
+    /// Whether a stream_route of somebody else that takes connections of any port has come, gone or changed, and slots have
+    /// not been looked at since.
+    reached_everywhere: bool,
     /// Whether the sink has been told that nothing is to be done.
     told_idle: bool,
 }
@@ -281,6 +286,7 @@ impl<K: StatusSink> State<K> {
             halted: None,
             identity: None,
             store_id: None,
+            doubted: false,
             waiting_for: Kind::ALL.into_iter().map(|kind| (kind, None)).collect(),
             not_served: BTreeSet::new(),
             versions: BTreeMap::new(),
@@ -296,6 +302,7 @@ impl<K: StatusSink> State<K> {
             left: HashMap::new(),
             drifted: HashSet::new(),
             outage: None,
+            reached_everywhere: false,
             told_idle: false,
         }
     }
@@ -309,7 +316,7 @@ impl<K: StatusSink> State<K> {
         let waiting = Waiting {
             kinds: self.waiting_for.clone(),
             identity: self.identity.is_none(),
-            documents: !self.mirror.whole(),
+            documents: !self.mirror.whole() || self.doubted,
             control: !self.control.whole(),
         };
         let role = match &self.phase {

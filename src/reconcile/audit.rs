@@ -68,6 +68,8 @@ impl<K: StatusSink> State<K> {
         };
         if told.is_some_and(|told| listing.revision < told) || self.store_id.is_some_and(|known| known != store) {
             tracing::error!("etcd was wiped or restored from a backup; beginning anew");
+            // Nobody leads on what is not so: winning again at once would only find the same.
+            self.doubted = true;
             self.reread();
             return self.resign(Again::AtOnce, now);
         }

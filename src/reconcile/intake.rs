@@ -169,6 +169,7 @@ impl<K: StatusSink> State<K> {
         let first = !self.mirror.whole();
         let (revision, n_documents) = (snapshot.revision, snapshot.documents.len());
         self.store_id = Some(snapshot.store);
+        self.doubted = false;
         if snapshot.begins_anew {
             // Nothing is left of what our term, or anybody's, was built on.
             self.resign(Again::AtOnce, now);
@@ -224,12 +225,7 @@ impl<K: StatusSink> State<K> {
             match reach {
                 Reach::Nothing => {}
                 Reach::Port(port) => self.work.add(ids::slot(port)),
-                Reach::EveryPort => {
-                    let slots = self.desired.documents().into_iter();
-                    for slot in slots.filter(|id| ids::slot_port(id).is_some()).collect::<Vec<_>>() {
-                        self.work.add(slot);
-                    }
-                }
+                Reach::EveryPort => self.reached_everywhere = true,
             }
         }
         if taken != Reach::Nothing && !is_our_shape(&id.id) {
@@ -237,6 +233,17 @@ impl<K: StatusSink> State<K> {
                 key = id.key(&self.settings.prefix),
                 "a stream_route of somebody else may take connections"
             );
+        }
+    }
+
+    /// Looks at every slot that a stream_route of any port may keep away: those that are not in etcd, for what is there was
+    /// there first. Once for all that was told since the last time, as a script may edit thousands in one go.
+    pub(super) fn look_where_others_reach(&mut self) {
+        if !std::mem::take(&mut self.reached_everywhere) {
+            return;
+        }
+        for slot in self.desired.held_slots().filter(|slot| self.mirror.stored(slot).is_none()) {
+            self.work.add(slot);
         }
     }
 

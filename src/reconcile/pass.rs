@@ -94,6 +94,7 @@ impl<K: StatusSink> State<K> {
             return false;
         }
         self.settle_changes(now);
+        self.look_where_others_reach();
         self.expire_holds(now);
         self.take_over(now, &mut send);
         self.give_way(now);

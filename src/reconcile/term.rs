@@ -87,7 +87,7 @@ const ENVELOPE_MARGIN: usize = 1_024;
 impl<K: StatusSink> State<K> {
     /// Whether this replica may campaign.
     pub(super) fn fit(&self) -> bool {
-        self.warm() && self.control.whole() && self.identity.is_some() && self.halted.is_none()
+        self.warm() && !self.doubted && self.control.whole() && self.identity.is_some() && self.halted.is_none()
     }
 
     /// Takes in where the campaign stands.

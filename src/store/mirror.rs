@@ -132,8 +132,8 @@ impl Mirror {
     #[must_use]
     pub fn overlapping(&self, slot: &WorkId) -> Option<&WorkId> {
         let port = ids::slot_port(slot)?;
-        let of = |reach: Reach| self.strangers.get(&reach).into_iter().flatten().filter(|id| *id != slot);
-        of(Reach::Port(port)).chain(of(Reach::EveryPort)).min()
+        let of = |reach: Reach| self.strangers.get(&reach).into_iter().flatten().find(|id| *id != slot);
+        [of(Reach::Port(port)), of(Reach::EveryPort)].into_iter().flatten().min()
     }
 
     /// How many slots that are as this instance wrote them have a stream_route beside them as [`Mirror::overlapping`] finds.

@@ -268,6 +268,19 @@ fn lanes_that_are_not_used_any_more_go_once_a_newer_record_is_there() {
 }
 
 #[test]
+fn an_etcd_found_to_be_another_is_read_anew_before_anybody_leads_on_it() {
+    let mut table = Table::settled();
+    let term = table.state.term().cloned().unwrap();
+    let listing = Listing { revision: Revision(50), keys: Vec::new() };
+    table.state.task_answered(Answer::Listed(term, Ok((StoreId(7), listing))), table.now);
+    assert_eq!((table.role(), table.resignation()), (Role::Standby { leader: None }, Some(Again::AtOnce)));
+    assert!(!table.state.fit());
+    let snapshot = Snapshot { store: StoreId(7), revision: Revision(50), begins_anew: true, ..Snapshot::default() };
+    table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+    assert!(table.state.fit());
+}
+
+#[test]
 fn an_etcd_that_begins_anew_ends_the_term() {
     let mut table = Table::settled();
     let snapshot = Snapshot { revision: Revision(1), begins_anew: true, ..Snapshot::default() };
