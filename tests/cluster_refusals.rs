@@ -28,7 +28,10 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future::pending,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -126,6 +129,8 @@ struct Played {
     relists: mpsc::UnboundedSender<Relist>,
     /// What is answered to whoever asks for the namespace `kube-system`: at first, that its UID is `u-1`.
     identity: Arc<Mutex<(u16, Value)>>,
+    /// The newest version it has.
+    newest: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -138,12 +143,20 @@ impl Played {
     async fn with_silence_of(silence_max: Duration, script: Vec<Answer>) -> anyhow::Result<Self> {
         let identity = Arc::new(Mutex::new((200, uid("u-1"))));
         let told_identity = Arc::clone(&identity);
+        let newest = Arc::new(AtomicU64::new(u64::MAX));
+        let told_newest = Arc::clone(&newest);
         let asked = Arc::new(Mutex::new(Vec::new()));
         let script = Arc::new(Mutex::new(VecDeque::from(script)));
         let (heard, answers) = (Arc::clone(&asked), Arc::clone(&script));
         let handler = move |request: Request| async move {
             let uri = request.uri();
+            // How far it has come: whoever takes up a watch asks. Not a part of what is played, but where a test is about it.
+            let newest = uri.query().is_some_and(|query| query.split('&').any(|pair| pair == "limit=1"));
             match uri.path() {
+                "/api/v1/services" | "/api/v1/namespaces" | "/apis/discovery.k8s.io/v1/endpointslices" if newest => {
+                    let version = told_newest.load(Ordering::Relaxed).to_string();
+                    respond(Answer::Is(200, json!({"metadata": {"resourceVersion": version}, "items": []}))).await
+                }
                 "/api/v1/services" => {
                     heard
                         .lock()
@@ -175,7 +188,7 @@ impl Played {
         let settings = FollowSettings { silence_max, ..FollowSettings::new("a/b".into()) };
         let stop = CancellationToken::new();
         tasks.spawn(follow_cluster(client, settings, sender, requests, Metrics::default(), stop));
-        Ok(Self { asked, events, relists, identity, _tasks: tasks })
+        Ok(Self { asked, events, relists, identity, newest, _tasks: tasks })
     }
 
     /// The next event about Services, each with its version: `listed A,B @5`, `changed A @6`, `gone A @7`, `reached @8`, with
@@ -395,6 +408,19 @@ async fn a_list_older_than_what_was_told_before_is_told_as_it_is() -> anyhow::Re
     ])
     .await?;
     played.tells(&["listed a @40", "listed  @4", "changed b @5"]).await?;
+    played.asks(&["stream ", "watch 40", "stream "]).await
+}
+
+#[tokio::test]
+async fn an_api_server_that_has_gone_back_is_listed_anew_although_its_watch_is_only_silent() -> anyhow::Result<()> {
+    let mut played = Played::with(vec![
+        Answer::Ends(vec![event("ADDED", &service("a", 30)), list_end(40)]),
+        Answer::Stays(Vec::new()),
+        Answer::Stays(vec![list_end(4)]),
+    ])
+    .await?;
+    played.newest.store(4, Ordering::Relaxed);
+    played.tells(&["listed a @40", "listed  @4"]).await?;
     played.asks(&["stream ", "watch 40", "stream "]).await
 }
 

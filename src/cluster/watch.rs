@@ -346,27 +346,18 @@ impl Follower {
 
     /// Tells what `frames` say or, without them, a watch that goes on from where the reading stands.
     async fn tell(&self, collection: &Collection, frames: Option<Frames>, reading: &mut Reading) -> Result<(), Stop> {
-<<<<<<< HEAD
         let mut frames = if let Some(frames) = frames {
             frames
         } else {
-            let frames = collection.watch(reading.version.as_deref().unwrap_or_default()).await?;
+            let version = reading.version.as_deref().unwrap_or_default();
+            let frames = collection.watch(version).await?;
             self.identity.confirm(&self.client, &self.events).await?;
-            frames
-=======
-        let mut frames = match frames {
-            Some(frames) => frames,
-            None => {
-                let frames = collection.watch(reading.version.as_deref().unwrap_or_default()).await?;
-                self.identity.confirm(&self.client, &self.events).await?;
-                // SUBTLE: a watch from a version that is yet to come stays open and silent, and tells nothing of what happens
-                // until then. A list does tell: it is older, and whoever minds that hears of it.
-                if collection.has_gone_back(reading.version.as_deref().unwrap_or_default()).await? {
-                    return Err(ReadError::Expired.into());
-                }
-                frames
+            // SUBTLE: a watch from a version that is yet to come stays open and silent, and tells nothing of what happens until
+            // then. A list does tell: it is older, and whoever minds that hears of it.
+            if collection.has_gone_back(version).await? {
+                return Err(ReadError::Expired.into());
             }
->>>>>>> 7664598 (Ask for the newest version when a watch is taken up: one from a version yet to come is silent)
+            frames
         };
         while let Some(frame) = frames.next().await? {
             let at = clock::now();

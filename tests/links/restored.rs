@@ -106,3 +106,16 @@ async fn a_restored_cluster_stops_the_controller_until_a_person_has_decided() ->
     assert_eq!(scene.strangers().await?, strangers);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_leader_that_runs_while_its_cluster_is_restored_stops_too() -> anyhow::Result<()> {
+    let (mut scene, server, backup) = written_since_a_backup().await?;
+    let documents = scene.documents().await?;
+    let restored = Arc::new(Box::pin(server.restore(&backup)).await?);
+    let Scene { servers, .. } = &mut scene;
+    servers.kubernetes = Kubernetes::of(restored).await?;
+    scene.stops_on_purpose().await?;
+    assert_eq!(scene.metric("halted", &[]).await?, 1);
+    assert_eq!(scene.documents().await?.0, documents.0);
+    Ok(())
+}
