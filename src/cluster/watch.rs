@@ -4,6 +4,8 @@
 //! end, and what was told stays true meanwhile. Objects are neither kept nor compared here, and neither are versions: a list
 //! older than the one before is told like any other.
 
+mod settings;
+
 use super::{
     ClusterEvent, Relist,
     discovery::{Discovery, Versions},
@@ -21,6 +23,7 @@ use crate::{
     status::print::StatusPrint,
 };
 use kube::Client;
+pub use settings::FollowSettings;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -33,32 +36,6 @@ use tracing::{Instrument, debug, info, info_span, warn};
 /// A watch that lasted this long before it ended was a good one, even if nothing happened in it: the next one begins at
 /// once. One that ends sooner and says nothing is followed by a growing delay.
 const GOOD_WATCH: Duration = Duration::from_secs(1);
-
-/// How an API server is followed.
-#[derive(Clone, Debug)]
-pub struct FollowSettings {
-    /// `spec.controllerName` of the GatewayClasses that are ours: it says which parts of a status are.
-    pub controller_name: Arc<str>,
-    /// How long the API server keeps one watch open, in whole seconds; 295 s at most.
-    pub watch_max: Duration,
-    /// How long nothing may arrive before a connection is taken for dead and the watch is taken up anew from where it was.
-    pub silence_max: Duration,
-}
-
-impl FollowSettings {
-    /// With everything that has a default at it.
-    #[must_use]
-    pub fn new(controller_name: Arc<str>) -> Self {
-        Self {
-            controller_name,
-            // Client libraries stay below 295, above which proxies and API servers cut connections off.
-            watch_max: Duration::from_secs(290),
-            // API servers send a bookmark about every minute to watches that ask for them, so two of them are missing then.
-            // They send none while nothing has happened in a kind since they started; then one request is made in vain.
-            silence_max: Duration::from_secs(135),
-        }
-    }
-}
 
 /// Tells `events` what an API server holds of every kind, until `stop` is cancelled or the receiver is gone.
 ///
