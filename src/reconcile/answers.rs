@@ -24,15 +24,11 @@ impl<K: StatusSink> State<K> {
     /// Takes in the answer to a transaction, or to what settles it. What an earlier term sent is no matter: the watch tells
     /// what became of it.
     pub(super) fn answered(&mut self, number: TxnNumber, answer: Result<Commit, CommitError>, now: Instant) {
+        let Some(lane) = self.leading().and_then(|leading| leading.in_lane.get(&number).copied()) else { return };
+        self.metrics.answered(&answer);
         let Some(leading) = self.leading_mut() else { return };
-        let Some(&lane) = leading.in_lane.get(&number) else { return };
-        let answer = {
-            self.metrics.answered(&answer);
-            self.leading_mut().map(|leading| leading.lanes.answered(lane, answer))
-        };
-        match answer {
-            None => {}
-            Some(LaneAnswer::Applied(revision)) => {
+        match leading.lanes.answered(lane, answer) {
+            LaneAnswer::Applied(revision) => {
                 self.recovered();
                 let flight = self.land(number, Some(Tidied::Applied));
                 for changed_at in flight.changed_at.into_values() {
@@ -41,30 +37,30 @@ impl<K: StatusSink> State<K> {
                 self.applied(&flight.packet, revision, now);
                 self.tell_heard(flight.heard, now);
             }
-            Some(LaneAnswer::Conflicted { at, current }) => {
+            LaneAnswer::Conflicted { at, current } => {
                 self.recovered();
                 let flight = self.land(number, Some(Tidied::Lost));
                 self.changed_at.extend(flight.changed_at);
                 self.conflicted(&flight.packet, at, &current, now);
                 self.tell_heard(flight.heard, now);
             }
-            Some(LaneAnswer::Void) => {
+            LaneAnswer::Void => {
                 self.recovered();
                 tracing::info!("a transaction without an answer was not applied, and never will be; trying again");
                 self.did_not_go(number, Mishap::Unanswered, now);
             }
-            Some(LaneAnswer::Refused(error)) => {
+            LaneAnswer::Refused(error) => {
                 self.out_of_order(&error, now);
                 self.did_not_go(number, Mishap::Refused, now);
             }
-            Some(LaneAnswer::Open(error)) => {
+            LaneAnswer::Open(error) => {
                 self.out_of_order(&error, now);
                 if let Some(leading) = self.leading_mut() {
                     leading.open.insert(number);
                 }
             }
-            Some(LaneAnswer::Fenced) => self.fenced(now),
-            Some(LaneAnswer::Stolen) => {
+            LaneAnswer::Fenced => self.fenced(now),
+            LaneAnswer::Stolen => {
                 tracing::error!("somebody else writes the controller's own keys; beginning anew");
                 self.reread();
                 self.resign(Again::AtOnce, now);

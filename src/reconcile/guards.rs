@@ -3,7 +3,7 @@
 
 use super::{
     State,
-    holds::{Cause, Hold, HoldScene, STOPS_ALLOWED},
+    holds::{Cause, Hold, HoldScene, Holds, STOPS_ALLOWED},
     kind_guard::KindGuard,
 };
 use crate::{
@@ -153,7 +153,7 @@ impl<K: StatusSink> State<K> {
             let notice = Notice { about, reason: "ChangeHeld", note: note.clone(), severity: Severity::Warning };
             self.report.announce(notice);
         }
-        self.count_holds();
+        self.count_guarded();
     }
 
     /// Lets go of what has been held long enough.
@@ -180,7 +180,7 @@ impl<K: StatusSink> State<K> {
                 self.look_at_all_of_ours();
             }
         }
-        self.metrics.kinds_missing(self.guard.names().count());
+        self.count_guarded();
     }
 
     /// What is not known of kinds that were there when etcd was last written.
@@ -196,7 +196,7 @@ impl<K: StatusSink> State<K> {
                  it go with `release`"
             );
         }
-        self.metrics.kinds_missing(self.guard.names().count());
+        self.count_guarded();
     }
 
     /// A kind was listed.
@@ -205,7 +205,7 @@ impl<K: StatusSink> State<K> {
             tracing::info!(%kind, "served again; nothing is guarded any more");
             self.look_at_all_of_ours();
         }
-        self.metrics.kinds_missing(self.guard.names().count());
+        self.count_guarded();
     }
 
     fn look_at_all_of_ours(&mut self) {
@@ -222,7 +222,7 @@ impl<K: StatusSink> State<K> {
             self.touch_users(&id);
             self.add(id);
         }
-        self.count_holds();
+        self.count_guarded();
     }
 
     /// What etcd holds of a slot has changed.
@@ -262,7 +262,15 @@ impl<K: StatusSink> State<K> {
         (others && self.kept_by_a_guard(slot, &wanted)).then(name).flatten()
     }
 
-    fn count_holds(&self) {
+    /// Guards nothing any more: a term has ended, and the next leader looks for itself.
+    pub(super) fn stop_guarding(&mut self) {
+        self.holds = Holds::new(self.settings.hold_time.unwrap_or_default());
+        self.guard = KindGuard::default();
+        self.count_guarded();
+    }
+
+    fn count_guarded(&self) {
+        self.metrics.kinds_missing(self.guard.names().count());
         self.metrics.slots_held(self.holds.summary().map(|summary| summary.n_slots).sum());
     }
 }

@@ -4,12 +4,12 @@
 //! writes nothing before its own state is at least as new. What must not be decided without a person ends in
 //! [`State::halt`].
 
-use super::{Answer, State, Task, audit::Audit, holds::Holds, kind_guard::KindGuard, tidy::Tidying};
+use super::{Answer, State, Task, audit::Audit, tidy::Tidying};
 use crate::{
     clock,
     cluster::Relist,
     leader::{Again, Leadership, Resign, Term},
-    model::{names::Kind, places::WorkId},
+    model::{names::Kind, places::WorkId, versions::CacheVersion},
     plan::order::TxnNumber,
     retry::Retry,
     status::queue::StatusSink,
@@ -141,8 +141,7 @@ impl<K: StatusSink> State<K> {
             self.learn(heard, now);
         }
         self.report.stand_down();
-        self.holds = Holds::new(self.settings.hold_time.unwrap_or_default());
-        self.guard = KindGuard::default();
+        self.stop_guarding();
         self.told_idle = false;
     }
 
@@ -205,9 +204,8 @@ impl<K: StatusSink> State<K> {
     /// A kind was listed. While leading, a list older than what was last written from means a restored cluster.
     pub(super) fn check_list(&mut self, kind: Kind, now: Instant) {
         let record = self.leading().and_then(|leading| leading.record.as_ref());
-        let recorded = record.and_then(|record| record.behind(&self.versions).into_iter().find(|(k, _)| *k == kind));
-        if let (Some((_, recorded)), Some(&listed)) = (recorded, self.versions.get(&kind)) {
-            self.halt(Stop::Restored { kind, recorded, listed }, now);
+        if let Some(Err(stop)) = record.map(|record| record.not_restored(&only(kind, &self.versions))) {
+            self.halt(stop, now);
         }
     }
 
@@ -221,19 +219,19 @@ impl<K: StatusSink> State<K> {
             }
             return;
         };
-        let behind = found.record.as_ref().map(|record| record.behind(&self.versions)).unwrap_or_default();
-        for (kind, recorded) in &behind {
-            let asked = *found.asked.entry(*kind).or_insert_with(|| {
+        let Some(record) = &found.record else { return self.begin(now) };
+        let behind = record.behind(&self.versions);
+        for &(kind, recorded) in &behind {
+            let asked = *found.asked.entry(kind).or_insert_with(|| {
                 self.next_ticket += 1;
                 tracing::info!(%kind, %recorded, "what is known is older than what was written last; listing anew");
                 // Nobody receives any more only when everything ends.
-                let _ = self.outputs.relists.send(Relist { kind: *kind, ticket: self.next_ticket });
+                let _ = self.outputs.relists.send(Relist { kind, ticket: self.next_ticket });
                 self.next_ticket
             });
-            if self.tickets.get(kind).is_some_and(|answered| *answered >= asked) {
-                let (kind, recorded) = (*kind, *recorded);
-                let listed = self.versions.get(&kind).copied().unwrap_or(recorded);
-                return self.halt(Stop::Restored { kind, recorded, listed }, now);
+            let answered = self.tickets.get(&kind).is_some_and(|answered| *answered >= asked);
+            if answered && let Err(stop) = record.not_restored(&only(kind, &self.versions)) {
+                return self.halt(stop, now);
             }
         }
         if behind.is_empty() {
@@ -366,4 +364,9 @@ impl<K: StatusSink> State<K> {
             Answer::Listed(term, answer) => self.audited(&term, answer, now),
         }
     }
+}
+
+/// The version of one kind.
+fn only(kind: Kind, versions: &BTreeMap<Kind, CacheVersion>) -> BTreeMap<Kind, CacheVersion> {
+    versions.get(&kind).map(|version| (kind, *version)).into_iter().collect()
 }

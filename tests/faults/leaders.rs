@@ -3,7 +3,7 @@
 use super::{
     fleet::fleet,
     stage::{Stage, counted, kill, metric, stands_by},
-    support::{etcd::shared_etcd, wait::PATIENCE},
+    support::{controller::Controller, etcd::shared_etcd, wait::PATIENCE},
 };
 use anyhow::ensure;
 
@@ -16,25 +16,36 @@ const SHORT: [&str; 2] = ["--lease-ttl", "5s"];
 /// The lease of who is to keep it.
 const LONG: [&str; 2] = ["--lease-ttl", "30s"];
 
-#[tokio::test]
-async fn a_leader_killed_while_it_writes_is_followed_by_a_standby_that_goes_on() -> anyhow::Result<()> {
-    let etcd = shared_etcd().await?;
-    let stage = Stage::new(&[etcd.endpoint()], "killed").await?;
+/// `a` leads with these arguments, since this revision, and `b` stands by; both know the same few routes.
+async fn leader_and_standby(stage: &Stage, arguments: &[&str]) -> anyhow::Result<(Controller, i64, Controller)> {
     stage.manifests("a", &fleet(3, 0))?;
     stage.manifests("b", &fleet(3, 0))?;
-    let a = stage.replica("a", &SHORT)?;
+    let a = stage.replica("a", arguments)?;
     let before = stage.leads(&a, "a", 0).await?;
     stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
     let b = stage.replica("b", &LONG)?;
     stands_by(&b).await?;
+    Ok((a, before, b))
+}
 
+/// Gives `a` much to write, and waits until it is at it.
+async fn among_its_transactions(stage: &Stage, a: &Controller) -> anyhow::Result<()> {
     stage.manifests("a", &fleet(N_ROUTES, 1))?;
     a.wait_until("the leader to write", PATIENCE, async || {
         let n_held = stage.n_held().await?;
         ensure!(n_held > 100, "there are {n_held} keys");
         Ok(())
     })
-    .await?;
+    .await
+}
+
+#[tokio::test]
+async fn a_leader_killed_while_it_writes_is_followed_by_a_standby_that_goes_on() -> anyhow::Result<()> {
+    let etcd = shared_etcd().await?;
+    let stage = Stage::new(&[etcd.endpoint()], "killed").await?;
+    let (a, before, b) = leader_and_standby(&stage, &SHORT).await?;
+
+    among_its_transactions(&stage, &a).await?;
     kill(&a).await?;
     // It comes while nobody leads.
     stage.manifests("b", &fleet(N_ROUTES, 2))?;
@@ -55,22 +66,10 @@ async fn a_leader_killed_while_it_writes_is_followed_by_a_standby_that_goes_on()
 async fn a_leader_paused_past_its_lease_writes_nothing_when_it_wakes_and_ends_as_a_standby() -> anyhow::Result<()> {
     let etcd = shared_etcd().await?;
     let stage = Stage::new(&[etcd.endpoint()], "paused").await?;
-    stage.manifests("a", &fleet(3, 0))?;
-    stage.manifests("b", &fleet(3, 0))?;
-    let a = stage.replica("a", &SHORT)?;
-    let before = stage.leads(&a, "a", 0).await?;
-    stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
-    let b = stage.replica("b", &LONG)?;
-    stands_by(&b).await?;
+    let (a, before, b) = leader_and_standby(&stage, &SHORT).await?;
 
     // It is stopped among its transactions, and wakes with answers to the last ones, and most of its work yet to do.
-    stage.manifests("a", &fleet(N_ROUTES, 1))?;
-    a.wait_until("the leader to write", PATIENCE, async || {
-        let n_held = stage.n_held().await?;
-        ensure!(n_held > 100, "there are {n_held} keys");
-        Ok(())
-    })
-    .await?;
+    among_its_transactions(&stage, &a).await?;
     a.process().signal("STOP")?;
     stage.manifests("b", &fleet(N_ROUTES, 2))?;
     let after = stage.leads(&b, "b", before).await?;
@@ -99,22 +98,10 @@ async fn a_leader_that_lost_its_key_while_paused_is_refused_although_its_own_clo
 -> anyhow::Result<()> {
     let etcd = shared_etcd().await?;
     let stage = Stage::new(&[etcd.endpoint()], "deposed").await?;
-    stage.manifests("a", &fleet(3, 0))?;
-    stage.manifests("b", &fleet(3, 0))?;
     // Its lease outlives the test.
-    let a = stage.replica("a", &["--lease-ttl", "10m", "--write-stall", "10m"])?;
-    let before = stage.leads(&a, "a", 0).await?;
-    stage.holds(&a, &stage.wanted("a", &[]).await?).await?;
-    let b = stage.replica("b", &LONG)?;
-    stands_by(&b).await?;
+    let (a, before, b) = leader_and_standby(&stage, &["--lease-ttl", "10m", "--write-stall", "10m"]).await?;
 
-    stage.manifests("a", &fleet(N_ROUTES, 1))?;
-    a.wait_until("the leader to write", PATIENCE, async || {
-        let n_held = stage.n_held().await?;
-        ensure!(n_held > 100, "there are {n_held} keys");
-        Ok(())
-    })
-    .await?;
+    among_its_transactions(&stage, &a).await?;
     a.process().signal("STOP")?;
     stage.client().await?.delete(format!("{}/default/leader", stage.control()), None).await?;
     stage.manifests("b", &fleet(N_ROUTES, 2))?;
