@@ -574,7 +574,8 @@ async fn who_says_that_it_leads_has_the_key_whatever_happens_on_the_way() {
             let replica = &mut replicas[n];
             match chance.u8(..12) {
                 0..4 => {
-                    let faults = [Fault::Cut, Fault::Deaf, Fault::Refusing, Fault::Slow(LATENCY), Fault::Blind];
+                    let slow = Fault::Slow(Duration::from_millis(20 + 990 * chance.u64(..4)));
+                    let faults = [Fault::Cut, Fault::Deaf, Fault::Refusing, slow, Fault::Blind];
                     replica.fault.send_replace(faults[chance.usize(..faults.len())]);
                 }
                 4..8 => drop(replica.fault.send_replace(Fault::None)),
