@@ -3,6 +3,9 @@
 //! While the key is vacant and this replica fit, it takes a lease and creates the key on it. Whoever created it leads, until its
 //! lease may have ended by its own clock, or the store says that the lease or the key is gone. Then it is a standby at once, and
 //! begins anew with another lease. It never looks at what the leader writes, and never deletes a key but by ending its lease.
+//!
+//! A lease may outlive its key, and a watch may be silent without having ended, so nobody relies on the watch alone: a leader
+//! reads the key with each renewal, a standby once in the time of a lease.
 
 use super::{
     Again, Leadership, Metrics, Resign, Term,
@@ -67,8 +70,9 @@ pub async fn campaign<S: Store + Leases>(
     let (sender, events) = mpsc::channel(KEY_EVENTS_MAX);
     let keys = settings.keys.clone();
     let scope = Scope::Key(keys.leader());
+    let reread = Reread::default();
     let following =
-        follow_control(Arc::clone(&store), keys, scope, sender, Reread::default(), settings.retry, stop.clone());
+        follow_control(Arc::clone(&store), keys, scope, sender, reread.clone(), settings.retry, stop.clone());
     let mut campaign = Campaign {
         store,
         // Leases last whole seconds, and ours must not be taken for longer than it is.
@@ -80,6 +84,7 @@ pub async fn campaign<S: Store + Leases>(
         leadership,
         metrics,
         key: LeaderKey::new(events),
+        reread,
         lease: None,
         last_term: None,
         not_before: clock::now(),
@@ -104,6 +109,8 @@ struct Campaign<S> {
     leadership: watch::Sender<Leadership>,
     metrics: Metrics,
     key: LeaderKey,
+    /// Asks for the key to be read anew.
+    reread: Reread,
     /// The lease that we hold, or may hold.
     lease: Option<LeaseId>,
     /// When the key of our last term was created.
@@ -178,6 +185,7 @@ impl<S: Store + Leases> Campaign<S> {
 
     /// Waits until this replica is fit, the key vacant and the time come.
     async fn turn(&mut self) {
+        let mut read_again = clock::now() + self.ttl;
         loop {
             self.tell_who_leads();
             let fit = *self.fit.borrow_and_update() && self.fit.has_changed().is_ok();
@@ -189,6 +197,10 @@ impl<S: Store + Leases> Campaign<S> {
                 // Of a term that has ended already.
                 Some(_) = self.resign.recv() => {}
                 () = tokio::time::sleep_until(self.not_before.into()), if fit && vacant => return,
+                () = tokio::time::sleep_until(read_again.into()) => {
+                    self.reread.ask();
+                    read_again = clock::now() + self.ttl;
+                }
             }
         }
     }
@@ -266,6 +278,7 @@ impl<S: Store + Leases> Campaign<S> {
                 Event::Resign(_) => {}
                 Event::Renewed { sent, answer: Ok(()) } => {
                     retry.reset();
+                    self.reread.ask();
                     valid_until = sent + ttl;
                     renewal.set(renew(&*store, lease, sent + ttl / 3, patience));
                 }

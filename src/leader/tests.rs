@@ -460,6 +460,33 @@ async fn a_key_deleted_by_hand_ends_the_term_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_deleted_by_hand_is_missed_at_the_next_renewal_when_no_watch_tells() {
+    let store = MemoryStore::new();
+    let mut replica = Replica::start(&store, "a", true);
+    let first = replica.next_term(None).await;
+    replica.fault.send_replace(Fault::Blind);
+    let began = clock::now();
+    store.delete(LEADER);
+    replica.next_term(Some(&first)).await;
+    assert!(clock::now() - began < TTL, "the lease is still renewed, and its end would tell nobody");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_was_not_told_of_the_end_of_a_term_finds_out_by_itself() {
+    let store = MemoryStore::new();
+    let mut first = Replica::start(&store, "first", true);
+    first.next_term(None).await;
+    let mut second = Replica::start(&store, "second", true);
+    second.knows("first").await;
+    second.fault.send_replace(Fault::Blind);
+    first.stop.cancel();
+    first.task.await.unwrap();
+    let began = clock::now();
+    second.next_term(None).await;
+    assert!(clock::now() - began <= TTL);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_written_by_hand_ends_the_term_and_is_left_to_whoever_wrote_it() {
     let store = MemoryStore::new();
     let mut replica = Replica::start(&store, "a", true);

@@ -24,12 +24,18 @@ use std::{collections::BTreeMap, sync::Arc};
 /// The checkpoint of another instance.
 pub(crate) const OTHER_LANE: &str = "/control/another/lanes/0";
 
+/// Below this are our own lanes.
+const LANES: &str = "/control/default/lanes";
+
 /// What should be, and what is.
 pub(crate) struct Healed {
     desired: Desired,
     stored: BTreeMap<WorkId, (Vec<u8>, Inspected)>,
     /// Whether another instance has a checkpoint.
     others: bool,
+    /// Whether we have one. What nobody sealed is not ours before that, and somebody may have deleted it when there was nothing
+    /// more to write.
+    claimed: bool,
 }
 
 fn intact(inspected: &Inspected) -> bool {
@@ -55,7 +61,9 @@ impl Healed {
             stored.insert(id, (entry.value, inspected));
         }
         desired.settle();
-        Self { desired, stored, others: store.get(OTHER_LANE).is_some() }
+        let lanes = store.page(&Scope::Below(LANES.into()), Content::Values, PagePlace::First).await;
+        let claimed = lanes.is_ok_and(|page| !page.entries.is_empty());
+        Self { desired, stored, others: store.get(OTHER_LANE).is_some(), claimed }
     }
 
     /// Everything that is not as it should be.
@@ -92,9 +100,10 @@ impl Healed {
     }
 
     /// Whether something of somebody else holds the key.
-    fn taken(&self, id: &WorkId) -> Option<Arc<str>> {
+    fn taken(&self, id: &WorkId) -> Option<Occupant> {
         match self.stored.get(id).map(|(_, inspected)| &inspected.seal) {
-            Some(Seal::Intact { instance }) if **instance != *INSTANCE => Some(instance.clone()),
+            Some(Seal::Intact { instance }) if **instance != *INSTANCE => Some(Occupant::Instance(instance.clone())),
+            Some(Seal::Broken) if !self.claimed => Some(Occupant::Unsealed),
             Some(Seal::Intact { .. } | Seal::Broken) | None => None,
         }
     }
@@ -152,8 +161,8 @@ impl Healed {
     }
 
     fn standing(&self, id: &WorkId) -> Standing {
-        if let Some(instance) = self.taken(id) {
-            return Standing::Occupied { by: Occupant::Instance(instance) };
+        if let Some(by) = self.taken(id) {
+            return Standing::Occupied { by };
         }
         let stored = self.stored.get(id);
         if self.left_edited(id) {
