@@ -175,8 +175,11 @@ impl<K: StatusSink> State<K> {
     pub(super) fn judge(&mut self, now: Instant) {
         let Some(cluster) = self.identity.clone().filter(|_| self.control.whole()) else { return };
         let stop = match self.leading() {
-            // The records are our own, and may be newer than what has been told of them.
-            Some(leading) => leading.record.as_ref().and_then(|record| record.acceptable(&cluster).err()),
+            // The newest record is our own, and may be newer than what has been told. One that cannot be read is not.
+            Some(leading) => {
+                let own = leading.record.as_ref().and_then(|record| record.acceptable(&cluster).err());
+                own.or_else(|| self.control.newest().err().map(Stop::from))
+            }
             None => match self.control.newest() {
                 Err(error) => Some(Stop::from(error)),
                 Ok(None) => None,
@@ -194,11 +197,12 @@ impl<K: StatusSink> State<K> {
         }
     }
 
-    /// The cluster was found restored, and is still behind the record.
+    /// The cluster was found restored, and nobody has written from another state since. That it has caught up, by counting on
+    /// from the backup, says nothing: a person decides.
     fn still_restored(&self, record: &Checkpoint) -> Option<Stop> {
-        let Some(Stop::Restored { kind, .. }) = &self.halted else { return None };
-        let behind = record.behind(&self.versions).into_iter().any(|(behind, _)| behind == *kind);
-        self.halted.clone().filter(|_| behind)
+        let Some(Stop::Restored { kind, recorded, listed: _ }) = &self.halted else { return None };
+        let as_found = record.versions.get(kind.resource().as_str()).is_some_and(|version| version <= recorded);
+        self.halted.clone().filter(|_| as_found && !record.accepts_any())
     }
 
     /// A kind was listed. While leading, a list older than what was last written from means a restored cluster.

@@ -150,6 +150,10 @@ fn a_cluster_whose_newest_list_is_older_than_the_record_was_restored() {
     assert!(matches!(table.state.halted, Some(Stop::Restored { .. })), "{:?}", table.state.halted);
     assert!(table.sent.is_empty() && !table.state.fit());
     assert_eq!((table.resignation(), table.metric("halted")), (Some(Again::AtOnce), Some(1.0)));
+    table.listed_again(40, 0);
+    table.pass();
+    table.control_tells(Purpose::Lane(0), 21, record("cluster", 25).encode());
+    assert!(!table.state.fit(), "that it has counted on since changes nothing");
     table.control_tells(Purpose::Lane(0), 30, record("", 0).encode());
     assert!(table.state.fit(), "a person accepted the cluster");
     assert_eq!(table.metric("halted"), Some(0.0));
@@ -178,6 +182,16 @@ fn the_record_of_another_cluster_stops_whoever_finds_it() {
     assert!(!standby.state.fit(), "nor does it campaign");
     standby.control_tells(Purpose::Lane(0), 31, b"nonsense".to_vec());
     assert!(matches!(standby.state.halted, Some(Stop::Broken { .. })), "{:?}", standby.state.halted);
+}
+
+#[test]
+fn nonsense_in_a_lane_that_is_not_used_stops_a_leader_too() {
+    let mut table = Table::settled();
+    table.control_tells(Purpose::Lane(7), 30, b"nonsense".to_vec());
+    assert!(matches!(table.state.halted, Some(Stop::Broken { .. })), "{:?}", table.state.halted);
+    assert_eq!((table.role() == Role::Leading, table.resignation()), (false, Some(Again::AtOnce)));
+    table.control_tells(Purpose::Lane(7), 31, record("", 30).encode());
+    assert!(table.state.fit(), "a person has replaced it");
 }
 
 #[test]
