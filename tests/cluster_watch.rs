@@ -204,7 +204,8 @@ async fn version_of(kubernetes: &Kubernetes, named: &Named<'_>) -> anyhow::Resul
     Ok(CacheVersion(version.parse()?))
 }
 
-const OF_GATEWAY_API: [Kind; 4] = [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::ReferenceGrant];
+const OF_GATEWAY_API: [Kind; 5] =
+    [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::UdpRoute, Kind::ReferenceGrant];
 const OF_KUBERNETES: [Kind; 3] = [Kind::Namespace, Kind::Service, Kind::EndpointSlice];
 
 const ROUTE: &str = "
@@ -236,8 +237,7 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
         told.served().await?,
         Served {
             source: Source::Cluster,
-            tcp_route: Some("v1".into()),
-            reference_grant: Some("v1".into()),
+            versions: Kind::ALL.map(|kind| (kind, "v1".into())).into(),
             bundles: Some(vec!["v1.6.1".into()]),
         }
     );
@@ -249,7 +249,7 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
             }
             Kind::Namespace => assert!(objects.iter().any(|object| *object.name.name == *"default")),
             Kind::Service => assert_eq!(objects.len(), 1, "the API server's own"),
-            Kind::GatewayClass | Kind::Gateway | Kind::ReferenceGrant => assert!(objects.is_empty()),
+            Kind::GatewayClass | Kind::Gateway | Kind::UdpRoute | Kind::ReferenceGrant => assert!(objects.is_empty()),
             Kind::EndpointSlice => {}
         }
     }
@@ -272,7 +272,8 @@ async fn kinds_whose_crds_come_later_are_picked_up_then() -> anyhow::Result<()> 
     let kubernetes = fresh_kubernetes().await?;
     let mut told = Told::by(&kubernetes);
     let served = told.served().await?;
-    assert_eq!((served.tcp_route, served.reference_grant, served.bundles), (None, None, Some(vec![])));
+    let kinds: Vec<Kind> = served.versions.into_keys().collect();
+    assert_eq!((&*kinds, served.bundles), (&OF_KUBERNETES[..], Some(vec![])));
     for kind in OF_GATEWAY_API {
         let event = told.next().await?;
         ensure!(matches!(event, ClusterEvent::NotServed(missing) if missing == kind), "{event:?}");
@@ -297,14 +298,15 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
     let kubernetes = fresh_kubernetes().await?;
     kubernetes.install(Crds::Experimental141).await?;
     let mut told = Told::by(&kubernetes);
+    let older = |kind| match kind {
+        Kind::TcpRoute | Kind::UdpRoute => "v1alpha2",
+        Kind::ReferenceGrant => "v1beta1",
+        Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Service | Kind::EndpointSlice => "v1",
+    };
+    let versions = Kind::ALL.map(|kind| (kind, older(kind).into())).into();
     assert_eq!(
         told.served().await?,
-        Served {
-            source: Source::Cluster,
-            tcp_route: Some("v1alpha2".into()),
-            reference_grant: Some("v1beta1".into()),
-            bundles: Some(vec!["v1.4.1".into()]),
-        }
+        Served { source: Source::Cluster, versions, bundles: Some(vec!["v1.4.1".into()]) }
     );
     told.lists(&Kind::ALL).await?;
     let rules = "rules: [{backendRefs: [{name: s, port: 80}]}, {backendRefs: [{name: t, port: 80}]}]";
@@ -341,7 +343,7 @@ async fn a_kind_that_is_no_longer_served_keeps_its_objects_and_is_listed_anew_wh
         }
         kubernetes.patch(&CRD_OF_ROUTES, json!({"spec": {"versions": versions}})).await?;
         // An error if anything is told of any object before.
-        assert_eq!(told.served().await?.tcp_route.is_some(), served);
+        assert_eq!(told.served().await?.version(Kind::TcpRoute).is_some(), served);
         if !served {
             told.ask(Kind::TcpRoute, 1)?;
         }
@@ -361,9 +363,9 @@ async fn deleting_a_crd_deletes_its_objects_and_takes_no_others() -> anyhow::Res
     told.lists(&Kind::ALL).await?;
     kubernetes.delete(&CRD_OF_ROUTES).await?;
     assert_eq!(told.change(Kind::TcpRoute, &ObjectName::new("default", "r")).await?.0, None);
-    assert_eq!(told.served().await?.tcp_route, None);
+    assert_eq!(told.served().await?.version(Kind::TcpRoute), None);
     kubernetes.install(Crds::Standard161).await?;
-    assert_eq!(told.served().await?.tcp_route.as_deref(), Some("v1"));
+    assert_eq!(told.served().await?.version(Kind::TcpRoute), Some("v1"));
     let lists = told.lists(&[Kind::TcpRoute]).await?;
     assert_eq!(names(&lists[&Kind::TcpRoute].objects), [""; 0]);
     Ok(())
@@ -567,6 +569,6 @@ async fn a_cluster_whose_identity_is_forbidden_names_the_missing_right_and_lists
     }
     allow(&kubernetes, user, &whole).await?;
     told.identity().await?;
-    ensure!(told.served().await?.tcp_route.is_some());
+    ensure!(told.served().await?.version(Kind::TcpRoute).is_some());
     Ok(())
 }

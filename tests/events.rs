@@ -38,8 +38,7 @@ impl Writer {
     fn start(kubernetes: &Kubernetes, controller_name: &str, holder: &str) -> Self {
         let (sender, served) = watch::channel(Served {
             source: Source::Cluster,
-            tcp_route: Some("v1".into()),
-            reference_grant: Some("v1beta1".into()),
+            versions: [(Kind::TcpRoute, "v1".into()), (Kind::ReferenceGrant, "v1beta1".into())].into(),
             bundles: None,
         });
         let (queue, stop) = (NoticeQueue::default(), CancellationToken::new());

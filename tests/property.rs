@@ -77,7 +77,7 @@ fn listener() -> impl Strategy<Value = ListenerFacts> {
         text(&["TCPRoute", "TCPRoute", "UDPRoute"]).prop_map(|kind| RouteKind { group: GATEWAY_GROUP.into(), kind }),
         0..2,
     );
-    (port(), text(&["TCP", "TCP", "TCP", "TCP", "TCP", "TCP", "UDP", "HTTP", "x"]), from_namespaces(), kinds).prop_map(
+    (port(), text(&["TCP", "TCP", "TCP", "TCP", "UDP", "UDP", "HTTP", "x"]), from_namespaces(), kinds).prop_map(
         |(port, protocol, namespaces, kinds)| ListenerFacts {
             name: "".into(),
             port,
@@ -104,7 +104,7 @@ fn gateway() -> impl Strategy<Value = Facts> {
         })
 }
 
-fn route() -> impl Strategy<Value = Facts> {
+fn route(of: fn(RouteFacts) -> Facts) -> impl Strategy<Value = Facts> {
     let parent = (
         option::of(namespace()),
         text(&["gw", "gw2"]),
@@ -134,14 +134,19 @@ fn route() -> impl Strategy<Value = Facts> {
             port,
             weight,
         });
-    (created(), vec(parent, 0..3), vec(backend, 0..3), 1_usize..3).prop_map(|(created, parents, backends, rules)| {
-        Facts::TcpRoute(RouteFacts { generation: 1, created, drift: None, parents, rules, backends })
-    })
+    (created(), vec(parent, 0..3), vec(backend, 0..3), 1_usize..3).prop_map(
+        move |(created, parents, backends, rules)| {
+            of(RouteFacts { generation: 1, created, drift: None, parents, rules, backends })
+        },
+    )
 }
 
 fn grant() -> impl Strategy<Value = Facts> {
-    let from =
-        namespace().prop_map(|namespace| GrantFrom { group: GATEWAY_GROUP.into(), kind: "TCPRoute".into(), namespace });
+    let from = (text(&["TCPRoute", "UDPRoute"]), namespace()).prop_map(|(kind, namespace)| GrantFrom {
+        group: GATEWAY_GROUP.into(),
+        kind,
+        namespace,
+    });
     let to = (text(&["Service", "Secret"]), option::of(text(&["svc", "svc2", ""]))).prop_map(|(kind, name)| GrantTo {
         group: "".into(),
         kind,
@@ -158,14 +163,14 @@ fn labels() -> impl Strategy<Value = Facts> {
 }
 
 fn service() -> impl Strategy<Value = Facts> {
-    let port = (
-        text(&["", "", "", "main"]),
-        select(vec![80_i64, 80, 80, 81]),
-        select(vec![Transport::Tcp, Transport::Tcp, Transport::Tcp, Transport::Udp]),
-    )
+    let port = (text(&["", "", "", "main"]), select(vec![80_i64, 80, 80, 81]), transport())
         .prop_map(|(name, port, transport)| ServicePortFacts { name, port, transport });
     (prop::bool::weighted(0.05), option::weighted(0.3, select(vec![IpFamily::V4, IpFamily::V6])), vec(port, 0..4))
         .prop_map(|(external_name, family, ports)| Facts::Service(ServiceFacts { external_name, family, ports }))
+}
+
+fn transport() -> impl Strategy<Value = Transport> {
+    select(vec![Transport::Tcp, Transport::Tcp, Transport::Udp])
 }
 
 fn slice() -> impl Strategy<Value = Facts> {
@@ -177,8 +182,9 @@ fn slice() -> impl Strategy<Value = Facts> {
             terminating,
         },
     );
-    let port = (text(&["", "", "", "main"]), option::weighted(0.95, select(vec![8080_i64, 8080, 8081, 0])))
-        .prop_map(|(name, port)| SlicePortFacts { name, port, transport: Transport::Tcp });
+    let port =
+        (text(&["", "", "", "main"]), option::weighted(0.95, select(vec![8080_i64, 8080, 8081, 0])), transport())
+            .prop_map(|(name, port, transport)| SlicePortFacts { name, port, transport });
     (
         option::weighted(0.9, text(&["svc", "svc2"])),
         option::weighted(0.95, select(vec![IpFamily::V4, IpFamily::V4, IpFamily::V6])),
@@ -196,6 +202,8 @@ fn universe() -> Vec<(Kind, Vec<&'static str>)> {
         (Kind::GatewayClass, vec!["apisix", "other"]),
         (Kind::Gateway, vec!["gw", "gw2"]),
         (Kind::TcpRoute, vec!["route", "route2"]),
+        // The name of a TCPRoute, on purpose.
+        (Kind::UdpRoute, vec!["route"]),
         (Kind::ReferenceGrant, vec!["grant"]),
         (Kind::Namespace, NAMESPACES.to_vec()),
         (Kind::Service, vec!["svc", "svc2"]),
@@ -216,7 +224,8 @@ fn facts(kind: Kind) -> BoxedStrategy<Facts> {
     match kind {
         Kind::GatewayClass => class().boxed(),
         Kind::Gateway => gateway().boxed(),
-        Kind::TcpRoute => route().boxed(),
+        Kind::TcpRoute => route(Facts::TcpRoute).boxed(),
+        Kind::UdpRoute => route(Facts::UdpRoute).boxed(),
         Kind::ReferenceGrant => grant().boxed(),
         Kind::Namespace => labels().boxed(),
         Kind::Service => service().boxed(),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use apisix_etcd_controller::{
     model::{
         facts::{ParentRef, RouteKind},
-        names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
+        names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
         places::{Directory, WorkId},
         verdicts::{
             AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome,
@@ -96,8 +96,13 @@ impl Writer {
 fn served(tcp_route: &str) -> Served {
     Served {
         source: Source::Cluster,
-        tcp_route: Some(tcp_route.into()),
-        reference_grant: Some("v1beta1".into()),
+        versions: [
+            (Kind::GatewayClass, "v1".into()),
+            (Kind::Gateway, "v1".into()),
+            (Kind::TcpRoute, tcp_route.into()),
+            (Kind::ReferenceGrant, "v1beta1".into()),
+        ]
+        .into(),
         bundles: Some(vec!["v1.6.1".into()]),
     }
 }
@@ -242,11 +247,11 @@ fn gateway_verdicts() -> Vec<GatewayVerdict> {
 
 fn route_verdicts() -> Vec<RouteVerdict> {
     let claim = |outcome| vec![ClaimVerdict { listener: "foo".into(), outcome }];
-    let winner = ObjectName::new("other", "elder");
+    let winner = RouteRef::new(Kind::TcpRoute, ObjectName::new("other", "elder"));
     let parents = [
         Err(AttachmentRefusal::NoMatchingParent),
         Err(AttachmentRefusal::NotAllowedByListeners),
-        Ok(claim(ClaimOutcome::Superseded { kind: Kind::TcpRoute, winner })),
+        Ok(claim(ClaimOutcome::Superseded { winner })),
         Ok(claim(ClaimOutcome::ListenerNotAccepted)),
     ];
     let mut parents: Vec<ParentVerdict> = parents

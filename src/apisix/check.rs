@@ -76,7 +76,7 @@ mod tests {
         let nodes: Vec<Node> =
             nodes.iter().map(|(address, weight)| Node { address: address.parse().unwrap(), weight: *weight }).collect();
         let sealing = Sealing { prefix: "/apisix", instance };
-        documents::upstream(sealing, &WorkId::new(Directory::Upstreams, id), &nodes, "x")
+        documents::upstream(sealing, &WorkId::new(Directory::Upstreams, id), documents::Scheme::Tcp, &nodes, "x")
     }
 
     #[test]

@@ -61,12 +61,32 @@ pub fn stream_route(
     Ok(sealed(sealing, slot, &document))
 }
 
+/// What reaches the nodes of an upstream. Which protocol a connection speaks follows from the listener; this says the same,
+/// for people and for `apisix/schema_def.lua`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// TCP, as the client sent it.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Scheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// The value of the upstream `pool` with these nodes.
 ///
 /// A [`DEAD_NODE`] among them turns retries off: they would hand its share to the others.
 pub fn upstream(
     sealing: Sealing<'_>,
     pool: &WorkId,
+    scheme: Scheme,
     nodes: &[Node],
     provenance: &str,
 ) -> Result<String, check::Refused> {
@@ -74,7 +94,7 @@ pub fn upstream(
         id: &pool.id,
         desc: seal::unsealed_desc(provenance, sealing.instance),
         r#type: "roundrobin",
-        scheme: "tcp",
+        scheme: scheme.as_str(),
         retries: nodes.iter().any(|node| node.address == DEAD_NODE).then_some(0),
         nodes: nodes.iter().map(upstream_node).collect(),
     };
@@ -185,10 +205,10 @@ mod tests {
         let (_, pool, _) = ids();
         let nodes =
             ["10.0.0.1:80", "[fd00::1]:80"].map(|address| Node { address: address.parse().unwrap(), weight: 1 });
-        let value = upstream(SEALING, &pool, &nodes, "").unwrap();
+        let value = upstream(SEALING, &pool, Scheme::Udp, &nodes, "").unwrap();
         assert_eq!(
             without_desc(&value),
-            json!({"id": &*pool.id, "type": "roundrobin", "scheme": "tcp", "nodes": [
+            json!({"id": &*pool.id, "type": "roundrobin", "scheme": "udp", "nodes": [
                 {"host": "10.0.0.1", "port": 80, "weight": 1}, {"host": "[fd00::1]", "port": 80, "weight": 1}]})
         );
         assert_eq!(super::nodes(value.as_bytes()), nodes);
@@ -198,7 +218,7 @@ mod tests {
     #[test]
     fn a_dead_node_turns_retries_off() {
         let (_, pool, _) = ids();
-        let value = upstream(SEALING, &pool, &[Node { address: DEAD_NODE, weight: 1 }], "").unwrap();
+        let value = upstream(SEALING, &pool, Scheme::Tcp, &[Node { address: DEAD_NODE, weight: 1 }], "").unwrap();
         assert_eq!(without_desc(&value)["retries"], json!(0));
     }
 }

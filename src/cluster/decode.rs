@@ -71,6 +71,9 @@ fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde
         Kind::TcpRoute => {
             specified(kind, json, controller_name, |metadata, spec| Facts::TcpRoute(convert::route(metadata, spec)))
         }
+        Kind::UdpRoute => {
+            specified(kind, json, controller_name, |metadata, spec| Facts::UdpRoute(convert::route(metadata, spec)))
+        }
         Kind::ReferenceGrant => {
             specified(kind, json, controller_name, |_, spec| Facts::ReferenceGrant(convert::reference_grant(&spec)))
         }
@@ -125,10 +128,7 @@ fn name(kind: Kind, namespace: Option<Text>, name: Text) -> ObjectName {
 
 /// The print of the kinds whose status we write; the status itself is dropped at once.
 fn print(kind: Kind, status: Option<&RawValue>, controller_name: &str) -> StatusPrint {
-    let ours = match kind {
-        Kind::GatewayClass | Kind::Gateway | Kind::TcpRoute => status,
-        Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => None,
-    };
+    let ours = status.filter(|_| kind.has_our_status());
     let value = ours.and_then(|status| serde_json::from_str::<Value>(status.get()).ok());
     value.map_or_else(StatusPrint::default, |status| StatusPrint::of(kind, &status, controller_name))
 }

@@ -58,11 +58,9 @@ struct Found {
 
 impl Found {
     fn served(&self) -> Served {
-        let version = |kind| self.versions.get(&kind).map(|version| Arc::from(*version));
         Served {
             source: Source::Cluster,
-            tcp_route: version(Kind::TcpRoute),
-            reference_grant: version(Kind::ReferenceGrant),
+            versions: self.versions.iter().map(|(kind, version)| (*kind, Arc::from(*version))).collect(),
             bundles: self.bundles.clone(),
         }
     }

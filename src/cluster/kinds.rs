@@ -9,7 +9,7 @@ use crate::model::names::Kind;
 #[must_use]
 pub fn from_crd(kind: Kind) -> bool {
     match kind {
-        Kind::GatewayClass | Kind::Gateway | Kind::TcpRoute | Kind::ReferenceGrant => true,
+        Kind::GatewayClass | Kind::Gateway | Kind::TcpRoute | Kind::UdpRoute | Kind::ReferenceGrant => true,
         Kind::Namespace | Kind::Service | Kind::EndpointSlice => false,
     }
 }
@@ -18,7 +18,7 @@ pub fn from_crd(kind: Kind) -> bool {
 #[must_use]
 pub fn versions(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::TcpRoute => &["v1", "v1alpha2"],
+        Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
         Kind::ReferenceGrant => &["v1", "v1beta1"],
         Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Service | Kind::EndpointSlice => &["v1"],
     }
@@ -30,7 +30,12 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
 pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::GatewayClass | Kind::Gateway => &["v1", "v1beta1"],
-        Kind::TcpRoute | Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => versions(kind),
+        Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => versions(kind),
     }
 }
 

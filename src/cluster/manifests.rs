@@ -20,6 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The label every API server puts on a Namespace: its own name.
@@ -75,11 +76,10 @@ pub struct Manifests {
 /// What manifests serve: every kind, at its preferred version, from no release of Gateway API in particular.
 #[must_use]
 pub fn served() -> Served {
-    let preferred = |kind| kinds::versions(kind).first().map(|version| (*version).into());
+    let preferred = |kind| kinds::versions(kind).first().map(|version| (kind, Arc::from(*version)));
     Served {
         source: Source::Folder,
-        tcp_route: preferred(Kind::TcpRoute),
-        reference_grant: preferred(Kind::ReferenceGrant),
+        versions: Kind::ALL.into_iter().filter_map(preferred).collect(),
         bundles: Some(Vec::new()),
     }
 }

@@ -15,6 +15,8 @@ pub enum Facts {
     Gateway(GatewayFacts),
     /// Of a TCPRoute.
     TcpRoute(RouteFacts),
+    /// Of a UDPRoute.
+    UdpRoute(RouteFacts),
     /// Of a ReferenceGrant.
     ReferenceGrant(ReferenceGrantFacts),
     /// Of a Namespace.
@@ -33,6 +35,7 @@ impl Facts {
             Self::GatewayClass(_) => Kind::GatewayClass,
             Self::Gateway(_) => Kind::Gateway,
             Self::TcpRoute(_) => Kind::TcpRoute,
+            Self::UdpRoute(_) => Kind::UdpRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Namespace(_) => Kind::Namespace,
             Self::Service(_) => Kind::Service,

@@ -11,6 +11,8 @@ pub enum Kind {
     Gateway,
     /// `gateway.networking.k8s.io` TCPRoute.
     TcpRoute,
+    /// `gateway.networking.k8s.io` UDPRoute.
+    UdpRoute,
     /// `gateway.networking.k8s.io` ReferenceGrant.
     ReferenceGrant,
     /// Core Namespace; only its labels matter.
@@ -26,21 +28,27 @@ pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::TcpRoute,
+        Self::UdpRoute,
         Self::ReferenceGrant,
         Self::Namespace,
         Self::Service,
         Self::EndpointSlice,
     ];
 
+    /// The kinds of route.
+    pub const ROUTES: [Self; 2] = [Self::TcpRoute, Self::UdpRoute];
+
     /// The API group, empty for the core group.
     #[must_use]
     pub fn group(self) -> &'static str {
         match self {
-            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::ReferenceGrant => GATEWAY_GROUP,
+            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute | Self::ReferenceGrant => {
+                GATEWAY_GROUP
+            }
             Self::Namespace | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
         }
@@ -53,6 +61,7 @@ impl Kind {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
             Self::TcpRoute => "TCPRoute",
+            Self::UdpRoute => "UDPRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Namespace => "Namespace",
             Self::Service => "Service",
@@ -67,6 +76,7 @@ impl Kind {
             Self::GatewayClass => "gatewayclasses",
             Self::Gateway => "gateways",
             Self::TcpRoute => "tcproutes",
+            Self::UdpRoute => "udproutes",
             Self::ReferenceGrant => "referencegrants",
             Self::Namespace => "namespaces",
             Self::Service => "services",
@@ -94,7 +104,21 @@ impl Kind {
     pub fn namespaced(self) -> bool {
         match self {
             Self::GatewayClass | Self::Namespace => false,
-            Self::Gateway | Self::TcpRoute | Self::ReferenceGrant | Self::Service | Self::EndpointSlice => true,
+            Self::Gateway
+            | Self::TcpRoute
+            | Self::UdpRoute
+            | Self::ReferenceGrant
+            | Self::Service
+            | Self::EndpointSlice => true,
+        }
+    }
+
+    /// Whether statuses of ours belong on objects of this kind.
+    #[must_use]
+    pub fn has_our_status(self) -> bool {
+        match self {
+            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute => true,
+            Self::ReferenceGrant | Self::Namespace | Self::Service | Self::EndpointSlice => false,
         }
     }
 }
@@ -154,6 +178,37 @@ impl ObjectRef {
 }
 
 impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// A route of any kind.
+///
+/// Orders by name, as Gateway API's tie-breaks do, and only then by kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteRef {
+    /// Its name.
+    pub name: ObjectName,
+    /// Its kind, one of [`Kind::ROUTES`].
+    pub kind: Kind,
+}
+
+impl RouteRef {
+    /// The route `name` of `kind`.
+    #[must_use]
+    pub fn new(kind: Kind, name: ObjectName) -> Self {
+        Self { name, kind }
+    }
+}
+
+impl From<RouteRef> for ObjectRef {
+    fn from(RouteRef { name, kind }: RouteRef) -> Self {
+        Self { kind, name }
+    }
+}
+
+impl fmt::Display for RouteRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.name)
     }

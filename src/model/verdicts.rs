@@ -4,10 +4,10 @@
 
 use super::{
     facts::{ParentRef, RouteKind},
-    names::{Kind, ObjectName},
+    names::{Kind, ObjectName, RouteRef},
     places::{Port, WorkId},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What translation says of one object of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +36,19 @@ pub struct ClassVerdict {
 pub struct Served {
     /// Where objects come from.
     pub source: Source,
-    /// The version TCPRoute is read at; `None` while it is not served.
-    pub tcp_route: Option<Arc<str>>,
-    /// The version ReferenceGrant is read at; `None` while it is not served.
-    pub reference_grant: Option<Arc<str>>,
+    /// The version each kind is read at; kinds that are not served are absent.
+    pub versions: BTreeMap<Kind, Arc<str>>,
     /// `gateway.networking.k8s.io/bundle-version` of the installed CRDs, sorted and without repeats. `None` when it could
     /// not be read; an entry is empty for a CRD without the annotation.
     pub bundles: Option<Vec<Arc<str>>>,
+}
+
+impl Served {
+    /// The version `kind` is read at, if it is served.
+    #[must_use]
+    pub fn version(&self, kind: Kind) -> Option<&str> {
+        self.versions.get(&kind).map(|version| &**version)
+    }
 }
 
 /// Where objects come from.
@@ -108,6 +114,14 @@ pub enum ListenerRefusal {
     UnsupportedProtocol(Arc<str>),
     /// The port is outside 1..=65535.
     PortOutOfRange(i64),
+    /// An earlier listener of the same Gateway, of this name, has the port for the other of TCP and UDP, and APISIX cannot
+    /// tell these apart.
+    PortOfOtherTransport {
+        /// The port.
+        port: Port,
+        /// The listener that has it.
+        listener: Arc<str>,
+    },
     /// Another listener of the same Gateway wants the port with a protocol or name that cannot be told apart from this one.
     ProtocolConflict,
     /// Another listener of the same Gateway has the same port, protocol and hostname.
@@ -170,10 +184,8 @@ pub enum ClaimOutcome {
     },
     /// An older route holds the slot.
     Superseded {
-        /// The kind of the winner.
-        kind: Kind,
-        /// The name of the winner.
-        winner: ObjectName,
+        /// The winner.
+        winner: RouteRef,
     },
     /// The listener itself is not accepted.
     ListenerNotAccepted,

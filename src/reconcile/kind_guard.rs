@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn a_kind_that_only_another_version_reads_is_missed_too() {
-        let guard = KindGuard::new(&versions(&["gateway.networking.k8s.io/udproutes"]), &Kind::ALL.into());
-        assert_eq!(guard.names().collect::<Vec<_>>(), ["kind/gateway.networking.k8s.io/udproutes"]);
+        let guard = KindGuard::new(&versions(&["gateway.networking.k8s.io/httproutes"]), &Kind::ALL.into());
+        assert_eq!(guard.names().collect::<Vec<_>>(), ["kind/gateway.networking.k8s.io/httproutes"]);
     }
 
     #[test]

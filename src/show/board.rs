@@ -231,7 +231,7 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
     use crate::{
-        apisix::documents::{Node, Sealing, upstream},
+        apisix::documents::{Node, Scheme, Sealing, upstream},
         model::names::{Kind, ObjectName},
         status::events::Severity,
     };
@@ -241,7 +241,7 @@ mod tests {
         let id = WorkId::new(Directory::Upstreams, "gateway-api.x");
         let nodes: Vec<_> =
             last.iter().map(|last| Node { address: ([192, 0, 2, *last], 80).into(), weight: 1 }).collect();
-        let value = upstream(Sealing { prefix: "/apisix", instance: "default" }, &id, &nodes, "").unwrap();
+        let value = upstream(Sealing { prefix: "/apisix", instance: "default" }, &id, Scheme::Tcp, &nodes, "").unwrap();
         let status = json!({"parents": [{"parentRef": {"name": "gw"}, "conditions": [
             {"type": "Accepted", "status": accepted, "reason": "R", "message": "Because."}]}]});
         Overview {

@@ -230,7 +230,7 @@ impl Overview {
                 slots.entry(pool).or_default().push(id.clone());
             }
         }
-        let routes = self.statuses.keys().filter(|object| object.kind == Kind::TcpRoute);
+        let routes = self.statuses.keys().filter(|object| Kind::ROUTES.contains(&object.kind));
         routes
             .filter_map(|route| {
                 let pool = ids::pool(&self.instance, route.kind, &route.name);
@@ -255,7 +255,7 @@ fn document(desired: &Desired, id: &WorkId) -> Option<Arc<[u8]>> {
 /// Whether a status only says that there is nothing of ours in it: a route none of whose parents is ours.
 fn says_nothing(object: &ObjectRef, status: &Value) -> bool {
     match object.kind {
-        Kind::TcpRoute => status.get("parents").and_then(Value::as_array).is_none_or(Vec::is_empty),
+        Kind::TcpRoute | Kind::UdpRoute => status.get("parents").and_then(Value::as_array).is_none_or(Vec::is_empty),
         Kind::GatewayClass
         | Kind::Gateway
         | Kind::ReferenceGrant

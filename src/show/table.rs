@@ -28,7 +28,7 @@ pub fn render(overview: &Overview, width: Option<u16>) -> String {
     let mut classes = table(width, &["CLASS", "CONDITIONS"]);
     for (object, status) in &overview.statuses {
         match object.kind {
-            Kind::TcpRoute => add_route(&mut routes, object, status, places.get(object)),
+            Kind::TcpRoute | Kind::UdpRoute => add_route(&mut routes, object, status, places.get(object)),
             Kind::Gateway => add_gateway(&mut gateways, object, status),
             Kind::GatewayClass => add_class(&mut classes, object, status),
             // These have no status of ours.
@@ -68,7 +68,7 @@ pub fn finished(table: &Table) -> String {
 
 /// One row for each parent; where the route stands is said once.
 fn add_route(table: &mut Table, route: &ObjectRef, status: &Value, places: Option<&Places>) {
-    let mut name = route.name.to_string();
+    let mut name = route.to_string();
     let (mut slots, mut nodes) = match places {
         Some(Places { slots, pool: _, nodes }) => {
             (lines(slots.iter().map(|slot| slot.id.to_string())), lines_of(nodes))
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::{
         apisix::{
-            documents::{Sealing, stream_route, upstream},
+            documents::{Scheme, Sealing, stream_route, upstream},
             ids,
         },
         model::{names::ObjectName, places::Port},
@@ -182,7 +182,7 @@ mod tests {
         let nodes: Vec<_> =
             (1..=n_nodes).map(|last| Node { address: ([192, 0, 2, last], 8080).into(), weight: 1 }).collect();
         let route = stream_route(sealing, &slot, port, &pool, None, "").unwrap();
-        let upstream = upstream(sealing, &pool, &nodes, "").unwrap();
+        let upstream = upstream(sealing, &pool, Scheme::Tcp, &nodes, "").unwrap();
         let status = json!({"parents": [
             {"parentRef": {"name": "gw", "sectionName": "foo"}, "conditions": [
                 condition("Accepted", "True", "Accepted", ""),
@@ -202,7 +202,7 @@ mod tests {
         let text = render(&overview(2), None);
         let want = "\
  ROUTE            PARENT  SLOT              NODES (WEIGHT)       CONDITIONS
- default/tcp-app  gw/foo  gateway-api.9100  192.0.2.1:8080 (1)   Accepted Programmed
+ TCPRoute default/tcp-app  gw/foo  gateway-api.9100  192.0.2.1:8080 (1)   Accepted Programmed
                                             192.0.2.2:8080 (1)
                   gw/bar                                         not Accepted: NoMatchingParent
 

@@ -3,7 +3,7 @@
 use super::conditions::render;
 use crate::model::{
     facts::{ParentRef, RouteKind},
-    names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
+    names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
     places::{Directory, WorkId},
     verdicts::{
         AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
@@ -72,8 +72,7 @@ fn standing(id: &WorkId) -> Standing {
 fn classes() -> Vec<ClassVerdict> {
     let served = |source, bundles: Option<&[&str]>| Served {
         source,
-        tcp_route: Some("v1".into()),
-        reference_grant: None,
+        versions: [(Kind::TcpRoute, "v1".into())].into(),
         bundles: bundles.map(|bundles| bundles.iter().map(|&bundle| bundle.into()).collect()),
     };
     let class = |served| ClassVerdict { generation: GENERATION, unusable_parameters: None, served };
@@ -152,8 +151,9 @@ fn route_of(parents: Vec<ParentVerdict>) -> RouteVerdict {
 
 fn routes() -> Vec<RouteVerdict> {
     let service = || ObjectName::new("other", "service");
-    let superseded =
-        |namespace| ClaimOutcome::Superseded { kind: Kind::TcpRoute, winner: ObjectName::new(namespace, "elder") };
+    let superseded = |namespace| ClaimOutcome::Superseded {
+        winner: RouteRef::new(Kind::TcpRoute, ObjectName::new(namespace, "elder")),
+    };
     let mut attachments = vec![
         Err(AttachmentRefusal::NoMatchingParent),
         Err(AttachmentRefusal::NotAllowedByListeners),

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::model::{
     facts::{ParentRef, RouteFacts},
-    names::{Kind, ObjectName},
+    names::{ObjectName, RouteRef},
     places::Port,
     verdicts::AttachmentRefusal,
 };
@@ -69,7 +69,7 @@ impl Attachments {
 
 /// Attaches `route` to its parents. The order of the checks gives the reason: name and port, then kind and namespace.
 pub(super) fn attach(
-    route: &ObjectName,
+    route: &RouteRef,
     facts: &RouteFacts,
     gateways: &HashMap<ObjectName, Gateway>,
     ports: &Ports,
@@ -77,9 +77,9 @@ pub(super) fn attach(
 ) -> Attachments {
     let mut attachments = Attachments::default();
     let mut seen = BTreeSet::new();
-    let home = ObjectName::cluster(&route.namespace);
+    let home = ObjectName::cluster(&route.name.namespace);
     for parent in facts.parents.iter().filter(|parent| seen.insert(*parent)) {
-        let Some(name) = gateway_name(parent, route) else { continue };
+        let Some(name) = gateway_name(parent, &route.name) else { continue };
         attachments.parent_unreadable |= known.gateways.is_unreadable(&name);
         let Some(gateway) = gateways.get(&name) else { continue };
         attachments.parent_unreadable |= gateway.selects_by_label() && known.namespaces.is_unreadable(&home);
@@ -94,7 +94,7 @@ pub(super) fn attach(
 }
 
 fn listeners_taking(
-    route: &ObjectName,
+    route: &RouteRef,
     parent: &ParentRef,
     name: &ObjectName,
     gateway: &Gateway,
@@ -111,7 +111,7 @@ fn listeners_taking(
         return Err(AttachmentRefusal::NoMatchingParent);
     }
     let taking: Vec<AttachedListener> = named
-        .filter(|listener| listener.admits(Kind::TcpRoute, &route.namespace, &name.namespace, known))
+        .filter(|listener| listener.admits(route.kind, &route.name.namespace, &name.namespace, known))
         .map(|listener| {
             let accepted = gateway.refusal.is_none() && listener.refusal.is_none();
             let claim = listener.port.filter(|&port| accepted && ports.holder(port) == Some(name));

@@ -8,13 +8,13 @@ use super::{
 };
 use crate::{
     apisix::{
-        documents::{self, PLACEHOLDER, Sealing},
+        documents::{self, PLACEHOLDER, Scheme, Sealing},
         ids,
         version::ApisixVersion,
     },
     model::{
         facts::{Change, DriftPolicy, Observed},
-        names::{Created, Kind, ObjectName, ObjectRef},
+        names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         places::{Directory, Port, WorkId},
         verdicts::{Served, Verdict},
     },
@@ -83,11 +83,11 @@ pub struct Desired {
     known: Known,
     gateways: HashMap<ObjectName, Gateway>,
     ports: Ports,
-    routes: HashMap<ObjectName, Route>,
+    routes: HashMap<RouteRef, Route>,
     /// Routes attached, by Gateway and listener name.
     attached: HashMap<ObjectName, BTreeMap<Arc<str>, u32>>,
     slots: Slots,
-    route_of_pool: BTreeMap<WorkId, ObjectName>,
+    route_of_pool: BTreeMap<WorkId, RouteRef>,
     /// What was noted and not worked out yet.
     pending: wave::Wave,
 }
@@ -215,10 +215,11 @@ impl Desired {
                 let gateway = self.gateways.get(name).filter(|gateway| !gateway.frozen)?;
                 Some(Verdict::Gateway(verdicts::gateway(name, gateway, &self.ports, self.attached.get(name))))
             }
-            Kind::TcpRoute => {
-                let (route, facts) = (self.routes.get(name)?, self.known.routes.get(name)?);
+            Kind::TcpRoute | Kind::UdpRoute => {
+                let name = RouteRef::new(object.kind, name.clone());
+                let (route, facts) = (self.routes.get(&name)?, self.known.routes.get(&name)?);
                 let Route { pool_id, attachments, pool, created: _ } = route;
-                Some(Verdict::Route(verdicts::route(name, facts, attachments, &self.slots, pool.as_ref(), pool_id)))
+                Some(Verdict::Route(verdicts::route(&name, facts, attachments, &self.slots, pool.as_ref(), pool_id)))
             }
             Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => None,
         }
@@ -227,8 +228,9 @@ impl Desired {
     /// Every object with a verdict, in order.
     #[must_use]
     pub fn verdicts(&self) -> BTreeSet<ObjectRef> {
-        [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute]
+        Kind::ALL
             .into_iter()
+            .filter(|kind| kind.has_our_status())
             .flat_map(|kind| self.known.names(kind).into_iter().map(move |name| ObjectRef::new(kind, name)))
             .filter(|object| self.verdict(object).is_some())
             .collect()
@@ -237,7 +239,7 @@ impl Desired {
     /// The routes whose `Programmed` depends on how this document stands in etcd.
     #[must_use]
     pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> {
-        self.route_of(id).map(|route| ObjectRef::new(Kind::TcpRoute, route.clone())).into_iter().collect()
+        self.route_of(id).cloned().map(ObjectRef::from).into_iter().collect()
     }
 
     /// The drift policy that the route of this document asks for: the one that holds the slot, or that the pool belongs to.
@@ -260,7 +262,7 @@ impl Desired {
         self.pending = wave;
     }
 
-    fn route_of(&self, id: &WorkId) -> Option<&ObjectName> {
+    fn route_of(&self, id: &WorkId) -> Option<&RouteRef> {
         match id.directory {
             Directory::Upstreams => self.route_of_pool.get(id),
             Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
@@ -282,12 +284,12 @@ impl Desired {
         };
         let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
         let split = route.pool.as_ref().and_then(|pool| pool.split);
-        let value = documents::stream_route(self.sealing(), id, port, &route.pool_id, split, &provenance(holder));
+        let value = documents::stream_route(self.sealing(), id, port, &route.pool_id, split, &holder.to_string());
         wanted(value, Some(route.pool_id.clone()))
     }
 
     /// Whether a pool stays as it is, because something it is computed over exists and could never be read.
-    fn keeps_pool_of(&self, name: &ObjectName, route: &Route) -> bool {
+    fn keeps_pool_of(&self, name: &RouteRef, route: &Route) -> bool {
         self.known.routes.is_unreadable(name)
             || route.attachments.parent_unreadable
             || route.pool.as_ref().is_some_and(|pool| pool.unreadable)
@@ -300,7 +302,9 @@ impl Desired {
         let held = self.slots.held_by(name).next().is_some();
         let document = match route.pool.as_ref().filter(|_| held) {
             None => Wanted::Absent,
-            Some(pool) => wanted(documents::upstream(self.sealing(), id, &pool.nodes, &provenance(name)), None),
+            Some(pool) => {
+                wanted(documents::upstream(self.sealing(), id, scheme(name.kind), &pool.nodes, &name.to_string()), None)
+            }
         };
         match document {
             Wanted::Absent if kept => Wanted::Kept { otherwise: None },
@@ -317,8 +321,17 @@ fn wanted(value: Result<String, crate::apisix::check::Refused>, pool: Option<Wor
     }
 }
 
-fn provenance(route: &ObjectName) -> String {
-    format!("{} {route}", Kind::TcpRoute)
+fn scheme(kind: Kind) -> Scheme {
+    match kind {
+        Kind::UdpRoute => Scheme::Udp,
+        Kind::TcpRoute
+        | Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => Scheme::Tcp,
+    }
 }
 
 #[cfg(test)]

@@ -1,161 +1,17 @@
 //! What is known of the cluster: the facts of every object, and reverse indexes keyed by *reference*, so that an object that
 //! does not exist yet is felt when it appears.
 
+pub mod shelf;
+
 use crate::model::{
     facts::{
         BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, NamespaceFacts, Observed, ParentRef,
         ReferenceGrantFacts, RouteFacts, ServiceFacts,
     },
-    names::{GATEWAY_GROUP, Kind, ObjectName},
+    names::{GATEWAY_GROUP, Kind, ObjectName, RouteRef},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    hash::Hash,
-    sync::Arc,
-};
-
-/// One object: its facts, or the knowledge that it exists and cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence<F> {
-    /// It could be read.
-    Readable(F),
-    /// It exists, but could never be read.
-    Unreadable,
-}
-
-impl<F> Presence<F> {
-    /// The facts, if it could be read.
-    #[must_use]
-    pub fn readable(&self) -> Option<&F> {
-        match self {
-            Self::Readable(facts) => Some(facts),
-            Self::Unreadable => None,
-        }
-    }
-}
-
-/// All objects of one kind.
-#[derive(Clone, Debug)]
-pub struct Shelf<F> {
-    objects: BTreeMap<ObjectName, Presence<F>>,
-    /// Those that could never be read: asked for at every backend, and nearly always none.
-    unreadable: BTreeSet<ObjectName>,
-}
-
-// Not derived: that would ask for `F: Default`.
-impl<F> Default for Shelf<F> {
-    fn default() -> Self {
-        Self { objects: BTreeMap::new(), unreadable: BTreeSet::new() }
-    }
-}
-
-impl<F: PartialEq> Shelf<F> {
-    /// The facts of an object that could be read.
-    #[must_use]
-    pub fn get(&self, name: &ObjectName) -> Option<&F> {
-        self.objects.get(name)?.readable()
-    }
-
-    /// Whether the object exists but could never be read.
-    #[must_use]
-    pub fn is_unreadable(&self, name: &ObjectName) -> bool {
-        self.unreadable.contains(name)
-    }
-
-    /// Whether any object in `namespace` exists but could never be read.
-    #[must_use]
-    pub fn any_unreadable_in(&self, namespace: &Arc<str>) -> bool {
-        let first = ObjectName { namespace: Arc::clone(namespace), name: "".into() };
-        self.unreadable.range(first..).next().is_some_and(|name| name.namespace == *namespace)
-    }
-
-    /// The readable objects of a namespace, by name.
-    pub fn readable_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = &F> {
-        self.in_namespace(namespace).filter_map(|(_, presence)| presence.readable())
-    }
-
-    /// Every name, readable or not, in order.
-    pub fn names(&self) -> impl Iterator<Item = &ObjectName> {
-        self.objects.keys()
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.objects.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
-    /// The objects of a namespace, by name.
-    pub fn in_namespace<'a>(&'a self, namespace: &Arc<str>) -> impl Iterator<Item = (&'a ObjectName, &'a Presence<F>)> {
-        let namespace = Arc::clone(namespace);
-        let first = ObjectName { namespace: Arc::clone(&namespace), name: "".into() };
-        self.objects.range(first..).take_while(move |(name, _)| name.namespace == namespace)
-    }
-
-    /// Says whether anything differs now. What cannot be read keeps the facts there are.
-    fn set(&mut self, name: &ObjectName, presence: Option<Presence<F>>) -> bool {
-        match presence {
-            None => {
-                self.unreadable.remove(name);
-                self.objects.remove(name).is_some()
-            }
-            Some(Presence::Unreadable) if self.get(name).is_some() => false,
-            Some(presence) => {
-                if self.objects.get(name) == Some(&presence) {
-                    return false;
-                }
-                match &presence {
-                    Presence::Readable(_) => self.unreadable.remove(name),
-                    Presence::Unreadable => self.unreadable.insert(name.clone()),
-                };
-                self.objects.insert(name.clone(), presence);
-                true
-            }
-        }
-    }
-}
-
-/// Many-to-many from a reference to those who refer.
-#[derive(Clone, Debug)]
-pub struct Index<K, V> {
-    entries: HashMap<K, BTreeSet<V>>,
-}
-
-impl<K, V> Default for Index<K, V> {
-    fn default() -> Self {
-        Self { entries: HashMap::new() }
-    }
-}
-
-impl<K: Hash + Eq, V: Ord + Clone> Index<K, V> {
-    /// Those who refer to `key`, in order.
-    pub fn of(&self, key: &K) -> impl Iterator<Item = &V> {
-        self.entries.get(key).into_iter().flatten()
-    }
-
-    fn add(&mut self, keys: impl IntoIterator<Item = K>, value: &V) {
-        for key in keys {
-            self.entries.entry(key).or_default().insert(value.clone());
-        }
-    }
-
-    fn remove(&mut self, keys: impl IntoIterator<Item = K>, value: &V) {
-        for key in keys {
-            if let Some(values) = self.entries.get_mut(&key) {
-                values.remove(value);
-                if values.is_empty() {
-                    self.entries.remove(&key);
-                }
-            }
-        }
-    }
-}
+use shelf::{Index, Presence, Shelf};
+use std::sync::Arc;
 
 /// Every object there is, and who refers to what.
 #[derive(Clone, Debug, Default)]
@@ -164,8 +20,8 @@ pub struct Known {
     pub classes: Shelf<GatewayClassFacts>,
     /// Gateways.
     pub gateways: Shelf<GatewayFacts>,
-    /// TCPRoutes.
-    pub routes: Shelf<RouteFacts>,
+    /// Routes of every kind.
+    pub routes: Routes,
     /// ReferenceGrants.
     pub grants: Shelf<ReferenceGrantFacts>,
     /// Namespaces.
@@ -177,11 +33,11 @@ pub struct Known {
     /// Class name to the Gateways that name it.
     pub gateways_by_class: Index<Arc<str>, ObjectName>,
     /// Gateway to the routes that name it as a parent.
-    pub routes_by_gateway: Index<ObjectName, ObjectName>,
+    pub routes_by_gateway: Index<ObjectName, RouteRef>,
     /// Service to the routes that name it as a backend.
-    pub routes_by_service: Index<ObjectName, ObjectName>,
+    pub routes_by_service: Index<ObjectName, RouteRef>,
     /// Namespace to the routes elsewhere that name a backend in it.
-    pub routes_by_foreign_namespace: Index<Arc<str>, ObjectName>,
+    pub routes_by_foreign_namespace: Index<Arc<str>, RouteRef>,
     /// Service to its EndpointSlices.
     pub slices_by_service: Index<ObjectName, ObjectName>,
 }
@@ -198,8 +54,11 @@ impl Known {
             Kind::Gateway => set(&mut self.gateways, name, observed, |facts| {
                 if let Facts::Gateway(facts) = facts { Some(facts) } else { None }
             }),
-            Kind::TcpRoute => set(&mut self.routes, name, observed, |facts| {
+            Kind::TcpRoute => set(&mut self.routes.tcp, name, observed, |facts| {
                 if let Facts::TcpRoute(facts) = facts { Some(facts) } else { None }
+            }),
+            Kind::UdpRoute => set(&mut self.routes.udp, name, observed, |facts| {
+                if let Facts::UdpRoute(facts) = facts { Some(facts) } else { None }
             }),
             Kind::ReferenceGrant => set(&mut self.grants, name, observed, |facts| {
                 if let Facts::ReferenceGrant(facts) = facts { Some(facts) } else { None }
@@ -224,7 +83,8 @@ impl Known {
         match kind {
             Kind::GatewayClass => self.classes.names().cloned().collect(),
             Kind::Gateway => self.gateways.names().cloned().collect(),
-            Kind::TcpRoute => self.routes.names().cloned().collect(),
+            Kind::TcpRoute => self.routes.tcp.names().cloned().collect(),
+            Kind::UdpRoute => self.routes.udp.names().cloned().collect(),
             Kind::ReferenceGrant => self.grants.names().cloned().collect(),
             Kind::Namespace => self.namespaces.names().cloned().collect(),
             Kind::Service => self.services.names().cloned().collect(),
@@ -238,7 +98,8 @@ impl Known {
         match kind {
             Kind::GatewayClass => self.classes.len(),
             Kind::Gateway => self.gateways.len(),
-            Kind::TcpRoute => self.routes.len(),
+            Kind::TcpRoute => self.routes.tcp.len(),
+            Kind::UdpRoute => self.routes.udp.len(),
             Kind::ReferenceGrant => self.grants.len(),
             Kind::Namespace => self.namespaces.len(),
             Kind::Service => self.services.len(),
@@ -256,11 +117,12 @@ impl Known {
     fn index(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Gateway => self.gateways_by_class.add(self.class_of(name), name),
-            Kind::TcpRoute => {
-                let references = self.references(name);
-                self.routes_by_gateway.add(references.gateways, name);
-                self.routes_by_service.add(references.services, name);
-                self.routes_by_foreign_namespace.add(references.foreign_namespaces, name);
+            Kind::TcpRoute | Kind::UdpRoute => {
+                let route = RouteRef::new(kind, name.clone());
+                let references = self.references(&route);
+                self.routes_by_gateway.add(references.gateways, &route);
+                self.routes_by_service.add(references.services, &route);
+                self.routes_by_foreign_namespace.add(references.foreign_namespaces, &route);
             }
             Kind::EndpointSlice => self.slices_by_service.add(self.service_of(name), name),
             Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Service => {}
@@ -270,11 +132,12 @@ impl Known {
     fn unindex(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Gateway => self.gateways_by_class.remove(self.class_of(name), name),
-            Kind::TcpRoute => {
-                let references = self.references(name);
-                self.routes_by_gateway.remove(references.gateways, name);
-                self.routes_by_service.remove(references.services, name);
-                self.routes_by_foreign_namespace.remove(references.foreign_namespaces, name);
+            Kind::TcpRoute | Kind::UdpRoute => {
+                let route = RouteRef::new(kind, name.clone());
+                let references = self.references(&route);
+                self.routes_by_gateway.remove(references.gateways, &route);
+                self.routes_by_service.remove(references.services, &route);
+                self.routes_by_foreign_namespace.remove(references.foreign_namespaces, &route);
             }
             Kind::EndpointSlice => self.slices_by_service.remove(self.service_of(name), name),
             Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Service => {}
@@ -285,8 +148,9 @@ impl Known {
         self.gateways.get(gateway).map(|gateway| Arc::clone(&gateway.class))
     }
 
-    fn references(&self, route: &ObjectName) -> References {
+    fn references(&self, route: &RouteRef) -> References {
         let Some(facts) = self.routes.get(route) else { return References::default() };
+        let route = &route.name;
         let services: Vec<ObjectName> =
             facts.backends.iter().filter_map(|backend| service_name(backend, route)).collect();
         References {
@@ -297,6 +161,56 @@ impl Known {
                 .map(|service| Arc::clone(&service.namespace))
                 .collect(),
             services,
+        }
+    }
+}
+
+/// All routes, by kind.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    tcp: Shelf<RouteFacts>,
+    udp: Shelf<RouteFacts>,
+}
+
+impl Routes {
+    /// The facts of a route that could be read.
+    #[must_use]
+    pub fn get(&self, route: &RouteRef) -> Option<&RouteFacts> {
+        self.of(route.kind)?.get(&route.name)
+    }
+
+    /// Whether the route exists but could never be read.
+    #[must_use]
+    pub fn is_unreadable(&self, route: &RouteRef) -> bool {
+        self.of(route.kind).is_some_and(|shelf| shelf.is_unreadable(&route.name))
+    }
+
+    /// Every route, readable or not, kind by kind.
+    pub fn all(&self) -> impl Iterator<Item = RouteRef> {
+        let of_kind = |kind| self.of(kind).into_iter().flat_map(Shelf::names).map(move |name| (kind, name));
+        Kind::ROUTES.into_iter().flat_map(of_kind).map(|(kind, name)| RouteRef::new(kind, name.clone()))
+    }
+
+    /// The readable routes of a namespace, kind by kind.
+    pub fn readable_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = (RouteRef, &RouteFacts)> {
+        let of_kind =
+            |kind| self.of(kind).into_iter().flat_map(|shelf| shelf.in_namespace(namespace)).map(move |o| (kind, o));
+        Kind::ROUTES
+            .into_iter()
+            .flat_map(of_kind)
+            .filter_map(|(kind, (name, presence))| Some((RouteRef::new(kind, name.clone()), presence.readable()?)))
+    }
+
+    fn of(&self, kind: Kind) -> Option<&Shelf<RouteFacts>> {
+        match kind {
+            Kind::TcpRoute => Some(&self.tcp),
+            Kind::UdpRoute => Some(&self.udp),
+            Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::ReferenceGrant
+            | Kind::Namespace
+            | Kind::Service
+            | Kind::EndpointSlice => None,
         }
     }
 }

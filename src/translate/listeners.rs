@@ -3,7 +3,7 @@
 use super::known::Known;
 use crate::model::{
     facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
-    names::{Created, GATEWAY_GROUP, Kind, ObjectName},
+    names::{Created, Kind, ObjectName},
     places::Port,
     verdicts::{AddressProblem, GatewayRefusal, ListenerRefusal},
 };
@@ -110,7 +110,9 @@ pub fn gateway(facts: &GatewayFacts, class: ClassState) -> Option<Gateway> {
         ClassState::Frozen => true,
     };
     let conflicts = conflicts(&facts.listeners);
-    let listeners = facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict)).collect();
+    let mut listeners: Vec<Listener> =
+        facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict)).collect();
+    share_out_ports(&mut listeners, &facts.listeners);
     let (refusal, address) = addresses(facts);
     let refusal = facts.parameters.clone().map(GatewayRefusal::Parameters).or(refusal);
     Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, address, listeners })
@@ -122,8 +124,8 @@ fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>) -> Listene
     let refusal = match (port, conflict, protocol) {
         (None, _, _) => Some(ListenerRefusal::PortOutOfRange(facts.port)),
         (Some(_), Some(conflict), _) => Some(conflict),
-        (Some(_), None, Protocol::Tcp) => None,
-        (Some(_), None, Protocol::Udp | Protocol::Tls | Protocol::Http | Protocol::Https | Protocol::Unknown) => {
+        (Some(_), None, Protocol::Tcp | Protocol::Udp) => None,
+        (Some(_), None, Protocol::Tls | Protocol::Http | Protocol::Https | Protocol::Unknown) => {
             Some(ListenerRefusal::UnsupportedProtocol(Arc::clone(&facts.protocol)))
         }
     };
@@ -190,8 +192,27 @@ impl Protocol {
 
     fn route_kinds(self) -> Vec<RouteKind> {
         match self {
-            Self::Tcp => vec![RouteKind { group: GATEWAY_GROUP.into(), kind: Kind::TcpRoute.as_str().into() }],
-            Self::Udp | Self::Tls | Self::Http | Self::Https | Self::Unknown => Vec::new(),
+            Self::Tcp => vec![route_kind(Kind::TcpRoute)],
+            Self::Udp => vec![route_kind(Kind::UdpRoute)],
+            Self::Tls | Self::Http | Self::Https | Self::Unknown => Vec::new(),
+        }
+    }
+}
+
+fn route_kind(kind: Kind) -> RouteKind {
+    RouteKind { group: kind.group().into(), kind: kind.as_str().into() }
+}
+
+/// TCP and UDP listeners of one port are distinct to Gateway API, but APISIX matches a stream_route by its port alone
+/// (`apisix/stream/router/ip_port.lua`): the first of the object has it.
+fn share_out_ports(listeners: &mut [Listener], facts: &[ListenerFacts]) {
+    let mut first: BTreeMap<Port, (Protocol, Arc<str>)> = BTreeMap::new();
+    for (listener, facts) in listeners.iter_mut().zip(facts) {
+        let Some(port) = listener.port.filter(|_| listener.refusal.is_none()) else { continue };
+        let protocol = Protocol::of(&facts.protocol);
+        let (has, name) = first.entry(port).or_insert_with(|| (protocol, Arc::clone(&listener.name)));
+        if *has != protocol {
+            listener.refusal = Some(ListenerRefusal::PortOfOtherTransport { port, listener: Arc::clone(name) });
         }
     }
 }

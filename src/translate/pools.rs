@@ -7,8 +7,8 @@ use super::{
 use crate::{
     apisix::documents::{DEAD_NODE, Node, Split},
     model::{
-        facts::{BackendRef, IpFamily, RouteFacts, ServiceFacts, Transport},
-        names::{Kind, ObjectName},
+        facts::{BackendRef, IpFamily, RouteFacts, ServiceFacts, ServicePortFacts, SlicePortFacts, Transport},
+        names::{Kind, ObjectName, RouteRef},
         verdicts::{BackendFault, BackendProblem, BackendsVerdict, RefusedShare},
     },
 };
@@ -36,7 +36,7 @@ pub struct Pool {
 /// A backend that is invalid or has no endpoint keeps its share, and that share is refused, never given to the others
 /// (Gateway API, `BackendRef`). With `split` the refusing is done beside the pool, otherwise by a dead node in it.
 #[must_use]
-pub fn pool(route: &ObjectName, facts: &RouteFacts, known: &Known, split: bool) -> Pool {
+pub fn pool(route: &RouteRef, facts: &RouteFacts, known: &Known, split: bool) -> Pool {
     let mut pool = Pool::default();
     let mut good = Vec::new();
     let (mut refused, mut total) = (0, 0);
@@ -99,8 +99,8 @@ impl Resolved {
 }
 
 /// The checks stand in this order so that a reference nobody permitted does not reveal whether its target exists.
-fn resolve(route: &ObjectName, backend: &BackendRef, known: &Known) -> Resolved {
-    let Some(service) = service_name(backend, route) else {
+fn resolve(route: &RouteRef, backend: &BackendRef, known: &Known) -> Resolved {
+    let Some(service) = service_name(backend, &route.name) else {
         let (group, kind) = (Arc::clone(&backend.group), Arc::clone(&backend.kind));
         return Resolved::faulty(BackendFault::UnknownKind { group, kind });
     };
@@ -119,22 +119,37 @@ fn resolve(route: &ObjectName, backend: &BackendRef, known: &Known) -> Resolved 
         return Resolved::faulty(BackendFault::ExternalName(service));
     }
     let Some(port) = backend.port else { return Resolved::faulty(BackendFault::PortMissing(service)) };
+    let transport = transport(route.kind);
     let of_number = || facts.ports.iter().filter(|of_service| of_service.port == port);
-    match of_number().find(|of_service| of_service.transport == Transport::Tcp) {
-        Some(of_service) => endpoints(&service, facts, &of_service.name, known),
+    match of_number().find(|of_service| of_service.transport == transport) {
+        Some(of_service) => endpoints(&service, facts, of_service, known),
         None if of_number().next().is_some() => Resolved::faulty(BackendFault::OtherTransport { service, port }),
         None => Resolved::faulty(BackendFault::PortNotFound { service, port }),
     }
 }
 
-/// Whether a TCPRoute may refer to `service`: in its own namespace always, elsewhere by a ReferenceGrant there.
-fn permitted(route: &ObjectName, service: &ObjectName, known: &Known) -> bool {
-    route.namespace == service.namespace
+/// What a route of this kind carries, and so what the ports of its backends must be for.
+fn transport(kind: Kind) -> Transport {
+    match kind {
+        Kind::TcpRoute => Transport::Tcp,
+        Kind::UdpRoute => Transport::Udp,
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => Transport::Other,
+    }
+}
+
+/// Whether a route may refer to `service`: in its own namespace always, elsewhere by a ReferenceGrant there.
+fn permitted(route: &RouteRef, service: &ObjectName, known: &Known) -> bool {
+    route.name.namespace == service.namespace
         || known.grants.readable_in(&service.namespace).any(|grant| {
             let from = grant.from.iter().any(|from| {
-                &*from.group == Kind::TcpRoute.group()
-                    && &*from.kind == Kind::TcpRoute.as_str()
-                    && from.namespace == route.namespace
+                &*from.group == route.kind.group()
+                    && &*from.kind == route.kind.as_str()
+                    && from.namespace == route.name.namespace
             });
             let to = grant.to.iter().any(|to| {
                 to.group.is_empty()
@@ -153,7 +168,7 @@ struct State {
 }
 
 /// The endpoints of a Service's port: the ready ones, or where there is none, those that still serve while terminating.
-fn endpoints(service: &ObjectName, facts: &ServiceFacts, port_name: &Arc<str>, known: &Known) -> Resolved {
+fn endpoints(service: &ObjectName, facts: &ServiceFacts, of_service: &ServicePortFacts, known: &Known) -> Resolved {
     let mut unreadable = false;
     let mut slices = Vec::new();
     for name in known.slices_by_service.of(service) {
@@ -167,7 +182,8 @@ fn endpoints(service: &ObjectName, facts: &ServiceFacts, port_name: &Arc<str>, k
     });
     let mut states: BTreeMap<SocketAddr, State> = BTreeMap::new();
     for slice in slices.into_iter().filter(|slice| slice.family == Some(family)) {
-        let ports = slice.ports.iter().filter(|port| port.name == *port_name && port.transport == Transport::Tcp);
+        let same = |port: &&SlicePortFacts| port.name == of_service.name && port.transport == of_service.transport;
+        let ports = slice.ports.iter().filter(same);
         for port in ports.filter_map(|port| u16::try_from(port.port?).ok().filter(|port| *port != 0)) {
             for endpoint in &slice.endpoints {
                 let state = states.entry(SocketAddr::new(endpoint.address, port)).or_default();
@@ -209,7 +225,8 @@ mod tests {
             rules: 1,
             backends: ["a", "b", "c"].map(backend).to_vec(),
         };
-        let pool = pool(&ObjectName::new("ns", "route"), &facts, &Known::default(), false);
+        let pool =
+            pool(&RouteRef::new(Kind::TcpRoute, ObjectName::new("ns", "route")), &facts, &Known::default(), false);
         assert_eq!(pool.verdict.refused, Some(RefusedShare::All));
     }
 }

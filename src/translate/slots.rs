@@ -1,7 +1,7 @@
 //! Tier 4: the claims on each slot give its holder: the oldest route, then the first by namespace and name.
 
 use crate::model::{
-    names::{Created, ObjectName},
+    names::{Created, RouteRef},
     places::Port,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -9,38 +9,38 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Every claim on every slot.
 #[derive(Clone, Debug, Default)]
 pub struct Slots {
-    claims: BTreeMap<Port, BTreeSet<(Created, ObjectName)>>,
+    claims: BTreeMap<Port, BTreeSet<(Created, RouteRef)>>,
     /// What [`Slots::settle`] last said, so that it can tell a change.
-    holders: BTreeMap<Port, ObjectName>,
-    held: HashMap<ObjectName, BTreeSet<Port>>,
+    holders: BTreeMap<Port, RouteRef>,
+    held: HashMap<RouteRef, BTreeSet<Port>>,
 }
 
 impl Slots {
     /// The route that holds a slot.
     #[must_use]
-    pub fn holder(&self, slot: Port) -> Option<&ObjectName> {
+    pub fn holder(&self, slot: Port) -> Option<&RouteRef> {
         self.holders.get(&slot)
     }
 
     /// Every slot with a holder, in order.
-    pub fn held(&self) -> impl Iterator<Item = (Port, &ObjectName)> {
+    pub fn held(&self) -> impl Iterator<Item = (Port, &RouteRef)> {
         self.holders.iter().map(|(slot, route)| (*slot, route))
     }
 
     /// The slots a route holds, in order.
-    pub fn held_by(&self, route: &ObjectName) -> impl Iterator<Item = Port> {
+    pub fn held_by(&self, route: &RouteRef) -> impl Iterator<Item = Port> {
         self.held.get(route).into_iter().flatten().copied()
     }
 
     /// The routes that claim a slot, the holder first.
-    pub fn claimants(&self, slot: Port) -> impl Iterator<Item = &ObjectName> {
+    pub fn claimants(&self, slot: Port) -> impl Iterator<Item = &RouteRef> {
         self.claims.get(&slot).into_iter().flatten().map(|(_, route)| route)
     }
 
     /// Replaces the claims of a route; each is a slot and the route's age. Call [`Slots::settle`] for each touched slot after.
     pub(super) fn replace(
         &mut self,
-        route: &ObjectName,
+        route: &RouteRef,
         before: impl IntoIterator<Item = (Port, Created)>,
         now: impl IntoIterator<Item = (Port, Created)>,
     ) -> BTreeSet<Port> {
@@ -62,7 +62,7 @@ impl Slots {
     }
 
     /// Decides who holds `slot` now; returns the holders before and after if they differ.
-    pub(super) fn settle(&mut self, slot: Port) -> Option<(Option<ObjectName>, Option<ObjectName>)> {
+    pub(super) fn settle(&mut self, slot: Port) -> Option<(Option<RouteRef>, Option<RouteRef>)> {
         let now = self.claims.get(&slot).and_then(BTreeSet::first).map(|(_, route)| route.clone());
         let before = match &now {
             Some(route) => self.holders.insert(slot, route.clone()),

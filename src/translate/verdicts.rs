@@ -11,7 +11,7 @@ use crate::{
     apisix::ids,
     model::{
         facts::{GatewayClassFacts, RouteFacts},
-        names::{Kind, ObjectName},
+        names::{ObjectName, RouteRef},
         places::WorkId,
         verdicts::{
             ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal, ListenerVerdict, ParentVerdict,
@@ -70,7 +70,7 @@ fn listener_refusal(
 /// Of a route. `pool` is `None` while no parent of it is ours.
 #[must_use]
 pub fn route(
-    name: &ObjectName,
+    name: &RouteRef,
     facts: &RouteFacts,
     attachments: &Attachments,
     slots: &Slots,
@@ -81,9 +81,7 @@ pub fn route(
         let outcome = match listener.claim {
             None => ClaimOutcome::ListenerNotAccepted,
             Some(port) => match slots.holder(port) {
-                Some(holder) if holder != name => {
-                    ClaimOutcome::Superseded { kind: Kind::TcpRoute, winner: holder.clone() }
-                }
+                Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
                 Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(port), pool: pool_id.clone() },
             },
         };

@@ -111,7 +111,7 @@ fn render_listener(verdict: &ListenerVerdict, gateway_refused: bool, generation:
 fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
     let (reason, message, conflict) = match refusal {
         ListenerRefusal::UnsupportedProtocol(protocol) => {
-            (Reason::UnsupportedProtocol, format!("Protocol {protocol} is not served: use TCP."), false)
+            (Reason::UnsupportedProtocol, format!("Protocol {protocol} is not served: use TCP or UDP."), false)
         }
         ListenerRefusal::PortOutOfRange(port) => {
             (Reason::PortUnavailable, format!("Port {port} does not exist: use one from 1 to 65535."), false)
@@ -121,6 +121,13 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
             format!(
                 "Port {port} is held by another Gateway of the data plane, older or as old and first by name: use another \
                  port."
+            ),
+            false,
+        ),
+        ListenerRefusal::PortOfOtherTransport { port, listener } => (
+            Reason::PortUnavailable,
+            format!(
+                "Listener {listener} has port {port}, and APISIX cannot tell TCP from UDP on one port: use another port."
             ),
             false,
         ),

@@ -2,14 +2,17 @@
 
 use super::{Condition, enumerate, render_all};
 use crate::{
-    model::verdicts::{ClassVerdict, Served, Source},
+    model::{
+        names::Kind,
+        verdicts::{ClassVerdict, Served, Source},
+    },
     status::reasons::{ConditionType, Reason},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// `supportedFeatures`, ascending as Gateway API asks; the conformance suite reads them to choose its tests.
-const FEATURES: [&str; 3] = ["Gateway", "ReferenceGrant", "TCPRoute"];
+const FEATURES: [&str; 4] = ["Gateway", "ReferenceGrant", "TCPRoute", "UDPRoute"];
 
 /// The minor releases of Gateway API 1 whose objects we read.
 const SUPPORTED_MINORS: std::ops::RangeInclusive<u32> = 4..=6;
@@ -40,25 +43,28 @@ fn accepted(unusable_parameters: Option<&str>, served: &Served) -> Condition {
     }
 }
 
+/// The kinds whose CRDs may be missing or come in several versions while Gateways are served.
+const OPTIONAL: [Kind; 3] = [Kind::TcpRoute, Kind::UdpRoute, Kind::ReferenceGrant];
+
 /// Which versions are read, so that a missing or outdated CRD is seen where users look first. A folder needs no CRDs: a
 /// kind without a version has no manifest there, which is nobody's mistake.
 fn versions(served: &Served) -> String {
-    let Served { source, tcp_route, reference_grant, bundles: _ } = served;
-    if let (Some(route), Some(grant)) = (tcp_route, reference_grant) {
-        return format!(" TCPRoute is read at {route}, ReferenceGrant at {grant}.");
+    let read: Vec<String> =
+        OPTIONAL.iter().filter_map(|kind| Some(format!("{kind} is read at {}", served.version(*kind)?))).collect();
+    let missing = OPTIONAL.iter().filter(|kind| served.source == Source::Cluster && served.version(**kind).is_none());
+    let missing: Vec<String> = missing.map(ToString::to_string).collect();
+    let mut text = String::new();
+    if !read.is_empty() {
+        text += &format!(" {}.", read.join(", "));
     }
-    [("TCPRoute", tcp_route), ("ReferenceGrant", reference_grant)]
-        .into_iter()
-        .filter_map(|(kind, version)| match (version, source) {
-            (Some(version), _) => Some(format!(" {kind} is read at {version}.")),
-            (None, Source::Cluster) => Some(format!(" {kind} is not served yet: install its CRD.")),
-            (None, Source::Folder) => None,
-        })
-        .collect()
+    if !missing.is_empty() {
+        text += &format!(" Not served yet: {}; install the CRDs to use these.", missing.join(", "));
+    }
+    text
 }
 
 fn supported_version(served: &Served) -> Condition {
-    let Served { source, tcp_route: _, reference_grant: _, bundles } = served;
+    let Served { source, versions: _, bundles } = served;
     let bundles = match (source, bundles.as_deref()) {
         (Source::Folder, _) => {
             return Condition::holds(
@@ -131,8 +137,12 @@ mod tests {
             unusable_parameters: None,
             served: Served {
                 source,
-                tcp_route: Some("v1".into()),
-                reference_grant: Some("v1beta1".into()),
+                versions: [
+                    (Kind::TcpRoute, "v1".into()),
+                    (Kind::UdpRoute, "v1alpha2".into()),
+                    (Kind::ReferenceGrant, "v1beta1".into()),
+                ]
+                .into(),
                 bundles: bundles.map(|bundles| bundles.iter().map(|&bundle| bundle.into()).collect()),
             },
         }
@@ -154,21 +164,23 @@ mod tests {
     #[test]
     fn a_class_is_accepted_and_says_which_versions_are_read() {
         let verdict = class(Source::Cluster, Some(&["v1.6.1"]));
-        check(&verdict, 0, "True Accepted", "TCPRoute is read at v1, ReferenceGrant at v1beta1.");
+        check(
+            &verdict,
+            0,
+            "True Accepted",
+            "TCPRoute is read at v1, UDPRoute is read at v1alpha2, ReferenceGrant is read at",
+        );
     }
 
     #[test]
     fn a_kind_that_is_not_served_is_named() {
         let mut verdict = class(Source::Cluster, None);
-        verdict.served.tcp_route = None;
-        check(
-            &verdict,
-            0,
-            "True Accepted",
-            "TCPRoute is not served yet: install its CRD. ReferenceGrant is read at v1beta1.",
-        );
-        verdict.served.reference_grant = None;
-        check(&verdict, 0, "True Accepted", "ReferenceGrant is not served yet");
+        verdict.served.versions.remove(&Kind::TcpRoute);
+        let message =
+            "UDPRoute is read at v1alpha2, ReferenceGrant is read at v1beta1. Not served yet: TCPRoute; install";
+        check(&verdict, 0, "True Accepted", message);
+        verdict.served.versions.clear();
+        check(&verdict, 0, "True Accepted", "served. Not served yet: TCPRoute, UDPRoute, ReferenceGrant;");
     }
 
     #[test]
@@ -216,8 +228,7 @@ mod tests {
     fn a_folder_has_no_crds_to_be_of_any_release() {
         let mut verdict = class(Source::Folder, None);
         check(&verdict, 1, "True SupportedVersion", "from a folder");
-        verdict.served.tcp_route = None;
-        verdict.served.reference_grant = None;
+        verdict.served.versions.clear();
         check(&verdict, 0, "True Accepted", "Gateways of this class are served.");
         assert!(!render(&verdict)["conditions"][0].to_string().contains("install"));
     }
@@ -227,7 +238,7 @@ mod tests {
         let status = render(&class(Source::Folder, None));
         let names: Vec<&str> =
             status["supportedFeatures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["Gateway", "ReferenceGrant", "TCPRoute"]);
+        assert_eq!(names, ["Gateway", "ReferenceGrant", "TCPRoute", "UDPRoute"]);
         assert!(names.is_sorted());
     }
 }

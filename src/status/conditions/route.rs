@@ -246,12 +246,13 @@ fn obstacle(
             .into_iter()
             .flatten()
             .min_by_key(|(obstacle, _)| *obstacle),
-        ClaimOutcome::Superseded { kind, winner } => Some((
+        ClaimOutcome::Superseded { winner } => Some((
             Obstacle::Superseded,
-            if winner.namespace == route.name.namespace {
-                format!("{kind} {winner} is older, or as old and first by name, and is served instead")
+            if winner.name.namespace == route.name.namespace {
+                format!("{winner} is older, or as old and first by name, and is served instead")
             } else {
                 // Which one, and whose, is nobody else's business.
+                let kind = winner.kind;
                 format!("a {kind} of another namespace is older, or as old and first by name, and is served instead")
             },
         )),
@@ -333,7 +334,7 @@ fn describe_shares(backends: &BackendsVerdict, message: &mut String) {
 mod tests {
     use super::*;
     use crate::model::{
-        names::{GATEWAY_GROUP, Kind, ObjectName},
+        names::{GATEWAY_GROUP, Kind, ObjectName, RouteRef},
         places::Directory,
     };
 
@@ -367,7 +368,8 @@ mod tests {
     }
 
     fn superseded(namespace: &str) -> ClaimVerdict {
-        let outcome = ClaimOutcome::Superseded { kind: Kind::TcpRoute, winner: ObjectName::new(namespace, "elder") };
+        let winner = RouteRef::new(Kind::TcpRoute, ObjectName::new(namespace, "elder"));
+        let outcome = ClaimOutcome::Superseded { winner };
         ClaimVerdict { listener: "lost".into(), outcome }
     }
 

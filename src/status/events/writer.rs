@@ -178,9 +178,8 @@ async fn uid_of(
     about: &ObjectRef,
     timeout: Duration,
 ) -> Result<Option<String>, EventError> {
-    match about.kind {
-        Kind::GatewayClass | Kind::Gateway | Kind::TcpRoute => {}
-        Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => return Ok(None),
+    if !about.kind.has_our_status() {
+        return Ok(None);
     }
     let kind = GroupVersionKind::gvk(about.kind.group(), version(served, about.kind), about.kind.as_str());
     let resource = ApiResource::from_gvk_with_plural(&kind, about.kind.plural());
@@ -229,11 +228,7 @@ fn regarding(served: &Served, about: &ObjectRef, uid: Option<String>) -> ObjectR
 }
 
 fn version(served: &Served, kind: Kind) -> &str {
-    match kind {
-        Kind::TcpRoute => served.tcp_route.as_deref().unwrap_or("v1"),
-        Kind::ReferenceGrant => served.reference_grant.as_deref().unwrap_or("v1"),
-        Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Service | Kind::EndpointSlice => "v1",
-    }
+    served.version(kind).unwrap_or("v1")
 }
 
 /// A name that no other Event has: that of the object, as far as there is room, and a hash of who says it and when.

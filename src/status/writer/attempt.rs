@@ -87,12 +87,7 @@ impl Attempt {
 }
 
 fn api(client: &Client, served: &Served, object: &ObjectRef) -> Option<Api<DynamicObject>> {
-    let version = match object.kind {
-        Kind::GatewayClass | Kind::Gateway => "v1",
-        Kind::TcpRoute => served.tcp_route.as_deref()?,
-        // No status of ours belongs on these.
-        Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => return None,
-    };
+    let version = served.version(object.kind).filter(|_| object.kind.has_our_status())?;
     let kind = GroupVersionKind::gvk(GATEWAY_GROUP, version, object.kind.as_str());
     let resource = ApiResource::from_gvk_with_plural(&kind, object.kind.plural());
     Some(if object.kind.namespaced() {

@@ -137,7 +137,8 @@ impl Stage {
         let config = kube::Config::new(format!("http://{address}").parse().unwrap());
         let client = Client::try_from(config).unwrap();
         let queue = StatusQueue::default();
-        let (served, receiver) = watch::channel(Served { tcp_route: Some("v1".into()), ..Served::default() });
+        let (served, receiver) =
+            watch::channel(Served { versions: [(Kind::TcpRoute, "v1".into())].into(), ..Served::default() });
         let settings = WriterSettings {
             concurrency: NonZeroUsize::new(concurrency).unwrap(),
             request_timeout: Duration::from_millis(200),
@@ -291,7 +292,7 @@ async fn a_kind_that_is_not_served_yet_is_waited_for() {
     stage.served.send_replace(Served::default());
     let wanted = samples::route(&[parent("gw")]);
     stage.publish("r", &wanted);
-    stage.served.send_replace(Served { tcp_route: Some("v1".into()), ..Served::default() });
+    stage.served.send_replace(Served { versions: [(Kind::TcpRoute, "v1".into())].into(), ..Served::default() });
     stage.wait_for_status("r", &wanted).await;
     stage.end().await;
 }

@@ -8,7 +8,7 @@ use crate::{
     apisix::ids,
     model::{
         facts::{Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, Observed, ParentRef, RouteFacts},
-        names::{Kind, ObjectName, ObjectRef},
+        names::{Kind, ObjectName, ObjectRef, RouteRef},
         places::{Directory, WorkId},
     },
     translate::known::gateway_name,
@@ -60,18 +60,21 @@ impl Desired {
                 reached
                     .gateway(now.and_then(|facts| if let Facts::Gateway(facts) = facts { Some(facts) } else { None }));
             }
-            Kind::TcpRoute => {
-                reached.route(name);
-                if let Some(Facts::TcpRoute(facts)) = now {
+            Kind::TcpRoute | Kind::UdpRoute => {
+                reached.route(&RouteRef::new(*kind, name.clone()));
+                if let Some(Facts::TcpRoute(facts) | Facts::UdpRoute(facts)) = now {
                     reached.facts_of_route(name, facts);
                 }
             }
             Kind::Namespace => {
-                let routes = self.known.routes.in_namespace(&name.name);
-                let selected = routes.filter(|(route, presence)| {
-                    presence.readable().is_some_and(|facts| self.is_selected_by_label(route, facts))
-                });
-                reached.routes(selected.map(|(route, _)| route));
+                let routes = self.known.routes.readable_in(&name.name);
+                let selected = routes.filter(|(route, facts)| self.is_selected_by_label(&route.name, facts));
+                for (route, _) in selected {
+                    if reached.is_enough() {
+                        break;
+                    }
+                    reached.route(&route);
+                }
             }
             Kind::ReferenceGrant => reached.routes(self.known.routes_by_foreign_namespace.of(&name.namespace)),
             Kind::Service => reached.routes(self.known.routes_by_service.of(name)),
@@ -143,11 +146,14 @@ impl Desired {
 
     fn says_nothing_new(&self, name: &ObjectName, observed: &Observed) -> bool {
         let Observed::Facts(facts) = observed else { return false };
+        let observed_kind = facts.kind();
         let known = &self.known;
         match facts {
             Facts::GatewayClass(facts) => known.classes.get(name) == Some(facts),
             Facts::Gateway(facts) => known.gateways.get(name) == Some(facts),
-            Facts::TcpRoute(facts) => known.routes.get(name) == Some(facts),
+            Facts::TcpRoute(facts) | Facts::UdpRoute(facts) => {
+                known.routes.get(&RouteRef::new(observed_kind, name.clone())) == Some(facts)
+            }
             Facts::ReferenceGrant(facts) => known.grants.get(name) == Some(facts),
             Facts::Namespace(facts) => known.namespaces.get(name) == Some(facts),
             Facts::Service(facts) => known.services.get(name) == Some(facts),
@@ -189,7 +195,7 @@ impl<'a> Reached<'a> {
         self.ports.extend(facts.into_iter().flat_map(|facts| &facts.listeners).map(|listener| listener.port));
     }
 
-    fn routes<'r>(&mut self, routes: impl Iterator<Item = &'r ObjectName>) {
+    fn routes<'r>(&mut self, routes: impl Iterator<Item = &'r RouteRef>) {
         for route in routes {
             if self.is_enough() {
                 return;
@@ -198,10 +204,10 @@ impl<'a> Reached<'a> {
         }
     }
 
-    fn route(&mut self, name: &ObjectName) {
+    fn route(&mut self, route: &RouteRef) {
         self.n_routes += 1;
-        if let Some(facts) = self.desired.known.routes.get(name) {
-            self.facts_of_route(name, facts);
+        if let Some(facts) = self.desired.known.routes.get(route) {
+            self.facts_of_route(&route.name, facts);
         }
     }
 

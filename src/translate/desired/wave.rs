@@ -7,7 +7,7 @@ use crate::{
     apisix::ids,
     model::{
         facts::Observed,
-        names::{Created, Kind, ObjectName, ObjectRef},
+        names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         places::Port,
     },
     translate::{
@@ -28,9 +28,9 @@ pub(super) struct Wave {
     ports: BTreeSet<Port>,
     /// Who held a port before this wave touched it.
     port_holders: BTreeMap<Port, Option<ObjectName>>,
-    attachments: BTreeSet<ObjectName>,
+    attachments: BTreeSet<RouteRef>,
     slots: BTreeSet<Port>,
-    pools: BTreeSet<ObjectName>,
+    pools: BTreeSet<RouteRef>,
     affected: Affected,
 }
 
@@ -47,7 +47,7 @@ impl Wave {
 
     /// Marks every pool.
     pub(super) fn recompute_pools(&mut self, desired: &Desired) {
-        self.pools.extend(desired.known.routes.names().cloned());
+        self.pools.extend(desired.known.routes.all());
     }
 
     /// Works through the tiers in their order.
@@ -86,14 +86,15 @@ impl Wave {
                 // Also when it becomes readable or unreadable without becoming ours.
                 self.attachments.extend(known.routes_by_gateway.of(name).cloned());
             }
-            Kind::TcpRoute => {
-                self.attachments.insert(name.clone());
-                self.pools.insert(name.clone());
+            Kind::TcpRoute | Kind::UdpRoute => {
+                let route = RouteRef::new(kind, name.clone());
                 self.verdict(kind, name);
                 // Becoming gone or readable is felt by the pool even where nothing is attached.
                 self.affected.documents.insert(ids::pool(&desired.settings.instance, kind, name));
                 // Its drift policy is part of no document.
-                self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
+                self.affected.documents.extend(desired.slots.held_by(&route).map(ids::slot));
+                self.attachments.insert(route.clone());
+                self.pools.insert(route);
             }
             Kind::ReferenceGrant => {
                 self.pools.extend(known.routes_by_foreign_namespace.of(&name.namespace).cloned());
@@ -105,16 +106,15 @@ impl Wave {
     }
 
     fn mark_routes_selected_by_label(&mut self, desired: &Desired, namespace: &Arc<str>) {
-        for (name, presence) in desired.known.routes.in_namespace(namespace) {
-            let Some(facts) = presence.readable() else { continue };
+        for (route, facts) in desired.known.routes.readable_in(namespace) {
             let selected = facts
                 .parents
                 .iter()
-                .filter_map(|parent| gateway_name(parent, name))
+                .filter_map(|parent| gateway_name(parent, &route.name))
                 .filter_map(|gateway| desired.gateways.get(&gateway))
                 .any(listeners::Gateway::selects_by_label);
             if selected {
-                self.attachments.insert(name.clone());
+                self.attachments.insert(route);
             }
         }
     }
@@ -151,7 +151,7 @@ impl Wave {
         if before == now { Vec::new() } else { before.into_iter().chain(now).collect() }
     }
 
-    fn attachments_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
+    fn attachments_tier(&mut self, desired: &mut Desired, name: &RouteRef) {
         let facts = desired.known.routes.get(name);
         let exists = facts.is_some() || desired.known.routes.is_unreadable(name);
         let created = facts.map_or(Created::UNKNOWN, |facts| facts.created);
@@ -159,7 +159,7 @@ impl Wave {
             .map(|facts| attachments::attach(name, facts, &desired.gateways, &desired.ports, &desired.known))
             .unwrap_or_default();
 
-        let pool_id = ids::pool(&desired.settings.instance, Kind::TcpRoute, name);
+        let pool_id = ids::pool(&desired.settings.instance, name.kind, &name.name);
         let before = desired.routes.remove(name);
         let (attachments_before, created_before, pool) = match before {
             Some(route) => (route.attachments, route.created, route.pool),
@@ -176,7 +176,7 @@ impl Wave {
             return;
         }
         self.affected.documents.insert(pool_id);
-        self.verdict(Kind::TcpRoute, name);
+        self.route_verdict(name);
         if attachments_before.parents.is_empty() != now.parents.is_empty() {
             self.pools.insert(name.clone());
         }
@@ -217,16 +217,16 @@ impl Wave {
         let Some((before, now)) = desired.slots.settle(slot) else { return };
         self.affected.documents.insert(ids::slot(slot));
         for route in before.iter().chain(&now) {
-            self.affected.documents.insert(ids::pool(&desired.settings.instance, Kind::TcpRoute, route));
-            self.verdict(Kind::TcpRoute, route);
+            self.affected.documents.insert(ids::pool(&desired.settings.instance, route.kind, &route.name));
+            self.route_verdict(route);
         }
         // Everyone else who claims it is told of the new holder.
         for route in desired.slots.claimants(slot) {
-            self.affected.verdicts.insert(ObjectRef::new(Kind::TcpRoute, route.clone()));
+            self.route_verdict(route);
         }
     }
 
-    fn pools_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
+    fn pools_tier(&mut self, desired: &mut Desired, name: &RouteRef) {
         let splits = desired.splits();
         let Some(route) = desired.routes.get_mut(name) else { return };
         let facts = desired.known.routes.get(name).filter(|_| !route.attachments.parents.is_empty());
@@ -238,10 +238,14 @@ impl Wave {
         let split_changed = split_of(&route.pool) != split_of(&now);
         route.pool = now;
         self.affected.documents.insert(route.pool_id.clone());
-        self.affected.verdicts.insert(ObjectRef::new(Kind::TcpRoute, name.clone()));
+        self.route_verdict(name);
         if split_changed {
             self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
         }
+    }
+
+    fn route_verdict(&mut self, route: &RouteRef) {
+        self.affected.verdicts.insert(route.clone().into());
     }
 
     fn verdict(&mut self, kind: Kind, name: &ObjectName) {
@@ -250,7 +254,7 @@ impl Wave {
 }
 
 /// The routes whose pools an EndpointSlice may be part of, as it is known now.
-fn routes_of_slice(known: &Known, slice: &ObjectName) -> Vec<ObjectName> {
+fn routes_of_slice(known: &Known, slice: &ObjectName) -> Vec<RouteRef> {
     let mut services: Vec<ObjectName> = known.service_of(slice).into_iter().collect();
     // It may belong to any Service of its namespace.
     if known.slices.is_unreadable(slice) {
