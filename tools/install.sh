@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Makes what this project's commands need and the machine lacks. Safe to run again: what is there is left alone.
 #
-#   tools/install.sh [run]   protoc (to build) and etcd with etcdctl (to run): Debian's packages
-#   tools/install.sh test    also etcd 3.6 and kube-apiserver, built once from their Go modules, and the Gateway API CRDs
+#   tools/install.sh [run]         protoc (to build) and etcd with etcdctl (to run): Debian's packages
+#   tools/install.sh test          also etcd 3.6 and kube-apiserver, built once from their Go modules, and the Gateway API CRDs
 #   tools/install.sh conformance   also Gateway API's conformance suite, built once from tools/conformance
-#   tools/install.sh paths   installs nothing; prints where they are, as lines for a shell: eval "$(tools/install.sh paths)"
-#   tools/install.sh cache   installs nothing; prints the folder where built things are kept
+#   tools/install.sh paths         installs nothing; prints where they are, as lines for a shell: eval "$(tools/install.sh paths)"
+#   tools/install.sh cache         installs nothing; prints the folder where built things are kept
 #
 # Taken before building, in this order: APISIX_TEST_ETCD, APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER, APISIX_TEST_CRDS,
-# APISIX_TEST_CONFORMANCE; the folder KUBEBUILDER_ASSETS; PATH. Built things are kept outside the checkout, under APISIX_ETCD_CONTROLLER_CACHE, else
-# XDG_CACHE_HOME or ~/.cache; their names carry a hash of what they are built from, so a new version is built anew.
-# Progress goes to stderr. Exit status: 0 all there, 1 something is missing (and it says what to do), 2 wrong arguments.
+# APISIX_TEST_CONFORMANCE; the folder KUBEBUILDER_ASSETS; PATH. Built things are kept outside the checkout, under
+# APISIX_ETCD_CONTROLLER_CACHE, else XDG_CACHE_HOME or ~/.cache; their names carry a hash of what they are built from, so a new
+# version is built anew. Progress goes to stderr. Exit status: 0 all there, 1 something is missing (and it says what to do),
+# 2 wrong arguments.
 set -euo pipefail
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -147,7 +148,7 @@ require_go() {
         [[ -n $line ]] && line="too old ($line)"
         say "$1 must be made, and Go is ${line:-not on PATH}"
         say "unpack Go $wanted or later from https://go.dev/dl/ and put its bin folder on PATH, then run this again"
-        fail "or name what you have: APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER (or KUBEBUILDER_ASSETS), APISIX_TEST_CRDS"
+        fail "or name what you have: APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER (or KUBEBUILDER_ASSETS), APISIX_TEST_CRDS, APISIX_TEST_CONFORMANCE"
     fi
     # From 1.21 on Go fetches the version that a go.mod asks for, unless the environment forbids it.
     export GOTOOLCHAIN=${GOTOOLCHAIN:-auto}

@@ -29,6 +29,9 @@ const CONTROLLER_NAME: &str = "apisix-etcd.io/conformance";
 /// Far more than a run takes. The suite ends itself long before, but for a fault of its own.
 const RUN_TIME_MAX: Duration = Duration::from_mins(8);
 
+/// Of a test that went wrong: enough for what it waited for last, and what it saw instead.
+const LINES_SHOWN_MAX: usize = 30;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
@@ -114,5 +117,26 @@ async fn run(paths: &Paths, version: &str, settings: &[&str]) -> anyhow::Result<
         bail!("the suite made no table and ended with status {status}; the end of its log:\n{}", suite.log_tail());
     };
     println!("{table}");
+    for name in wrong(&table) {
+        eprintln!("the end of what {name} said:\n{}\n", end_of(&suite.log(), name));
+    }
     Ok(status == 0)
+}
+
+/// The tests of a table that did not do what the lists say.
+fn wrong(table: &str) -> impl Iterator<Item = &str> {
+    let lines = table.lines().filter(|line| line.contains(" WRONG: "));
+    lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "WRONG:")
+}
+
+/// The last lines of one test in the suite's log. Tests run one after another, so they stand together.
+fn end_of(log: &str, name: &str) -> String {
+    let begin = format!("=== RUN   TestConformance/{name}");
+    let begins =
+        |line: &str| line.strip_prefix(begin.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let other = |line: &str| line.starts_with("=== RUN   TestConformance/") || line.starts_with("--- ");
+    let own = log.lines().skip_while(|line| !begins(line));
+    let lines: Vec<&str> = own.take_while(|line| begins(line) || !other(line)).collect();
+    let last = lines.len().saturating_sub(LINES_SHOWN_MAX);
+    lines.into_iter().skip(last).collect::<Vec<_>>().join("\n")
 }
