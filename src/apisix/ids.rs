@@ -65,7 +65,7 @@ impl SlotPlace {
     pub fn of(id: &WorkId) -> Option<Self> {
         match id.directory {
             Directory::StreamRoutes => {}
-            Directory::Upstreams => return None,
+            Directory::Upstreams | Directory::Ssls => return None,
         }
         let text = id.id.strip_prefix(SHAPE)?;
         let place = match text.split_once('.') {

@@ -57,7 +57,7 @@ pub fn inspect(id: &WorkId, key: &str, value: &[u8]) -> Inspected {
     };
     let Routing { pool, reach } = match id.directory {
         Directory::StreamRoutes => routing::read(value),
-        Directory::Upstreams => Routing::default(),
+        Directory::Upstreams | Directory::Ssls => Routing::default(),
     };
     Inspected { seal, hash: ValueHash::of(value), sealed_as, pool, reach }
 }

@@ -7,19 +7,22 @@ use std::{fmt, sync::Arc};
 pub enum Directory {
     /// `/upstreams`.
     Upstreams,
+    /// `/ssls`: certificates.
+    Ssls,
     /// `/stream_routes`.
     StreamRoutes,
 }
 
 impl Directory {
     /// Every directory, in the order in which documents must appear.
-    pub const ALL: [Self; 2] = [Self::Upstreams, Self::StreamRoutes];
+    pub const ALL: [Self; 3] = [Self::Upstreams, Self::Ssls, Self::StreamRoutes];
 
     /// The directory's name under the prefix.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Upstreams => "upstreams",
+            Self::Ssls => "ssls",
             Self::StreamRoutes => "stream_routes",
         }
     }

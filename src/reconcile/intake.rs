@@ -136,7 +136,7 @@ impl<K: StatusSink> State<K> {
                     self.work.add(slot.clone());
                 }
             }
-            Directory::StreamRoutes => {}
+            Directory::StreamRoutes | Directory::Ssls => {}
         }
         self.work.add(id);
     }

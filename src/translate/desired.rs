@@ -183,6 +183,7 @@ impl Desired {
         }
         match id.directory {
             Directory::Upstreams => self.wanted_pool(id),
+            Directory::Ssls => Wanted::Absent,
             Directory::StreamRoutes => self.wanted_slot(id),
         }
     }
@@ -265,6 +266,7 @@ impl Desired {
     fn route_of(&self, id: &WorkId) -> Option<&RouteRef> {
         match id.directory {
             Directory::Upstreams => self.route_of_pool.get(id),
+            Directory::Ssls => None,
             Directory::StreamRoutes => self.slots.of_id(id).and_then(|slot| self.slots.holder(&slot)),
         }
     }

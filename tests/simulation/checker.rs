@@ -283,7 +283,9 @@ impl Checker {
                         return Err(format!("invariant 6: {id} was deleted, and {slot} names it"));
                     }
                 }
-                (Action::Put(_), Directory::Upstreams) | (Action::Delete, Directory::StreamRoutes) => {}
+                (Action::Put(_), Directory::Upstreams)
+                | (Action::Delete, Directory::StreamRoutes)
+                | (_, Directory::Ssls) => {}
             }
         }
         Ok(())

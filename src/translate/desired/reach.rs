@@ -124,6 +124,7 @@ impl Desired {
     pub fn refuses(&self, id: &WorkId) -> bool {
         let route = match id.directory {
             Directory::Upstreams => self.route_of_pool.get(id),
+            Directory::Ssls => None,
             Directory::StreamRoutes => self.slots.of_id(id).and_then(|slot| self.slots.holder(&slot)),
         };
         let pool = route.and_then(|route| self.routes.get(route)).and_then(|route| route.pool.as_ref());
