@@ -18,6 +18,7 @@ pub mod holds;
 mod intake;
 pub mod kind_guard;
 mod metrics;
+mod overlaps;
 mod parts;
 mod pass;
 mod progress;
@@ -58,6 +59,7 @@ use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use holds::Holds;
 use kind_guard::KindGuard;
 pub use metrics::Metrics;
+use overlaps::Overlaps;
 pub use parts::{Inputs, Outputs, Settings};
 pub use progress::{Progress, Role, Waiting};
 use report::Report;
@@ -130,6 +132,7 @@ struct State<K> {
     /// Documents found edited or deleted by somebody else, and not put right yet.
     drifted: HashSet<WorkId>,
     outage: Option<Outage>,
+    overlaps: Overlaps,
     /// Whether a stream_route of somebody else that takes connections of any port has come, gone or changed, and slots have
     /// not been looked at since.
     reached_everywhere: bool,
@@ -302,6 +305,7 @@ impl<K: StatusSink> State<K> {
             left: HashMap::new(),
             drifted: HashSet::new(),
             outage: None,
+            overlaps: Overlaps::default(),
             reached_everywhere: false,
             told_idle: false,
         }

@@ -280,5 +280,6 @@ impl<K: StatusSink> State<K> {
         for directory in Directory::ALL {
             self.metrics.documents_stored(directory, self.mirror.n_ours(directory));
         }
+        self.metrics.slots_overlapped(self.mirror.n_overlapped());
     }
 }

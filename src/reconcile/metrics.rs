@@ -65,6 +65,7 @@ pub struct Metrics {
     store_full: Gauge,
     audits_failed: Counter,
     left: Family<LeftLabel, Gauge>,
+    overlapped: Gauge,
     held: Gauge,
     kinds_missing: Gauge,
 }
@@ -86,6 +87,7 @@ impl Metrics {
             store_full: Gauge::default(),
             audits_failed: Counter::default(),
             left: Family::default(),
+            overlapped: Gauge::default(),
             held: Gauge::default(),
             kinds_missing: Gauge::default(),
         };
@@ -125,6 +127,11 @@ impl Metrics {
             metrics.left.clone(),
         );
         registry.register(
+            "slots_overlapped",
+            "stream_routes as this instance wrote them beside which one of somebody else takes the same connections",
+            metrics.overlapped.clone(),
+        );
+        registry.register(
             "slots_held",
             "stream_routes that are kept as they are because too many would stop at once",
             metrics.held.clone(),
@@ -135,6 +142,10 @@ impl Metrics {
             metrics.kinds_missing.clone(),
         );
         metrics
+    }
+
+    pub(super) fn slots_overlapped(&self, n_slots: usize) {
+        self.overlapped.set(gauge(n_slots));
     }
 
     pub(super) fn slots_held(&self, n_slots: usize) {

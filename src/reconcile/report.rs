@@ -119,8 +119,8 @@ impl<K: StatusSink> Report<K> {
 
     /// Where statuses go.
     #[cfg(test)]
-    pub(super) fn sink(&self) -> &K {
-        &self.statuses.sink
+    pub(super) fn sink(&mut self) -> &mut K {
+        &mut self.statuses.sink
     }
 
     /// Something happened.

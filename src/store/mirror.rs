@@ -10,7 +10,7 @@ use crate::{
         routing::Reach,
         stored::{Inspected, Seal},
     },
-    model::places::{Directory, WorkId},
+    model::places::{Directory, Port, WorkId},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -74,6 +74,9 @@ pub struct Mirror {
     users: HashMap<WorkId, BTreeSet<WorkId>>,
     /// Stream_routes that are not as this instance wrote them, by the slots they can take connections from; nearly always few.
     strangers: BTreeMap<Reach, BTreeSet<WorkId>>,
+    /// Ports whose slot is as this instance wrote it and has a stranger of that port beside it.
+    overlapped: BTreeSet<Port>,
+    n_overlap_changes: u64,
     tombstones: BTreeMap<Revision, Vec<WorkId>>,
     n_ours: BTreeMap<Directory, usize>,
     /// Everything up to this revision has been told; `None` before the first snapshot.
@@ -89,6 +92,8 @@ impl Mirror {
             entries: HashMap::new(),
             users: HashMap::new(),
             strangers: BTreeMap::new(),
+            overlapped: BTreeSet::new(),
+            n_overlap_changes: 0,
             tombstones: BTreeMap::new(),
             n_ours: BTreeMap::new(),
             told: None,
@@ -142,13 +147,23 @@ impl Mirror {
         if self.strangers.contains_key(&Reach::EveryPort) {
             return self.n_ours(Directory::StreamRoutes);
         }
-        let port_of = |reach: &Reach| match reach {
-            Reach::Port(port) => Some(*port),
-            Reach::Nothing | Reach::EveryPort => None,
-        };
-        let ours =
-            |port| self.stored(&ids::slot(port)).is_some_and(|slot| written_by(&slot.inspected.seal, &self.instance));
-        self.strangers.keys().filter_map(port_of).filter(|port| ours(*port)).count()
+        self.overlapped.len()
+    }
+
+    /// The stream_routes that [`Mirror::n_overlapped`] is about, each once: with the port of the slot it is beside, or `None`
+    /// where it is beside every slot. Costs what overlaps, not what there is.
+    pub fn overlaps(&self) -> impl Iterator<Item = (&WorkId, Option<Port>)> {
+        let at = |reach| self.strangers.get(&reach).into_iter().flatten();
+        let beside_one = self.overlapped.iter().flat_map(move |port| at(Reach::Port(*port)).map(|id| (id, Some(*port))));
+        let any = self.n_ours(Directory::StreamRoutes) > 0;
+        let beside_all = any.then(|| at(Reach::EveryPort)).into_iter().flatten().map(|id| (id, None));
+        beside_one.chain(beside_all)
+    }
+
+    /// Grows whenever [`Mirror::overlaps`] may have become another.
+    #[must_use]
+    pub fn n_overlap_changes(&self) -> u64 {
+        self.n_overlap_changes
     }
 
     /// Documents of our shape without an intact seal: those whose owner hangs on who has a checkpoint. Looks at every entry.
@@ -242,9 +257,10 @@ impl Mirror {
         if before == after {
             return None;
         }
-        self.count(id.directory, before.as_ref(), after.as_ref());
+        let turned = self.count(id.directory, before.as_ref(), after.as_ref());
         let left = self.index(&id, before.as_ref(), after.as_ref());
         let (freed, taken) = self.index_stranger(&id, before.as_ref(), after.as_ref());
+        self.index_overlaps(turned.then_some(&id), freed, taken);
         Some(News { id, before, left, freed, taken })
     }
 
@@ -272,13 +288,37 @@ impl Mirror {
         (before, after)
     }
 
-    fn count(&mut self, directory: Directory, before: Option<&Inspected>, after: Option<&Inspected>) {
+    /// Keeps `overlapped`, when `turned` has become or ceased to be ours and strangers have freed and taken connections.
+    fn index_overlaps(&mut self, turned: Option<&WorkId>, freed: Reach, taken: Reach) {
+        let strangers_turned = (freed, taken) != (Reach::Nothing, Reach::Nothing);
+        if !strangers_turned && (turned.is_none() || self.strangers.is_empty()) {
+            return;
+        }
+        self.n_overlap_changes += 1;
+        let port = |reach| match reach {
+            Reach::Port(port) => Some(port),
+            Reach::Nothing | Reach::EveryPort => None,
+        };
+        for port in [turned.and_then(ids::slot_port), port(freed), port(taken)].into_iter().flatten() {
+            let slot = self.stored(&ids::slot(port));
+            let ours = slot.is_some_and(|slot| written_by(&slot.inspected.seal, &self.instance));
+            if ours && self.strangers.contains_key(&Reach::Port(port)) {
+                self.overlapped.insert(port);
+            } else {
+                self.overlapped.remove(&port);
+            }
+        }
+    }
+
+    /// Keeps `n_ours`; gives whether the document has become or ceased to be ours.
+    fn count(&mut self, directory: Directory, before: Option<&Inspected>, after: Option<&Inspected>) -> bool {
         let ours = |inspected: Option<&Inspected>| {
             inspected.is_some_and(|inspected| written_by(&inspected.seal, &self.instance))
         };
         let (before, after) = (ours(before), ours(after));
         let n_ours = self.n_ours.entry(directory).or_default();
         *n_ours = (*n_ours + usize::from(after)).saturating_sub(usize::from(before));
+        before != after
     }
 
     /// Moves `id` from the users of its old pool to those of its new one; gives the old one if nobody uses it any more.
@@ -608,9 +648,29 @@ mod tests {
                 (slot("3"), 1, reaching(port(9300))),
             ],
         );
-        assert_eq!(mirror.n_overlapped(), 1);
+        let found = |mirror: &Mirror| {
+            let overlaps = mirror.overlaps().map(|(id, port)| format!("{}: {}", id.id, port.map_or(0, Port::get)));
+            (mirror.n_overlapped(), overlaps.collect::<Vec<_>>())
+        };
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(found(&mirror), (1, texts(&["1: 9100", "2: 9100"])));
+        let before = mirror.n_overlap_changes();
         mirror.learn(slot("3"), Revision(6), Some(reaching(Reach::EveryPort)));
-        assert_eq!(mirror.n_overlapped(), 2);
+        assert_eq!(found(&mirror), (2, texts(&["1: 9100", "2: 9100", "3: 0"])));
+        mirror.learn(slot("3"), Revision(7), None);
+        mirror.learn(slot("1"), Revision(8), Some(reaching(port(9200))));
+        assert_eq!(found(&mirror), (2, texts(&["2: 9100", "1: 9200"])));
+        assert_eq!(mirror.n_overlap_changes(), before + 3);
+        mirror.learn(slot("gateway-api.9100"), Revision(9), None);
+        assert_eq!(found(&mirror), (1, texts(&["1: 9200"])));
+        mirror.learn(slot("gateway-api.9100"), Revision(10), Some(ours("a", None)));
+        mirror.learn(slot("1"), Revision(11), None);
+        assert_eq!(found(&mirror), (1, texts(&["2: 9100"])));
+        mirror.learn(slot("2"), Revision(12), None);
+        assert_eq!((found(&mirror), mirror.overlapped.len()), ((0, texts(&[])), 0));
+        let before = mirror.n_overlap_changes();
+        mirror.learn(slot("gateway-api.9300"), Revision(13), Some(ours("c", None)));
+        assert_eq!(mirror.n_overlap_changes(), before, "nobody is there to overlap");
     }
 
     #[test]
