@@ -146,6 +146,8 @@ struct Outage {
     retry: Retry,
     /// When the next one may be sent.
     until: Instant,
+    /// What was said of it.
+    said: BTreeSet<&'static str>,
 }
 
 /// What the loop wants done with the store.
