@@ -159,7 +159,14 @@ impl<K: StatusSink> State<K> {
                 continue;
             }
             let standing = |id: &WorkId| self.standing(id);
-            let status = conditions::render(&object, &verdict, &self.report.controller_name, &standing);
+            let held = self.still_held(&object);
+            let status = conditions::render_held(
+                &object,
+                &verdict,
+                &self.report.controller_name,
+                &standing,
+                held.as_deref(),
+            );
             let print = StatusPrint::of(object.kind, &status, &self.report.controller_name);
             let frozen_parents = match verdict {
                 Verdict::Route(route) => route.frozen_parents,

@@ -52,6 +52,7 @@ const ROUTE: &str = include_str!("../../deploy/quickstart/route.yaml");
 const SERVICE: &str = include_str!("../../deploy/quickstart/service.yaml");
 
 mod outages;
+mod statuses;
 mod strangers;
 mod terms;
 

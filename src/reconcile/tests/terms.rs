@@ -14,7 +14,7 @@ use crate::{
 use std::collections::BTreeMap;
 
 /// The record of another leader, that knew every kind up to `version`.
-fn record(cluster: &str, version: u64) -> Checkpoint {
+pub(super) fn record(cluster: &str, version: u64) -> Checkpoint {
     let versions: BTreeMap<Arc<str>, CacheVersion> =
         Kind::ALL.into_iter().map(|kind| (kind.resource().into(), CacheVersion(version))).collect();
     Checkpoint {
@@ -29,12 +29,12 @@ fn record(cluster: &str, version: u64) -> Checkpoint {
 }
 
 impl Table {
-    fn lanes_hold(&mut self, record: &Checkpoint) {
+    pub(super) fn lanes_hold(&mut self, record: &Checkpoint) {
         let lane = |number| LaneRecord { number, mod_revision: Revision(1), record: Ok(record.clone()) };
         self.records = Records { revision: Revision(1), lanes: vec![lane(0), lane(7)], strangers: Vec::new() };
     }
 
-    fn control_tells(&mut self, purpose: Purpose, revision: i64, value: Vec<u8>) {
+    pub(super) fn control_tells(&mut self, purpose: Purpose, revision: i64, value: Vec<u8>) {
         let key = ControlKey { instance: "default".into(), purpose };
         let changes = vec![(key, Revision(revision), Some(value))];
         self.state.control_event(ControlEvent::Changed { revision: Revision(revision), changes }, self.now);
