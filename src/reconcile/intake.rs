@@ -108,6 +108,7 @@ impl<K: StatusSink> State<K> {
 
     pub(super) fn control_event(&mut self, event: ControlEvent, now: Instant) {
         self.control.take(event);
+        self.forget_cleared();
         self.control_told(now);
     }
 

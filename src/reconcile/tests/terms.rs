@@ -268,6 +268,31 @@ fn lanes_that_are_not_used_any_more_go_once_a_newer_record_is_there() {
 }
 
 #[test]
+fn a_release_that_was_cleared_is_remembered_until_the_watch_says_so() {
+    let mut table = Table::settled();
+    for n in 0..3 {
+        table.control_tells(Purpose::Release("start".into()), 100 + n, b"".to_vec());
+        table.work_off();
+        assert_eq!(table.state.cleared.len(), 1, "etcd's word is still to come");
+        table.pass();
+        assert!(table.sent.is_empty(), "it is not cleared twice");
+        let key = ControlKey { instance: "default".into(), purpose: Purpose::Release("start".into()) };
+        let revision = Revision(200 + n);
+        let gone = ControlEvent::Changed { revision, changes: vec![(key, revision, None)] };
+        table.state.control_event(gone, table.now);
+        assert!(table.state.cleared.is_empty());
+    }
+    // The watch may be faster than the answer.
+    table.control_tells(Purpose::Release("start".into()), 300, b"".to_vec());
+    table.pass();
+    let nothing = ControlEvent::Snapshot { revision: Revision(301), keys: Vec::new(), begins_anew: false };
+    table.state.control_event(nothing, table.now);
+    table.work_off();
+    table.apply_all();
+    assert!(table.state.cleared.is_empty());
+}
+
+#[test]
 fn an_etcd_found_to_be_another_is_read_anew_before_anybody_leads_on_it() {
     let mut table = Table::settled();
     let term = table.state.term().cloned().unwrap();
