@@ -66,12 +66,12 @@ use report::Report;
 pub use report::{IdleHook, Statuses};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    future::{pending, ready},
+    future::pending,
     sync::Arc,
     time::Instant,
 };
 use term::Phase;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::yield_now};
 use tokio_util::sync::CancellationToken;
 use work::Work;
 
@@ -219,7 +219,8 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
                     None => return tracing::error!("nobody follows the cluster any more; the loop ends"),
                 },
                 () = sleep_until(wake) => {}
-                () = ready(()), if more => {}
+                // Everybody else on this thread has a turn first.
+                () = yield_now(), if more => {}
             }
             while let Some(Some(answer)) = under_way.next().now_or_never() {
                 self.state.task_answered(answer, clock::now());

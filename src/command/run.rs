@@ -5,15 +5,18 @@
 use super::{Outcome, complain};
 use crate::{app, config::settings::RunSettings, telemetry};
 use anyhow::Context as _;
-use std::process;
+use std::{io, num::NonZero, process, thread};
 use tokio::{
-    runtime::Runtime,
+    runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
 
 /// What a shell reports of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
+
+/// Threads that tasks run on, at least.
+const WORKERS_MIN: usize = 2;
 
 /// Runs until a signal, or until something breaks for good.
 #[must_use]
@@ -22,13 +25,21 @@ pub fn execute(settings: RunSettings) -> Outcome {
         complain(&error);
         return Outcome::Refused;
     }
-    match Runtime::new().context("cannot start").and_then(|runtime| runtime.block_on(run(settings))) {
+    match runtime().context("cannot start").and_then(|runtime| runtime.block_on(run(settings))) {
         Ok(()) => Outcome::Done,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the controller ended");
             Outcome::Refused
         }
     }
+}
+
+/// With a thread for each CPU, but two at least: a pass over a hundred thousand routes takes seconds without a pause, in
+/// which somebody else has to renew the leader's lease, answer probes and read watches. A container with one CPU would have
+/// one thread.
+fn runtime() -> io::Result<Runtime> {
+    let n_cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    Builder::new_multi_thread().worker_threads(n_cpus.max(WORKERS_MIN)).enable_all().build()
 }
 
 async fn run(settings: RunSettings) -> anyhow::Result<()> {
