@@ -2,12 +2,13 @@
 # Makes what this project's commands need and the machine lacks. Safe to run again: what is there is left alone.
 #
 #   tools/install.sh [run]   protoc (to build) and etcd with etcdctl (to run): Debian's packages
-#   tools/install.sh test    also etcd 3.6 and kube-apiserver, built once from their Go modules, and the Gateway API CRDs
+#   tools/install.sh test    also etcd 3.6, kube-apiserver and kubectl, built once from their Go modules, and the Gateway API
+#                            CRDs
 #   tools/install.sh paths   installs nothing; prints where they are, as lines for a shell: eval "$(tools/install.sh paths)"
 #   tools/install.sh cache   installs nothing; prints the folder where built things are kept
 #
-# Taken before building, in this order: APISIX_TEST_ETCD, APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER, APISIX_TEST_CRDS;
-# the folder KUBEBUILDER_ASSETS; PATH. Built things are kept outside the checkout, under APISIX_ETCD_CONTROLLER_CACHE, else
+# Taken before building, in this order: APISIX_TEST_ETCD, APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER,
+# APISIX_TEST_KUBECTL, APISIX_TEST_CRDS; the folder KUBEBUILDER_ASSETS; PATH. Built things are kept outside the checkout, under APISIX_ETCD_CONTROLLER_CACHE, else
 # XDG_CACHE_HOME or ~/.cache; their names carry a hash of what they are built from, so a new version is built anew.
 # Progress goes to stderr. Exit status: 0 all there, 1 something is missing (and it says what to do), 2 wrong arguments.
 set -euo pipefail
@@ -61,13 +62,15 @@ path_of() {
     etcd36) printf '%s\n' "${APISIX_TEST_ETCD36:-$(found etcd 3006 || cached etcd)}" ;;
     # Before 1.31 it cannot serve what the CRDs of Gateway API 1.6 ask for.
     kube-apiserver) printf '%s\n' "${APISIX_TEST_KUBE_APISERVER:-$(found kube-apiserver 1031 || cached kube-apiserver)}" ;;
+    # Any version applies manifests and shows objects; it does not say its own with --version.
+    kubectl) printf '%s\n' "${APISIX_TEST_KUBECTL:-$(found kubectl 0 || cached kubectl)}" ;;
     crds) printf '%s\n' "${APISIX_TEST_CRDS:-$(cached gateway-api)}" ;;
     esac
 }
 
 print_paths() {
     local path
-    for name in ETCD ETCD36 KUBE_APISERVER CRDS; do
+    for name in ETCD ETCD36 KUBE_APISERVER KUBECTL CRDS; do
         path=$(path_of "$(tr '[:upper:]_' '[:lower:]-' <<<"$name")")
         [[ -n $path && -e $path ]] && printf 'export APISIX_TEST_%s=%q\n' "$name" "$path"
     done
@@ -144,7 +147,8 @@ require_go() {
         [[ -n $line ]] && line="too old ($line)"
         say "$1 must be made, and Go is ${line:-not on PATH}"
         say "unpack Go $wanted or later from https://go.dev/dl/ and put its bin folder on PATH, then run this again"
-        fail "or name what you have: APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER (or KUBEBUILDER_ASSETS), APISIX_TEST_CRDS"
+        say "or name what you have: APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER and APISIX_TEST_KUBECTL (or"
+        fail "KUBEBUILDER_ASSETS for these two), APISIX_TEST_CRDS"
     fi
     # From 1.21 on Go fetches the version that a go.mod asks for, unless the environment forbids it.
     export GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
@@ -157,7 +161,7 @@ require_go() {
 # Builds module folder $1 into file $2, with linker flags $3. Atomic: the file is whole or not there.
 build() {
     local started=$SECONDS partial=$2.$$
-    say "building $1 from its Go modules, once (etcd takes 1 to 2 minutes on 2 cores, kube-apiserver 4 to 6)"
+    say "building $1 from its Go modules, once (etcd takes 1 to 2 minutes on 2 cores, kube-apiserver 4 to 6, kubectl then 1)"
     if ! (cd "$tools/$1" && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $3" -o "$partial" . </dev/null >&2); then
         rm -f "$partial"
         fail "$1 could not be built; Go's own words stand above"
@@ -166,11 +170,12 @@ build() {
     say "built $1 in $((SECONDS - started)) s: $2"
 }
 
-build_kube_apiserver() {
-    local version v=k8s.io/component-base/version
-    version=$(sed -n 's/^[[:space:]]*k8s\.io\/kubernetes v//p' "$tools/kube-apiserver/go.mod" | head -n 1)
-    IFS=. read -r major minor _ <<<"$version"
-    build kube-apiserver "$1" "-X $v.gitVersion=v$version -X $v.gitMajor=$major -X $v.gitMinor=$minor"
+# Builds module folder $1, which is of Kubernetes, into file $2. Its libraries are v0.35.1 where Kubernetes is v1.35.1.
+build_kubernetes() {
+    local version minor v=k8s.io/component-base/version
+    version=$(sed -n 's/^[[:space:]]*k8s\.io\/component-base v0\.//p' "$tools/$1/go.mod" | head -n 1)
+    minor=${version%%.*}
+    build "$1" "$2" "-X $v.gitVersion=v1.$version -X $v.gitMajor=1 -X $v.gitMinor=$minor"
 }
 
 # The CRDs of every Gateway API release in go.sum, as $1/VERSION/{standard,experimental}/*.yaml. Go checks what it downloads
@@ -192,12 +197,12 @@ fetch_crds() {
 }
 
 install_for_tests() {
-    local name etcd36 kube_apiserver crds
-    for name in APISIX_TEST_ETCD APISIX_TEST_ETCD36 APISIX_TEST_KUBE_APISERVER APISIX_TEST_CRDS; do
+    local name etcd36 kube_apiserver kubectl crds
+    for name in APISIX_TEST_ETCD APISIX_TEST_ETCD36 APISIX_TEST_KUBE_APISERVER APISIX_TEST_KUBECTL APISIX_TEST_CRDS; do
         [[ -z ${!name:-} || -e ${!name} ]] || fail "$name is set to ${!name}, and there is no such thing"
     done
-    etcd36=$(path_of etcd36) kube_apiserver=$(path_of kube-apiserver) crds=$(path_of crds)
-    [[ -x $etcd36 && -x $kube_apiserver && -d $crds ]] && return 0
+    etcd36=$(path_of etcd36) kube_apiserver=$(path_of kube-apiserver) kubectl=$(path_of kubectl) crds=$(path_of crds)
+    [[ -x $etcd36 && -x $kube_apiserver && -x $kubectl && -d $crds ]] && return 0
 
     mkdir -p "$cache" || fail "cannot make the folder $cache; set APISIX_ETCD_CONTROLLER_CACHE to one that can be made"
     # Inside the checkout (no HOME), git need not see it.
@@ -213,7 +218,12 @@ install_for_tests() {
     fi
     if [[ ! -x $kube_apiserver ]]; then
         require_go kube-apiserver
-        build_kube_apiserver "$kube_apiserver"
+        build_kubernetes kube-apiserver "$kube_apiserver"
+    fi
+    # After kube-apiserver, with which it shares most of its code.
+    if [[ ! -x $kubectl ]]; then
+        require_go kubectl
+        build_kubernetes kubectl "$kubectl"
     fi
     if [[ ! -d $crds ]]; then
         require_go "a folder with the Gateway API CRDs"

@@ -15,6 +15,8 @@ pub(crate) enum Binary {
     Etcd36,
     /// kube-apiserver.
     KubeApiserver,
+    /// kubectl, of any version.
+    Kubectl,
     /// Not a program: the folder of Gateway API CRDs, `VERSION/CHANNEL/*.yaml`.
     Crds,
 }
@@ -25,6 +27,7 @@ impl Binary {
             Self::Etcd => "APISIX_TEST_ETCD",
             Self::Etcd36 => "APISIX_TEST_ETCD36",
             Self::KubeApiserver => "APISIX_TEST_KUBE_APISERVER",
+            Self::Kubectl => "APISIX_TEST_KUBECTL",
             Self::Crds => "APISIX_TEST_CRDS",
         }
     }
