@@ -375,7 +375,11 @@ mod tests {
             tasks.spawn("staying", stop.clone().cancelled_owned());
             tasks.spawn_apart("staying apart", stop.clone().cancelled_owned());
             let going = async move { assert!(!panics, "on purpose") };
-            if apart { tasks.spawn_apart("going", going) } else { tasks.spawn("going", going) }
+            if apart {
+                tasks.spawn_apart("going", going);
+            } else {
+                tasks.spawn("going", going);
+            }
             let error = app(tasks, stop).wait().await.unwrap_err();
             assert_eq!(error.to_string(), if panics { "going failed" } else { "going ended by itself" });
         }
@@ -407,11 +411,11 @@ mod tests {
         tasks.spawn("answering", async move {
             let _ = asked.recv().await;
             let _ = answer.send(());
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         tasks.spawn_apart("computing", async move {
             ask.send(()).await.unwrap();
-            answered.recv_timeout(Duration::from_secs(60)).expect("the other task runs meanwhile");
+            answered.recv_timeout(Duration::from_mins(1)).expect("the other task runs meanwhile");
         });
         let error = app(tasks, stop).wait_and_end_within(Duration::from_millis(1)).await.unwrap_err();
         assert_eq!(error.to_string(), "computing ended by itself");
@@ -423,7 +427,7 @@ mod tests {
         let (guard, guarded) = tokio::sync::oneshot::channel::<()>();
         tasks.spawn_apart("staying apart", async move {
             let _guard = guard;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         drop(app(tasks, stop));
         guarded.await.unwrap_err();

@@ -34,12 +34,15 @@ pub fn execute(settings: RunSettings) -> Outcome {
     }
 }
 
-/// With a thread for each CPU, but two at least: a pass over a hundred thousand routes takes seconds without a pause, in
-/// which somebody else has to renew the leader's lease, answer probes and read watches. A container with one CPU would have
-/// one thread.
 fn runtime() -> io::Result<Runtime> {
     let n_cpus = thread::available_parallelism().map_or(1, NonZero::get);
-    Builder::new_multi_thread().worker_threads(n_cpus.max(WORKERS_MIN)).enable_all().build()
+    Builder::new_multi_thread().worker_threads(n_workers(n_cpus)).enable_all().build()
+}
+
+/// A thread for each CPU, but two at least: in a container with one CPU a single one that decodes a long list would keep
+/// probes and the renewal of the lease waiting.
+fn n_workers(n_cpus: usize) -> usize {
+    n_cpus.max(WORKERS_MIN)
 }
 
 async fn run(settings: RunSettings) -> anyhow::Result<()> {
@@ -77,5 +80,18 @@ impl Signals {
         stop.cancel();
         self.next().await;
         process::exit(INTERRUPTED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_the_only_thread() {
+        for (n_cpus, n_threads) in [(1, 2), (2, 2), (16, 16)] {
+            assert_eq!(n_workers(n_cpus), n_threads);
+        }
+        assert!(runtime().unwrap().metrics().num_workers() >= 2);
     }
 }

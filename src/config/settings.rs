@@ -276,10 +276,10 @@ fn is_label(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracing_subscriber::layer::SubscriberExt as _;
     use crate::config::args::{Command, CommandLine};
     use clap::Parser as _;
     use std::time::Duration;
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     #[track_caller]
     fn run(arguments: &[&str]) -> Result<RunSettings, Vec<String>> {
@@ -353,14 +353,11 @@ mod tests {
     #[test]
     fn what_kube_says_twice_is_left_out_unless_the_filter_is_about_it() {
         let enabled = |directives: &str| {
-            tracing::subscriber::with_default(
-                tracing_subscriber::registry().with(filter(directives).unwrap()),
-                || {
-                    let twice = tracing::enabled!(target: "kube_client::client::builder", tracing::Level::ERROR);
-                    let once = tracing::enabled!(target: "kube_client::client", tracing::Level::ERROR);
-                    (twice, once)
-                },
-            )
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(filter(directives).unwrap()), || {
+                let twice = tracing::enabled!(target: "kube_client::client::builder", tracing::Level::ERROR);
+                let once = tracing::enabled!(target: "kube_client::client", tracing::Level::ERROR);
+                (twice, once)
+            })
         };
         for quiet in ["info", "error", "debug", "info,apisix_etcd_controller=debug", "kube=debug"] {
             assert_eq!(enabled(quiet), (false, true), "{quiet}");

@@ -171,16 +171,15 @@ impl<K: StatusSink> State<K> {
     /// The store refuses, or does not answer.
     fn out_of_order(&mut self, error: &CommitError, now: Instant) {
         let (full, what) = match error {
-            CommitError::Refused { .. } if error.is_full() => (true, "etcd refused a transaction, as it is full; trying again"),
+            CommitError::Refused { .. } if error.is_full() => {
+                (true, "etcd refused a transaction, as it is full; trying again")
+            }
             CommitError::Refused { .. } => (false, "etcd refused a transaction; trying again"),
             CommitError::Unanswered { .. } => (false, "etcd does not answer; trying again"),
         };
         let limits = self.settings.retry;
-        let outage = self.outage.get_or_insert_with(|| Outage {
-            retry: Retry::new(limits),
-            until: now,
-            said: BTreeSet::new(),
-        });
+        let outage =
+            self.outage.get_or_insert_with(|| Outage { retry: Retry::new(limits), until: now, said: BTreeSet::new() });
         let reason: &dyn Error = error;
         // Once an outage: every retry says the same, for as long as it lasts.
         if outage.said.insert(what) {

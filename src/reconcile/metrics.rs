@@ -121,27 +121,31 @@ impl Metrics {
             "Audits that found changes of etcd which its watch had not told",
             metrics.audits_failed.clone(),
         );
+        metrics.register_what_is_not_as_wanted(registry);
+        metrics
+    }
+
+    fn register_what_is_not_as_wanted(&self, registry: &mut Registry) {
         registry.register(
             "documents_left",
             "Documents at ids of ours that are not as wanted and are left so, by why",
-            metrics.left.clone(),
+            self.left.clone(),
         );
         registry.register(
             "slots_overlapped",
             "stream_routes as this instance wrote them beside which one of somebody else takes the same connections",
-            metrics.overlapped.clone(),
+            self.overlapped.clone(),
         );
         registry.register(
             "slots_held",
             "stream_routes that are kept as they are because too many would stop at once",
-            metrics.held.clone(),
+            self.held.clone(),
         );
         registry.register(
             "kinds_missing",
             "Kinds that were there when etcd was last written and are not served; what may hang on them is kept",
-            metrics.kinds_missing.clone(),
+            self.kinds_missing.clone(),
         );
-        metrics
     }
 
     pub(super) fn slots_overlapped(&self, n_slots: usize) {

@@ -160,13 +160,8 @@ impl<K: StatusSink> State<K> {
             }
             let standing = |id: &WorkId| self.standing(id);
             let held = self.still_held(&object);
-            let status = conditions::render_held(
-                &object,
-                &verdict,
-                &self.report.controller_name,
-                &standing,
-                held.as_deref(),
-            );
+            let status =
+                conditions::render_held(&object, &verdict, &self.report.controller_name, &standing, held.as_deref());
             let print = StatusPrint::of(object.kind, &status, &self.report.controller_name);
             let frozen_parents = match verdict {
                 Verdict::Route(route) => route.frozen_parents,

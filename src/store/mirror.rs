@@ -154,7 +154,8 @@ impl Mirror {
     /// where it is beside every slot. Costs what overlaps, not what there is.
     pub fn overlaps(&self) -> impl Iterator<Item = (&WorkId, Option<Port>)> {
         let at = |reach| self.strangers.get(&reach).into_iter().flatten();
-        let beside_one = self.overlapped.iter().flat_map(move |port| at(Reach::Port(*port)).map(|id| (id, Some(*port))));
+        let beside_one =
+            self.overlapped.iter().flat_map(move |port| at(Reach::Port(*port)).map(|id| (id, Some(*port))));
         let any = self.n_ours(Directory::StreamRoutes) > 0;
         let beside_all = any.then(|| at(Reach::EveryPort)).into_iter().flatten().map(|id| (id, None));
         beside_one.chain(beside_all)

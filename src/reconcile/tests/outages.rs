@@ -1,22 +1,62 @@
 //! What the log says while etcd refuses, or does not answer.
 
 use super::*;
-use tempfile::NamedTempFile;
+use parking_lot::Mutex;
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+    subscriber::with_default,
+};
 
-/// What is logged while `work` is done.
-fn logged(work: impl FnOnce()) -> Vec<String> {
-    let file = NamedTempFile::new().unwrap();
-    let lines = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .without_time()
-        .with_writer(file.reopen().unwrap());
-    tracing::subscriber::with_default(lines.finish(), work);
-    std::fs::read_to_string(file.path()).unwrap().lines().map(|line| line.trim().to_owned()).collect()
+/// Level and message of each line.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(Level, String)>>>);
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut message = Message::default();
+        event.record(&mut message);
+        self.0.lock().push((*event.metadata().level(), message.0));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
-fn count(log: &[String], level: &str, text: &str) -> usize {
-    log.iter().filter(|line| line.starts_with(level) && line.contains(text)).count()
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+/// What is logged while `work` is done.
+fn logged(work: impl FnOnce()) -> Vec<(Level, String)> {
+    let log = Log::default();
+    with_default(log.clone(), work);
+    std::mem::take(&mut log.0.lock())
+}
+
+fn count(log: &[(Level, String)], level: Level, text: &str) -> usize {
+    log.iter().filter(|(at, line)| *at == level && line.contains(text)).count()
 }
 
 impl Table {
@@ -51,9 +91,9 @@ fn an_outage_is_warned_of_once_and_its_end_is_told() {
         }
     });
     let refused = "etcd refused a transaction, as it is full; trying again";
-    assert_eq!(count(&log, "WARN", refused), 2, "two outages: {log:#?}");
-    assert!(count(&log, "DEBUG", refused) > 4, "{log:#?}");
-    assert_eq!(count(&log, "INFO", "etcd takes writes again"), 2, "{log:#?}");
+    assert_eq!(count(&log, Level::WARN, refused), 2, "two outages: {log:#?}");
+    assert!(count(&log, Level::DEBUG, refused) > 4, "{log:#?}");
+    assert_eq!(count(&log, Level::INFO, "etcd takes writes again"), 2, "{log:#?}");
 }
 
 #[test]
@@ -65,5 +105,9 @@ fn an_outage_that_turns_into_another_is_warned_of_again() {
         table.refused_for(Duration::from_secs(10), false);
         table.refused_for(Duration::from_secs(10), true);
     });
-    assert_eq!((count(&log, "WARN", "as it is full"), count(&log, "WARN", "transaction; trying")), (1, 1), "{log:#?}");
+    assert_eq!(
+        (count(&log, Level::WARN, "as it is full"), count(&log, Level::WARN, "transaction; trying")),
+        (1, 1),
+        "{log:#?}"
+    );
 }

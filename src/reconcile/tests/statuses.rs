@@ -19,7 +19,7 @@ impl Table {
     }
 
     /// The cluster tells of the route, with what its status says now.
-    fn route_seen(&mut self, print: StatusPrint) {
+    fn route_seen(&mut self, print: &StatusPrint) {
         for object in read(&[ROUTE]).objects.remove(&Kind::TcpRoute).unwrap() {
             let change = Change { kind: Kind::TcpRoute, name: object.name, observed: Some(object.observed) };
             let event = ClusterEvent::Changed { change, status: print.clone(), version: None, at: self.now };
@@ -31,8 +31,7 @@ impl Table {
     /// TCPRoutes are listed anew, with nothing of ours in any status.
     fn routes_listed_without_statuses(&mut self) {
         let objects = read(&[ROUTE]).objects.remove(&Kind::TcpRoute).unwrap();
-        let event =
-            ClusterEvent::Listed { kind: Kind::TcpRoute, objects, version: None, ticket: 0, at: self.now };
+        let event = ClusterEvent::Listed { kind: Kind::TcpRoute, objects, version: None, ticket: 0, at: self.now };
         self.state.cluster_event(event, self.now);
         self.work_off();
     }
@@ -59,12 +58,12 @@ impl Table {
 fn a_status_that_is_as_it_should_be_is_not_said_again_and_one_that_was_spoiled_is() {
     let mut table = Table::settled();
     let ours = table.statuses_written().remove(&route()).unwrap();
-    table.route_seen(ours.clone());
+    table.route_seen(&ours);
     assert!(!table.route_said(), "it came back as it was written");
-    table.route_seen(StatusPrint::default());
+    table.route_seen(&StatusPrint::default());
     assert!(table.route_said(), "somebody removed it");
     assert_eq!(table.statuses_written().remove(&route()), Some(ours.clone()));
-    table.route_seen(ours);
+    table.route_seen(&ours);
     assert!(!table.route_said());
 }
 
@@ -89,7 +88,7 @@ fn what_was_to_be_written_when_a_term_ended_is_said_again_in_the_next_unless_the
 
     let ours = table.statuses_written().remove(&route()).unwrap();
     table.stands_down();
-    table.route_seen(ours);
+    table.route_seen(&ours);
     table.wins(12);
     table.work_off();
     assert!(!table.route_said(), "it was, and the cluster has told so");

@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::{
-    apisix::{ids, stored::inspect},
+    apisix::{
+        ids,
+        routing::Reach,
+        stored::{Inspected, Seal, ValueHash},
+    },
     model::places::Port,
     store::follow::KeyEvent,
 };
@@ -11,21 +15,20 @@ fn slot() -> WorkId {
     ids::slot(Port::new(9100).unwrap())
 }
 
-fn stranger(name: &str) -> WorkId {
-    WorkId::new(Directory::StreamRoutes, name)
-}
-
 impl Table {
-    /// Somebody writes these stream_routes, or deletes them, in one go.
-    fn somebody_writes(&mut self, values: &[(&str, Option<&str>)]) {
+    /// Somebody writes these stream_routes, with these values, or deletes them, in one go.
+    fn somebody_writes(&mut self, routes: &[(&str, Option<(Reach, &str)>)]) {
         self.revision += 1;
         let revision = Revision(self.revision);
-        let event = |(name, value): &(&str, Option<&str>)| {
-            let id = stranger(name);
-            let stored = value.map(|value| inspect(&id, &id.key("/apisix"), value.as_bytes()));
-            KeyEvent::Document { id, revision, stored }
+        let inspected = |(reach, value): (Reach, &str)| {
+            let hash = ValueHash::of(format!("{reach:?} {value}").as_bytes());
+            Inspected { seal: Seal::Broken, hash, sealed_as: None, pool: None, reach }
         };
-        let events = values.iter().map(event).collect();
+        let event = |(name, value): &(&str, Option<(Reach, &str)>)| {
+            let id = WorkId::new(Directory::StreamRoutes, name);
+            KeyEvent::Document { id, revision, stored: value.map(inspected) }
+        };
+        let events = routes.iter().map(event).collect();
         self.state.store_event(StoreEvent::Changed { revision, events }, self.now);
     }
 
@@ -34,18 +37,20 @@ impl Table {
     }
 }
 
-const ON_9100: &str = r#"{"server_port": 9100, "upstream_id": "1"}"#;
-const ON_9200: &str = r#"{"server_port": 9200, "upstream_id": "1"}"#;
-const EVERYWHERE: &str = r#"{"upstream_id": "1"}"#;
+const EVERYWHERE: Option<(Reach, &str)> = Some((Reach::EveryPort, ""));
+
+fn on(port: u16) -> Option<(Reach, &'static str)> {
+    Some((Reach::Port(port.try_into().unwrap()), ""))
+}
 
 #[test]
 fn a_stream_route_of_somebody_else_that_came_later_is_told_of_once_and_counted_while_it_is_there() {
     let mut table = Table::settled();
     let overlapped = |table: &Table| table.metric("slots_overlapped").unwrap();
-    table.somebody_writes(&[("1", Some(ON_9200))]);
+    table.somebody_writes(&[("1", on(9200))]);
     table.work_off();
     assert_eq!((overlapped(&table), table.notes().len()), (0.0, 0), "another port");
-    table.somebody_writes(&[("1", Some(ON_9100))]);
+    table.somebody_writes(&[("1", on(9100))]);
     table.work_off();
     assert_eq!((overlapped(&table), table.stored()), (1.0, [1, 1]), "ours stays");
     let notes = table.notes();
@@ -55,7 +60,7 @@ fn a_stream_route_of_somebody_else_that_came_later_is_told_of_once_and_counted_w
     assert!(notes[0].starts_with(said), "{notes:?}");
 
     // Rewritten, and beside another one that comes: only what has come is told.
-    table.somebody_writes(&[("1", Some(r#"{"server_port": 9100, "upstream_id": "2"}"#)), ("all", Some(EVERYWHERE))]);
+    table.somebody_writes(&[("1", on(9100).map(|(reach, _)| (reach, "other"))), ("all", EVERYWHERE)]);
     table.changed(Kind::EndpointSlice, &endpoints(101));
     table.work_off();
     let notes = table.notes();
@@ -65,7 +70,7 @@ fn a_stream_route_of_somebody_else_that_came_later_is_told_of_once_and_counted_w
     table.somebody_writes(&[("1", None), ("all", None)]);
     table.work_off();
     assert_eq!((overlapped(&table), table.notes().len()), (0.0, 0));
-    table.somebody_writes(&[("1", Some(ON_9100))]);
+    table.somebody_writes(&[("1", on(9100))]);
     table.work_off();
     assert_eq!((overlapped(&table), table.notes().len()), (1.0, 1), "again");
 }
@@ -75,7 +80,7 @@ fn only_the_leader_tells_of_what_overlaps_and_of_many_only_some_one_by_one() {
     let mut table = Table::settled();
     table.state.leadership(Leadership::Standby { leader: None }, table.now);
     let names: Vec<String> = (0..25).map(|n| n.to_string()).collect();
-    let values: Vec<_> = names.iter().map(|name| (name.as_str(), Some(ON_9100))).collect();
+    let values: Vec<_> = names.iter().map(|name| (name.as_str(), on(9100))).collect();
     table.somebody_writes(&values);
     table.pass();
     assert_eq!((table.metric("slots_overlapped"), table.notes().len()), (Some(1.0), 0));
@@ -87,7 +92,7 @@ fn only_the_leader_tells_of_what_overlaps_and_of_many_only_some_one_by_one() {
 #[test]
 fn a_slot_that_a_stranger_on_every_port_keeps_away_is_written_once_it_is_gone() {
     let mut table = Table::standby();
-    table.somebody_writes(&[("all", Some(EVERYWHERE)), ("also", Some(EVERYWHERE))]);
+    table.somebody_writes(&[("all", EVERYWHERE), ("also", EVERYWHERE)]);
     table.wins(1);
     table.work_off();
     assert_eq!(table.stored()[1], 0, "it was there first");
@@ -95,7 +100,7 @@ fn a_slot_that_a_stranger_on_every_port_keeps_away_is_written_once_it_is_gone() 
     table.somebody_writes(&[("all", None)]);
     table.work_off();
     assert_eq!(table.stored()[1], 0, "so was the other one");
-    table.somebody_writes(&[("also", Some(ON_9200))]);
+    table.somebody_writes(&[("also", on(9200))]);
     table.work_off();
     assert_eq!(table.stored(), [1, 1]);
     assert!(!table.state.reached_everywhere);
