@@ -20,7 +20,11 @@ impl Table {
 
     /// The cluster tells of the route, with what its status says now.
     fn route_seen(&mut self, print: &StatusPrint) {
-        for object in read(&[ROUTE]).objects.remove(&Kind::TcpRoute).unwrap() {
+        self.route_seen_as(ROUTE, print);
+    }
+
+    fn route_seen_as(&mut self, yaml: &str, print: &StatusPrint) {
+        for object in read(&[yaml]).objects.remove(&Kind::TcpRoute).unwrap() {
             let change = Change { kind: Kind::TcpRoute, name: object.name, observed: Some(object.observed) };
             let event = ClusterEvent::Changed { change, status: print.clone(), version: None, at: self.now };
             self.state.cluster_event(event, self.now);
@@ -92,6 +96,20 @@ fn what_was_to_be_written_when_a_term_ended_is_said_again_in_the_next_unless_the
     table.wins(12);
     table.work_off();
     assert!(!table.route_said(), "it was, and the cluster has told so");
+}
+
+#[test]
+fn what_was_to_be_taken_back_when_a_term_ended_is_taken_back_in_the_next() {
+    let mut table = Table::settled();
+    let ours = table.statuses_written().remove(&route()).unwrap();
+    table.route_seen_as(&ROUTE.replace("tcp-gateway", "elsewhere"), &ours);
+    let parents = |table: &mut Table| table.state.report.sink().waiting[&route()].status["parents"].clone();
+    assert_eq!(parents(&mut table), serde_json::json!([]));
+    table.stands_down();
+    table.wins(9);
+    table.work_off();
+    assert!(table.route_said(), "that nothing is to be said of it is no sign that nothing is");
+    assert_eq!(parents(&mut table), serde_json::json!([]));
 }
 
 #[test]
