@@ -132,6 +132,9 @@ pub struct RunArgs {
     )]
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug or trace, also by module (info,apisix_etcd_controller::store=debug)
+    ///
+    /// Failed requests to Kubernetes are logged by the controller; the client's own lines about them come back with a list
+    /// that names kube_client.
     #[arg(
         long,
         help_heading = OPERATION,

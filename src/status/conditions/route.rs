@@ -21,6 +21,7 @@ pub(super) fn render(
     verdict: &RouteVerdict,
     controller_name: &str,
     standing: &dyn Fn(&WorkId) -> Standing,
+    held: Option<&str>,
 ) -> Value {
     // Entries of frozen parents are not ours to write now; whoever writes the rest leaves them alone.
     let RouteVerdict { generation, parents, frozen_parents: _, backends, rules_not_served } = verdict;
@@ -30,7 +31,7 @@ pub(super) fn render(
             let conditions = [
                 accepted(route, parent, attachment, *rules_not_served),
                 resolved_refs(&backends.problems),
-                programmed(route, attachment, backends, standing),
+                programmed(route, attachment, backends, standing).unless_held(held),
             ];
             json!({
                 "parentRef": render_parent(parent),
@@ -246,6 +247,28 @@ fn programmed(
     }
 }
 
+impl Condition {
+    /// Where nothing of the route is to serve at the parent, and a guard keeps in etcd what served before, it still serves.
+    fn unless_held(mut self, held: Option<&str>) -> Self {
+        let Some(name) = held.filter(|_| ENDED.contains(&self.reason)) else { return self };
+        if self.reason == Reason::NotAccepted {
+            "The parent does not accept the route.".clone_into(&mut self.message);
+        }
+        self.reason = Reason::Held;
+        add_sentence(
+            &mut self.message,
+            format_args!(
+                "What served the route before is still in etcd and serves: a guard holds its end back; \
+                 `apisix-etcd-controller release {name}` lets it go."
+            ),
+        );
+        self
+    }
+}
+
+/// Why nothing of a route is to serve at a parent.
+const ENDED: [Reason; 3] = [Reason::NotAccepted, Reason::Superseded, Reason::ListenerNotProgrammed];
+
 fn obstacle(
     route: &ObjectRef,
     outcome: &ClaimOutcome,
@@ -416,7 +439,17 @@ mod tests {
         standing: &dyn Fn(&WorkId) -> Standing,
         r#type: ConditionType,
     ) -> (String, String) {
-        let status = render(&route(), verdict, OURS, standing);
+        condition_held(verdict, standing, r#type, None)
+    }
+
+    /// The same, while a guard of this name keeps slots for the route that it is to have no more.
+    fn condition_held(
+        verdict: &RouteVerdict,
+        standing: &dyn Fn(&WorkId) -> Standing,
+        r#type: ConditionType,
+        held: Option<&str>,
+    ) -> (String, String) {
+        let status = render(&route(), verdict, OURS, standing, held);
         let conditions = status["parents"][0]["conditions"].as_array().unwrap();
         assert_eq!(conditions.len(), 3);
         let found = conditions.iter().find(|c| c["type"] == r#type.as_str()).unwrap();
@@ -462,7 +495,7 @@ mod tests {
                 attachment: Ok(vec![holds(0)]),
             },
         ];
-        let status = render(&route(), &verdict, OURS, &all_programmed);
+        let status = render(&route(), &verdict, OURS, &all_programmed, None);
         assert_eq!(status["parents"][0]["parentRef"], json!({"group": GATEWAY_GROUP, "kind": "Gateway", "name": "gw"}));
         assert_eq!(
             status["parents"][1]["parentRef"],
@@ -479,7 +512,7 @@ mod tests {
         let mut verdict = verdict(Ok(vec![]));
         verdict.parents.clear();
         verdict.frozen_parents.push(parent(None, None));
-        assert_eq!(render(&route(), &verdict, OURS, &all_programmed), json!({"parents": []}));
+        assert_eq!(render(&route(), &verdict, OURS, &all_programmed, None), json!({"parents": []}));
     }
 
     #[test]
@@ -559,6 +592,24 @@ mod tests {
                 assert!(message.starts_with("Not on listener l0: ") && message.contains(part), "{message}");
             }
         }
+    }
+
+    #[test]
+    fn a_route_that_is_to_serve_no_more_says_so_while_a_guard_keeps_what_served_before() {
+        let programmed = |verdict: &RouteVerdict, standing: &dyn Fn(&WorkId) -> Standing| {
+            condition_held(verdict, standing, ConditionType::RouteProgrammed, Some("namespace/a"))
+        };
+        let refused = verdict(Err(AttachmentRefusal::NotAllowedByListeners));
+        for ended in [&refused, &verdict(Ok(vec![superseded("default")])), &verdict(Ok(vec![unlistened()]))] {
+            let (got, message) = programmed(ended, &all_programmed);
+            assert_eq!(got, "False/Held");
+            assert!(message.contains("is still in etcd and serves"), "{message}");
+            assert!(message.ends_with("`apisix-etcd-controller release namespace/a` lets it go."), "{message}");
+        }
+        assert!(programmed(&refused, &all_programmed).1.starts_with("The parent does not accept the route. What"));
+        let serves = verdict(Ok(vec![holds(0), unlistened()]));
+        assert_eq!(programmed(&serves, &all_programmed).0, "True/Programmed");
+        assert_eq!(programmed(&serves, &|_| Standing::Pending).0, "False/Pending");
     }
 
     #[test]
