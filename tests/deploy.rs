@@ -452,6 +452,21 @@ fn every_setting_of_the_pod_is_one_that_the_binary_takes() -> anyhow::Result<()>
 }
 
 #[test]
+fn every_example_is_accepted_as_it_stands() -> anyhow::Result<()> {
+    let ended = Command::new(binaries::controller()?)
+        .args(["translate", "--output=json", "--manifests=deploy/kubernetes/examples"])
+        .env_clear()
+        .output()?;
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    let said: Value = serde_json::from_slice(&ended.stdout)?;
+    let statuses = said["statuses"].as_array().context("statuses are a list")?;
+    let kinds: BTreeSet<&str> = statuses.iter().filter_map(|status| status["kind"].as_str()).collect();
+    assert_eq!(kinds, BTreeSet::from(["GatewayClass", "Gateway", "UDPRoute"]));
+    assert!(said["documents"]["/apisix/stream_routes/gateway-api.9200"].is_object(), "{}", said["documents"]);
+    Ok(())
+}
+
+#[test]
 fn the_image_is_of_this_version() -> anyhow::Result<()> {
     let pod = Deployment::render()?.pod("one")?;
     let images = pod.spec.into_iter().flat_map(|spec| spec.containers).filter_map(|container| container.image);
