@@ -12,7 +12,9 @@ use apisix_etcd_controller::{
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::WorkId,
-        verdicts::Verdict,
+        verdicts::{
+            AttachmentRefusal, BackendFault, ClaimOutcome, ClaimVerdict, GatewayVerdict, RouteVerdict, Verdict,
+        },
     },
     translate::desired::{Affected, Desired, Settings, Wanted},
 };
@@ -321,6 +323,75 @@ impl Objects {
     }
 }
 
+impl Objects {
+    fn gateway(&self, name: &ObjectName) -> &GatewayFacts {
+        match self.0.get(&(Kind::Gateway, name.clone())) {
+            Some(Observed::Facts(Facts::Gateway(facts))) => facts,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    fn route(&self, name: &ObjectRef) -> &RouteFacts {
+        match self.0.get(&(name.kind, name.name.clone())) {
+            Some(Observed::Facts(Facts::TcpRoute(facts) | Facts::UdpRoute(facts))) => facts,
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+
+    /// Whether some grant in `namespace` is for routes of this kind and namespace.
+    fn grant_for(&self, route: &ObjectRef, namespace: &Arc<str>) -> bool {
+        let from_route =
+            |from: &GrantFrom| *from.kind == *route.kind.as_str() && from.namespace == route.name.namespace;
+        self.0.iter().any(|((_, name), observed)| {
+            matches!(observed, Observed::Facts(Facts::ReferenceGrant(grant))
+                if name.namespace == *namespace && grant.from.iter().any(from_route))
+        })
+    }
+}
+
+impl Said {
+    fn routes(&self) -> impl Iterator<Item = (&ObjectRef, &RouteVerdict)> {
+        self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
+            Verdict::Route(verdict) => Some((object, verdict)),
+            Verdict::GatewayClass(_) | Verdict::Gateway(_) => None,
+        })
+    }
+
+    fn gateways(&self) -> impl Iterator<Item = (&ObjectName, &GatewayVerdict)> {
+        self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
+            Verdict::Gateway(verdict) => Some((&object.name, verdict)),
+            Verdict::GatewayClass(_) | Verdict::Route(_) => None,
+        })
+    }
+
+    /// Every claim of every route, with the Gateway it goes to.
+    fn claims(&self) -> impl Iterator<Item = (&ObjectRef, ObjectName, &ClaimVerdict)> {
+        self.routes().flat_map(|(route, verdict)| {
+            verdict.parents.iter().flat_map(move |parent| {
+                let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+                let gateway = ObjectName::new(namespace, &parent.parent.name);
+                let claims = parent.attachment.as_deref().unwrap_or_default();
+                claims.iter().map(move |claim| (route, gateway.clone(), claim))
+            })
+        })
+    }
+
+    /// A document's value, where there is one to put.
+    fn value(&self, id: &WorkId) -> Option<serde_json::Value> {
+        match self.documents.get(id) {
+            Some(Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) => {
+                Some(serde_json::from_slice(&document.bytes).unwrap())
+            }
+            Some(Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_)) | None => None,
+        }
+    }
+}
+
+/// The only protocol whose listeners take routes of a kind.
+fn protocol(kind: Kind) -> &'static str {
+    if kind == Kind::UdpRoute { "UDP" } else { "TCP" }
+}
+
 fn rebuilt(version: &str, changes: Vec<Change>) -> Said {
     let mut desired = Desired::new(settings(version));
     desired.apply(changes);
@@ -439,6 +510,94 @@ proptest! {
                     matches!(desired.wanted(pool), Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) }),
                     "{id} names {pool}, which is not wanted"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_route_holds_speaks_the_protocol_of_its_kind_and_of_the_listener(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.14.0", objects.changes());
+        for (route, gateway, claim) in said.claims() {
+            let listeners = &objects.gateway(&gateway).listeners;
+            let listener = listeners.iter().find(|listener| listener.name == claim.listener).unwrap();
+            prop_assert_eq!(&*listener.protocol, protocol(route.kind), "{} at {}", route, gateway);
+            match &claim.outcome {
+                ClaimOutcome::Holds { slot, pool } => {
+                    let Some((slot, pool_value)) = said.value(slot).zip(said.value(pool)) else { continue };
+                    prop_assert_eq!(slot["server_port"].as_i64(), Some(listener.port));
+                    prop_assert_eq!(slot["upstream_id"].as_str(), Some(&*pool.id));
+                    prop_assert_eq!(pool_value["scheme"].as_str().unwrap().to_uppercase(), protocol(route.kind));
+                    let of = format!("{route} [");
+                    for desc in [&slot["desc"], &pool_value["desc"]] {
+                        prop_assert!(desc.as_str().unwrap().starts_with(&of), "{} of {}", desc, route);
+                    }
+                }
+                ClaimOutcome::Superseded { winner } => prop_assert_eq!(winner.kind, route.kind),
+                ClaimOutcome::ListenerNotAccepted => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_is_served_by_one_gateway_for_one_protocol_and_every_listener_counts_its_routes(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.14.0", objects.changes());
+        let mut ports = BTreeMap::new();
+        for (name, verdict) in said.gateways() {
+            for (listener, facts) in verdict.listeners.iter().zip(&objects.gateway(name).listeners) {
+                prop_assert_eq!(&listener.name, &facts.name);
+                for kind in &listener.supported_kinds {
+                    let carries = Kind::ROUTES.into_iter().any(|of| of.as_str() == &*kind.kind && protocol(of) == &*facts.protocol);
+                    prop_assert!(carries, "{} carries {:?}", facts.protocol, kind);
+                }
+                let attached: BTreeSet<&ObjectRef> = said
+                    .claims()
+                    .filter(|(_, gateway, claim)| gateway == name && claim.listener == listener.name)
+                    .map(|(route, _, _)| route)
+                    .collect();
+                prop_assert_eq!(usize::try_from(listener.attached_routes).unwrap(), attached.len());
+                if listener.refusal.is_none() && verdict.refusal.is_none() {
+                    let holder = (name, &facts.protocol);
+                    prop_assert_eq!(*ports.entry(facts.port).or_insert(holder), holder, "port {}", facts.port);
+                }
+            }
+        }
+        // A refusal is of the whole parent: no listener there of this name and port is for the kind and the namespace.
+        for (route, verdict) in said.routes() {
+            for parent in verdict.parents.iter().filter(|parent| parent.attachment == Err(AttachmentRefusal::NotAllowedByListeners)) {
+                let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+                let gateway = objects.gateway(&ObjectName::new(namespace, &parent.parent.name));
+                let open = gateway.listeners.iter().any(|listener| {
+                    &*listener.protocol == protocol(route.kind)
+                        && listener.namespaces == FromNamespaces::All
+                        && listener.kinds.is_empty()
+                        && parent.parent.section_name.as_ref().is_none_or(|section| *section == listener.name)
+                        && parent.parent.port.is_none_or(|port| port == listener.port)
+                });
+                prop_assert!(!open, "{} is not allowed at {:?}", route, gateway);
+            }
+        }
+    }
+
+    #[test]
+    fn no_route_refers_to_another_namespace_by_a_grant_for_another_kind(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.14.0", objects.changes());
+        // Of a route without parents of ours nothing is worked out.
+        for (route, verdict) in said.routes().filter(|(_, verdict)| !verdict.parents.is_empty()) {
+            for (index, backend) in objects.route(route).backends.iter().enumerate() {
+                let Some(namespace) = backend.namespace.as_ref().filter(|namespace| **namespace != route.name.namespace) else {
+                    continue;
+                };
+                let problem = verdict.backends.problems.iter().find(|problem| problem.index == index);
+                let stopped = problem.is_some_and(|problem| {
+                    matches!(problem.fault, BackendFault::NotPermitted(_) | BackendFault::UnknownKind { .. })
+                });
+                prop_assert!(stopped || objects.grant_for(route, namespace), "{} refers to {}", route, namespace);
             }
         }
     }
