@@ -325,17 +325,21 @@ impl Objects {
 
 impl Objects {
     fn gateway(&self, name: &ObjectName) -> &GatewayFacts {
-        match self.0.get(&(Kind::Gateway, name.clone())) {
-            Some(Observed::Facts(Facts::Gateway(facts))) => facts,
-            other => panic!("{name}: {other:?}"),
-        }
+        let observed = self.0.get(&(Kind::Gateway, name.clone()));
+        let facts = observed.and_then(|observed| match observed {
+            Observed::Facts(Facts::Gateway(facts)) => Some(facts),
+            Observed::Facts(_) | Observed::Unreadable { .. } => None,
+        });
+        facts.unwrap()
     }
 
     fn route(&self, name: &ObjectRef) -> &RouteFacts {
-        match self.0.get(&(name.kind, name.name.clone())) {
-            Some(Observed::Facts(Facts::TcpRoute(facts) | Facts::UdpRoute(facts))) => facts,
-            other => panic!("{name}: {other:?}"),
-        }
+        let observed = self.0.get(&(name.kind, name.name.clone()));
+        let facts = observed.and_then(|observed| match observed {
+            Observed::Facts(Facts::TcpRoute(facts) | Facts::UdpRoute(facts)) => Some(facts),
+            Observed::Facts(_) | Observed::Unreadable { .. } => None,
+        });
+        facts.unwrap()
     }
 
     /// Whether some grant in `namespace` is for routes of this kind and namespace.

@@ -12,7 +12,7 @@ use crate::{
     model::{
         facts::{GatewayClassFacts, RouteFacts},
         names::{ObjectName, RouteRef},
-        places::WorkId,
+        places::{Port, WorkId},
         verdicts::{
             ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal, ListenerVerdict, ParentVerdict,
             RouteVerdict, Served,
@@ -60,11 +60,11 @@ fn listener_refusal(
     listener: &Listener,
     ports: &Ports,
 ) -> Option<ListenerRefusal> {
-    listener.refusal.clone().or_else(|| {
-        let port = listener.port?;
-        // A Gateway that is refused as a whole holds no port, and its listeners are not to blame.
-        (gateway.refusal.is_none() && ports.holder(port) != Some(name)).then_some(ListenerRefusal::PortTaken(port))
-    })
+    // Which of its own listeners is first on a port does not matter while another Gateway holds it.
+    let settled = !matches!(listener.refusal, None | Some(ListenerRefusal::PortOfOtherTransport { .. }));
+    // A Gateway that is refused as a whole holds no port, and its listeners are not to blame.
+    let taken = |port: &Port| !settled && gateway.refusal.is_none() && ports.holder(*port) != Some(name);
+    listener.port.filter(taken).map(ListenerRefusal::PortTaken).or_else(|| listener.refusal.clone())
 }
 
 /// Of a route. `pool` is `None` while no parent of it is ours.

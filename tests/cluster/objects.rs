@@ -43,12 +43,8 @@ pub(crate) fn route(name: &str, parent: (&str, &str), backends: &[(&str, u32)]) 
     route_of("TCPRoute", name, parent, backends)
 }
 
-/// [`route`] for UDP.
-pub(crate) fn udp_route(name: &str, parent: (&str, &str), backends: &[(&str, u32)]) -> String {
-    route_of("UDPRoute", name, parent, backends)
-}
-
-fn route_of(kind: &str, name: &str, (gateway, listener): (&str, &str), backends: &[(&str, u32)]) -> String {
+/// [`route`] of any kind.
+pub(crate) fn route_of(kind: &str, name: &str, (gateway, listener): (&str, &str), backends: &[(&str, u32)]) -> String {
     let backend = |(name, weight): &(&str, u32)| format!("{{name: {name}, port: {SERVICE_PORT}, weight: {weight}}}");
     let backends: Vec<String> = backends.iter().map(backend).collect();
     format!(
@@ -75,12 +71,8 @@ pub(crate) fn service_in(namespace: &str, name: &str, addresses: &[&str]) -> Str
     service_of("TCP", namespace, name, addresses)
 }
 
-/// [`service`] for UDP.
-pub(crate) fn udp_service(name: &str, addresses: &[&str]) -> String {
-    service_of("UDP", "$NS", name, addresses)
-}
-
-fn service_of(protocol: &str, namespace: &str, name: &str, addresses: &[&str]) -> String {
+/// [`service`] for `TCP` or `UDP`.
+pub(crate) fn service_of(protocol: &str, namespace: &str, name: &str, addresses: &[&str]) -> String {
     let endpoint = |address: &&str| format!("{{addresses: [{address}], conditions: {{ready: true}}}}");
     let endpoints: Vec<String> = addresses.iter().map(endpoint).collect();
     format!(

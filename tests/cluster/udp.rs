@@ -3,7 +3,7 @@
 use super::{
     claims::{PROGRAMMED, listener, message, says},
     documents::{slot_key, value},
-    objects::{CLASS, mixed_gateway, route, service, udp_route, udp_service},
+    objects::{CLASS, mixed_gateway, route, route_of, service, service_of},
     scene::{Scene, keys},
 };
 use anyhow::ensure;
@@ -19,6 +19,16 @@ const ATTACHED_IN_VAIN: &[(&str, &str)] = &[
     ("ResolvedRefs", "True/ResolvedRefs"),
     (PROGRAMMED, "False/ListenerNotProgrammed"),
 ];
+
+/// A UDPRoute to Services of its own namespace, as [`route`] has it for TCP.
+pub(crate) fn udp_route(name: &str, parent: (&str, &str), backends: &[(&str, u32)]) -> String {
+    route_of("UDPRoute", name, parent, backends)
+}
+
+/// A Service whose port is for UDP, with ready endpoints at these addresses.
+pub(crate) fn udp_service(name: &str, addresses: &[&str]) -> String {
+    service_of("UDP", "$NS", name, addresses)
+}
 
 #[tokio::test]
 async fn a_udproute_comes_changes_and_goes_beside_a_tcproute_of_its_name() -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use super::{
     claims::{PROGRAMMED, message},
-    objects::{CLASS, SERVICE_PORT, gateway, mixed_gateway, route, service, service_in, udp_route, udp_service},
+    objects::{CLASS, SERVICE_PORT, gateway, mixed_gateway, route, service, service_in},
     scene::Scene,
     support::{
         binaries::Binary,
@@ -10,6 +10,7 @@ use super::{
         kubernetes::{Crds, Named},
         servers::{Servers, fresh, fresh_kubernetes},
     },
+    udp::{udp_route, udp_service},
 };
 use anyhow::ensure;
 use std::sync::Arc;
