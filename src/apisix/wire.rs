@@ -9,6 +9,8 @@ pub(super) struct StreamRoute<'a> {
     pub(super) id: &'a str,
     pub(super) desc: String,
     pub(super) server_port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sni: Option<&'a str>,
     pub(super) upstream_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) plugins: Option<Plugins>,

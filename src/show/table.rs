@@ -166,7 +166,10 @@ mod tests {
             documents::{Scheme, Sealing, stream_route, upstream},
             ids,
         },
-        model::{names::ObjectName, places::Port},
+        model::{
+            names::ObjectName,
+            places::{Port, Slot},
+        },
     };
     use serde_json::json;
 
@@ -178,10 +181,10 @@ mod tests {
         let sealing = Sealing { prefix: "/apisix", instance: "default" };
         let port = Port::new(9100).unwrap();
         let name = ObjectName::new("default", "tcp-app");
-        let (slot, pool) = (ids::slot(port), ids::pool("default", Kind::TcpRoute, &name));
+        let (slot, pool) = (ids::port_slot(port), ids::pool("default", Kind::TcpRoute, &name));
         let nodes: Vec<_> =
             (1..=n_nodes).map(|last| Node { address: ([192, 0, 2, last], 8080).into(), weight: 1 }).collect();
-        let route = stream_route(sealing, &slot, port, &pool, None, "").unwrap();
+        let route = stream_route(sealing, &slot, &Slot::of_port(port), &pool, None, "").unwrap();
         let upstream = upstream(sealing, &pool, Scheme::Tcp, &nodes, "").unwrap();
         let status = json!({"parents": [
             {"parentRef": {"name": "gw", "sectionName": "foo"}, "conditions": [

@@ -8,7 +8,7 @@ use super::{
 use crate::model::{
     facts::{ParentRef, RouteFacts},
     names::{ObjectName, RouteRef},
-    places::Port,
+    places::Slot,
     verdicts::AttachmentRefusal,
 };
 use std::{
@@ -44,8 +44,8 @@ pub struct ParentAttachment {
 pub struct AttachedListener {
     /// Its name.
     pub name: Arc<str>,
-    /// The port the route claims through it; `None` if the listener is not accepted.
-    pub claim: Option<Port>,
+    /// The slots the route claims through it; `None` if the listener is not accepted.
+    pub claims: Option<Vec<Slot>>,
 }
 
 impl Attachments {
@@ -62,8 +62,9 @@ impl Attachments {
 
     /// The slots the route claims, each once however many listeners lead there.
     #[must_use]
-    pub fn claims(&self) -> BTreeSet<Port> {
-        self.parents.iter().flat_map(|parent| parent.listeners.iter().flatten()).filter_map(|l| l.claim).collect()
+    pub fn claims(&self) -> BTreeSet<Slot> {
+        let listeners = self.parents.iter().flat_map(|parent| parent.listeners.iter().flatten());
+        listeners.flat_map(|listener| listener.claims.iter().flatten()).cloned().collect()
     }
 }
 
@@ -114,8 +115,9 @@ fn listeners_taking(
         .filter(|listener| listener.admits(route.kind, &route.name.namespace, &name.namespace, known))
         .map(|listener| {
             let accepted = gateway.refusal.is_none() && listener.refusal.is_none();
-            let claim = listener.port.filter(|&port| accepted && ports.holder(port) == Some(name));
-            AttachedListener { name: Arc::clone(&listener.name), claim }
+            let has = |port| accepted && ports.has(port, listener.hostname.as_ref(), name, &listener.name);
+            let claims = listener.port.filter(|port| has(*port)).map(|port| vec![Slot::of_port(port)]);
+            AttachedListener { name: Arc::clone(&listener.name), claims }
         })
         .collect();
     if taking.is_empty() { Err(AttachmentRefusal::NotAllowedByListeners) } else { Ok(taking) }

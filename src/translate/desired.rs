@@ -9,13 +9,13 @@ use super::{
 use crate::{
     apisix::{
         documents::{self, PLACEHOLDER, Scheme, Sealing},
-        ids,
+        ids::{self, SlotPlace},
         version::ApisixVersion,
     },
     model::{
         facts::{Change, DriftPolicy, Observed},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
-        places::{Directory, Port, WorkId},
+        places::{Directory, WorkId},
         verdicts::{Served, Verdict},
     },
 };
@@ -183,14 +183,15 @@ impl Desired {
         }
         match id.directory {
             Directory::Upstreams => self.wanted_pool(id),
-            Directory::StreamRoutes => ids::slot_port(id).map_or(Wanted::Absent, |port| self.wanted_slot(id, port)),
+            Directory::Ssls => Wanted::Absent,
+            Directory::StreamRoutes => self.wanted_slot(id),
         }
     }
 
     /// Every document that is wanted or kept, placeholders among them, in order.
     #[must_use]
     pub fn documents(&self) -> BTreeSet<WorkId> {
-        let slots = self.slots.held().map(|(port, _)| port).chain(self.ports.frozen()).map(ids::slot);
+        let slots = self.slots.held().map(|(slot, _)| ids::slot(slot)).chain(self.ports.frozen().map(ids::port_slot));
         let pools = self.route_of_pool.keys().cloned();
         let placeholders = Directory::ALL.into_iter().map(WorkId::placeholder);
         slots.chain(pools).chain(placeholders).filter(|id| self.wanted(id) != Wanted::Absent).collect()
@@ -198,7 +199,7 @@ impl Desired {
 
     /// Every slot that a route holds, in order, without asking what its document should be.
     pub fn held_slots(&self) -> impl Iterator<Item = WorkId> {
-        self.slots.held().map(|(port, _)| ids::slot(port))
+        self.slots.held().map(|(slot, _)| ids::slot(slot))
     }
 
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
@@ -265,7 +266,8 @@ impl Desired {
     fn route_of(&self, id: &WorkId) -> Option<&RouteRef> {
         match id.directory {
             Directory::Upstreams => self.route_of_pool.get(id),
-            Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
+            Directory::Ssls => None,
+            Directory::StreamRoutes => self.slots.of_id(id).and_then(|slot| self.slots.holder(&slot)),
         }
     }
 
@@ -278,13 +280,15 @@ impl Desired {
         Sealing { prefix: &self.settings.prefix, instance: &self.settings.instance }
     }
 
-    fn wanted_slot(&self, id: &WorkId, port: Port) -> Wanted {
-        let Some(holder) = self.slots.holder(port) else {
-            return if self.ports.is_frozen(port) { Wanted::Kept { otherwise: None } } else { Wanted::Absent };
+    fn wanted_slot(&self, id: &WorkId) -> Wanted {
+        let Some(place) = SlotPlace::of(id) else { return Wanted::Absent };
+        let held = self.slots.of_id(id).and_then(|slot| Some((self.slots.holder(&slot)?, slot)));
+        let Some((holder, slot)) = held else {
+            return if self.ports.is_frozen(place.port()) { Wanted::Kept { otherwise: None } } else { Wanted::Absent };
         };
         let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
         let split = route.pool.as_ref().and_then(|pool| pool.split);
-        let value = documents::stream_route(self.sealing(), id, port, &route.pool_id, split, &holder.to_string());
+        let value = documents::stream_route(self.sealing(), id, &slot, &route.pool_id, split, &holder.to_string());
         wanted(value, Some(route.pool_id.clone()))
     }
 
@@ -340,6 +344,7 @@ mod tests {
     use crate::model::{
         facts::{Facts, FromNamespaces, GatewayClassFacts, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
         names::GATEWAY_GROUP,
+        places::Port,
     };
 
     fn change(kind: Kind, name: ObjectName, facts: Facts) -> Change {
@@ -403,13 +408,13 @@ mod tests {
         let mut desired = desired();
         desired.apply([route("a", Some(DriftPolicy::Report)), route("b", Some(DriftPolicy::Repair)), route("c", None)]);
         let pool = |name: &str| ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", name));
-        let slot = ids::slot(Port::new(9100).unwrap());
+        let slot = ids::port_slot(Port::new(9100).unwrap());
         assert_eq!(desired.held_slots().collect::<Vec<_>>(), std::slice::from_ref(&slot));
         assert_eq!(desired.drift_policy(&slot), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("a")), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("b")), Some(DriftPolicy::Repair));
         assert_eq!(desired.drift_policy(&pool("c")), None);
-        let nobodys = ids::slot(Port::MIN);
+        let nobodys = ids::port_slot(Port::MIN);
         for id in [nobodys, pool("gone"), WorkId::placeholder(Directory::StreamRoutes)] {
             assert_eq!(desired.drift_policy(&id), None, "{id}");
         }
@@ -420,7 +425,7 @@ mod tests {
         let mut desired = desired();
         desired.apply([route("a", Some(DriftPolicy::Report))]);
         let pool = ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", "a"));
-        let slot = ids::slot(Port::new(9100).unwrap());
+        let slot = ids::port_slot(Port::new(9100).unwrap());
         let before = [desired.wanted(&pool), desired.wanted(&slot)];
         assert!(before.iter().all(|wanted| matches!(wanted, Wanted::Document(_))));
         let affected = desired.apply([route("a", None)]);

@@ -4,7 +4,7 @@ use super::known::Known;
 use crate::model::{
     facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
     names::{Created, Kind, ObjectName},
-    places::Port,
+    places::{Port, ServerName},
     verdicts::{AddressProblem, GatewayRefusal, ListenerRefusal},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -47,6 +47,10 @@ pub struct Listener {
     pub port_asked: i64,
     /// The port, if it is one.
     pub port: Option<Port>,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// The server name it is for; `None` for every connection of the port.
+    pub hostname: Option<ServerName>,
     /// Why it cannot be accepted whatever other Gateways want.
     pub refusal: Option<ListenerRefusal>,
     /// Route kinds that it can carry and allows.
@@ -58,10 +62,12 @@ pub struct Listener {
 }
 
 impl Gateway {
-    /// The ports this Gateway contends for: those of listeners that are acceptable in themselves.
-    pub fn contended_ports(&self) -> impl Iterator<Item = Port> {
+    /// The listeners that contend for their ports, with their places: those that are acceptable in themselves.
+    pub fn contending(&self) -> impl Iterator<Item = (usize, Port, &Listener)> {
         let contends = !self.frozen && self.refusal.is_none();
-        self.listeners.iter().filter(move |listener| contends && listener.refusal.is_none()).filter_map(|l| l.port)
+        let listeners = self.listeners.iter().enumerate();
+        let acceptable = listeners.filter(move |(_, listener)| contends && listener.refusal.is_none());
+        acceptable.filter_map(|(index, listener)| Some((index, listener.port?, listener)))
     }
 
     /// The ports whose slots must not be cleared away while this Gateway is frozen.
@@ -110,9 +116,7 @@ pub fn gateway(facts: &GatewayFacts, class: ClassState) -> Option<Gateway> {
         ClassState::Frozen => true,
     };
     let conflicts = conflicts(&facts.listeners);
-    let mut listeners: Vec<Listener> =
-        facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict)).collect();
-    share_out_ports(&mut listeners, &facts.listeners);
+    let listeners = facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict)).collect();
     let (refusal, address) = addresses(facts);
     let refusal = facts.parameters.clone().map(GatewayRefusal::Parameters).or(refusal);
     Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, address, listeners })
@@ -120,6 +124,9 @@ pub fn gateway(facts: &GatewayFacts, class: ClassState) -> Option<Gateway> {
 
 fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>) -> Listener {
     let protocol = Protocol::of(&facts.protocol);
+    // Names mean nothing to a protocol that does not carry them.
+    let asked = facts.hostname.as_deref().filter(|_| protocol.has_hostnames());
+    let hostname = asked.and_then(ServerName::of);
     let port = u16::try_from(facts.port).ok().and_then(Port::new);
     let refusal = match (port, conflict, protocol) {
         (None, _, _) => Some(ListenerRefusal::PortOutOfRange(facts.port)),
@@ -147,6 +154,8 @@ fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>) -> Listene
         name: Arc::clone(&facts.name),
         port_asked: facts.port,
         port,
+        protocol,
+        hostname,
         refusal,
         supported_kinds,
         invalid_kinds,
@@ -167,14 +176,20 @@ fn addresses(facts: &GatewayFacts) -> (Option<GatewayRefusal>, Option<AddressPro
     (strange.map(|address| GatewayRefusal::AddressType(Arc::clone(&address.kind))), problem)
 }
 
-/// Protocols as far as conflicts and route kinds go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
+/// What a listener carries, as far as conflicts and route kinds go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Connections as they come.
     Tcp,
+    /// Datagrams.
     Udp,
+    /// TLS.
     Tls,
+    /// HTTP, which is not served.
     Http,
+    /// HTTPS, which is not served.
     Https,
+    /// Anything else.
     Unknown,
 }
 
@@ -190,6 +205,13 @@ impl Protocol {
         }
     }
 
+    fn has_hostnames(self) -> bool {
+        match self {
+            Self::Tls | Self::Http | Self::Https => true,
+            Self::Tcp | Self::Udp | Self::Unknown => false,
+        }
+    }
+
     fn route_kinds(self) -> Vec<RouteKind> {
         match self {
             Self::Tcp => vec![route_kind(Kind::TcpRoute)],
@@ -201,20 +223,6 @@ impl Protocol {
 
 fn route_kind(kind: Kind) -> RouteKind {
     RouteKind { group: kind.group().into(), kind: kind.as_str().into() }
-}
-
-/// TCP and UDP listeners of one port are distinct to Gateway API, but APISIX matches a stream_route by its port alone
-/// (`apisix/stream/router/ip_port.lua`): the first of the object has it.
-fn share_out_ports(listeners: &mut [Listener], facts: &[ListenerFacts]) {
-    let mut first: BTreeMap<Port, (Protocol, Arc<str>)> = BTreeMap::new();
-    for (listener, facts) in listeners.iter_mut().zip(facts) {
-        let Some(port) = listener.port.filter(|_| listener.refusal.is_none()) else { continue };
-        let protocol = Protocol::of(&facts.protocol);
-        let (has, name) = first.entry(port).or_insert_with(|| (protocol, Arc::clone(&listener.name)));
-        if *has != protocol {
-            listener.refusal = Some(ListenerRefusal::PortOfOtherTransport { port, listener: Arc::clone(name) });
-        }
-    }
 }
 
 /// For each listener, whether another one of the same object cannot be told apart from it (Gateway API, "distinct

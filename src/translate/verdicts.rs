@@ -4,7 +4,7 @@ use super::{
     attachments::{AttachedListener, Attachments},
     listeners::{Gateway, Listener},
     pools::Pool,
-    ports::Ports,
+    ports::{Loss, Ports},
     slots::Slots,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     model::{
         facts::{GatewayClassFacts, RouteFacts},
         names::{ObjectName, RouteRef},
-        places::{Port, WorkId},
+        places::{Slot, WorkId},
         verdicts::{
             ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal, ListenerVerdict, ParentVerdict,
             RouteVerdict, Served,
@@ -40,7 +40,7 @@ pub fn gateway(
         .iter()
         .map(|listener| ListenerVerdict {
             name: Arc::clone(&listener.name),
-            refusal: listener_refusal(name, gateway, listener, ports),
+            refusal: listener_refusal(name, listener, ports),
             supported_kinds: listener.supported_kinds.clone(),
             invalid_kinds: listener.invalid_kinds.clone(),
             attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
@@ -54,17 +54,16 @@ pub fn gateway(
     }
 }
 
-fn listener_refusal(
-    name: &ObjectName,
-    gateway: &Gateway,
-    listener: &Listener,
-    ports: &Ports,
-) -> Option<ListenerRefusal> {
-    // Which of its own listeners is first on a port does not matter while another Gateway holds it.
-    let settled = !matches!(listener.refusal, None | Some(ListenerRefusal::PortOfOtherTransport { .. }));
-    // A Gateway that is refused as a whole holds no port, and its listeners are not to blame.
-    let taken = |port: &Port| !settled && gateway.refusal.is_none() && ports.holder(*port) != Some(name);
-    listener.port.filter(taken).map(ListenerRefusal::PortTaken).or_else(|| listener.refusal.clone())
+fn listener_refusal(name: &ObjectName, listener: &Listener, ports: &Ports) -> Option<ListenerRefusal> {
+    listener.refusal.clone().or_else(|| {
+        let port = listener.port?;
+        match ports.loss(port, name, &listener.name)? {
+            Loss::ToOwn(listener) => {
+                Some(ListenerRefusal::PortOfOtherTransport { port, listener: Arc::clone(listener) })
+            }
+            Loss::ToAnother => Some(ListenerRefusal::PortTaken(port)),
+        }
+    })
 }
 
 /// Of a route. `pool` is `None` while no parent of it is ours.
@@ -77,22 +76,28 @@ pub fn route(
     pool: Option<&Pool>,
     pool_id: &WorkId,
 ) -> RouteVerdict {
-    let claim = |listener: &AttachedListener| {
-        let outcome = match listener.claim {
-            None => ClaimOutcome::ListenerNotAccepted,
-            Some(port) => match slots.holder(port) {
-                Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
-                Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(port), pool: pool_id.clone() },
-            },
+    let outcome = |slot: &Slot| match slots.holder(slot) {
+        Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
+        Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone() },
+    };
+    let claims = |listener: &AttachedListener| {
+        let outcomes = match &listener.claims {
+            None => vec![ClaimOutcome::ListenerNotAccepted],
+            Some(slots) => slots.iter().map(outcome).collect(),
         };
-        ClaimVerdict { listener: Arc::clone(&listener.name), outcome }
+        let name = Arc::clone(&listener.name);
+        outcomes.into_iter().map(move |outcome| ClaimVerdict { listener: Arc::clone(&name), outcome })
     };
     let parents = attachments
         .parents
         .iter()
         .map(|parent| ParentVerdict {
             parent: parent.parent.clone(),
-            attachment: parent.listeners.as_ref().map(|taking| taking.iter().map(claim).collect()).map_err(|why| *why),
+            attachment: parent
+                .listeners
+                .as_ref()
+                .map(|taking| taking.iter().flat_map(claims).collect())
+                .map_err(|why| *why),
         })
         .collect();
     RouteVerdict {

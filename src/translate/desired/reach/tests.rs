@@ -140,7 +140,7 @@ fn five_routes() -> Desired {
 }
 
 fn slot(port: u16) -> WorkId {
-    ids::slot(Port::new(port).unwrap())
+    ids::port_slot(Port::new(port).unwrap())
 }
 
 #[test]
