@@ -545,11 +545,11 @@ proptest! {
     }
 
     #[test]
-    fn a_port_is_served_by_one_gateway_for_one_protocol_and_every_listener_counts_its_routes(history in history()) {
+    fn a_port_is_for_one_protocol_each_hostname_is_one_listeners_and_every_listener_counts_its_routes(history in history()) {
         let mut objects = Objects::default();
         history.iter().flatten().for_each(|change| objects.take_in(change));
         let said = rebuilt("3.14.0", objects.changes());
-        let mut ports = BTreeMap::new();
+        let (mut protocols, mut hostnames) = (BTreeMap::new(), BTreeSet::new());
         for (name, verdict) in said.gateways() {
             for (listener, facts) in verdict.listeners.iter().zip(&objects.gateway(name).listeners) {
                 prop_assert_eq!(&listener.name, &facts.name);
@@ -564,8 +564,9 @@ proptest! {
                     .collect();
                 prop_assert_eq!(usize::try_from(listener.attached_routes).unwrap(), attached.len());
                 if listener.refusal.is_none() && verdict.refusal.is_none() {
-                    let holder = (name, &facts.protocol);
-                    prop_assert_eq!(*ports.entry(facts.port).or_insert(holder), holder, "port {}", facts.port);
+                    let protocol = protocols.entry(facts.port).or_insert(&facts.protocol);
+                    prop_assert_eq!(*protocol, &facts.protocol, "port {}", facts.port);
+                    prop_assert!(hostnames.insert((facts.port, &facts.hostname)), "port {} has two listeners", facts.port);
                 }
             }
         }
