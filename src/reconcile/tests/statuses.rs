@@ -126,7 +126,7 @@ fn of_an_object_that_was_to_be_written_and_is_gone_nothing_is_said() {
 
 #[test]
 fn a_route_that_its_parent_refuses_says_that_it_still_serves_while_a_guard_keeps_its_slot() {
-    let missing = "gateway.networking.k8s.io/udproutes";
+    let missing = "gateway.networking.k8s.io/httproutes";
     let mut table = Table::standby();
     let mut record = record("cluster", 10);
     record.versions.insert(missing.into(), CacheVersion(10));

@@ -4,7 +4,7 @@ use super::{Condition, NAMES_MAX, add_sentence, listeners_named, render_all};
 use crate::{
     model::{
         facts::ParentRef,
-        names::ObjectRef,
+        names::{Kind, ObjectRef},
         places::WorkId,
         verdicts::{
             AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict, Occupant,
@@ -30,7 +30,7 @@ pub(super) fn render(
         .map(|ParentVerdict { parent, attachment }| {
             let conditions = [
                 accepted(route, parent, attachment, *rules_not_served),
-                resolved_refs(&backends.problems),
+                resolved_refs(route, &backends.problems),
                 programmed(route, attachment, backends, standing).unless_held(held),
             ];
             json!({
@@ -124,13 +124,13 @@ fn asked_for(parent: &ParentRef) -> String {
 }
 
 /// The reason is that of the first problem in the spec, the message names all of them.
-fn resolved_refs(problems: &[BackendProblem]) -> Condition {
+fn resolved_refs(route: &ObjectRef, problems: &[BackendProblem]) -> Condition {
     let Some(first) = problems.first() else {
         return Condition::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, "All backends are resolved.");
     };
     let mut message = String::new();
     for BackendProblem { index, fault } in problems {
-        add_sentence(&mut message, format_args!("backendRefs[{index}]: {}", describe(fault)));
+        add_sentence(&mut message, format_args!("backendRefs[{index}]: {}", describe(route, fault)));
     }
     Condition::fails(ConditionType::ResolvedRefs, reason(&first.fault), message)
 }
@@ -147,7 +147,7 @@ fn reason(fault: &BackendFault) -> Reason {
     }
 }
 
-fn describe(fault: &BackendFault) -> String {
+fn describe(route: &ObjectRef, fault: &BackendFault) -> String {
     match fault {
         BackendFault::UnknownKind { group, kind } if group.is_empty() => {
             format!("kind {kind} is not served: use a Service.")
@@ -164,7 +164,7 @@ fn describe(fault: &BackendFault) -> String {
         BackendFault::PortMissing(service) => format!("a port of Service {service} must be named."),
         BackendFault::PortNotFound { service, port } => format!("Service {service} has no port {port}."),
         BackendFault::OtherTransport { service, port } => {
-            format!("port {port} of Service {service} is not a TCP port.")
+            format!("port {port} of Service {service} is not a {} port.", Carried::by(route.kind).protocol)
         }
         BackendFault::ExternalName(service) => {
             format!("Service {service} is of type ExternalName, which is not served.")
@@ -226,7 +226,7 @@ fn programmed(
     let mut message = String::new();
     if !serving.is_empty() {
         add_sentence(&mut message, format_args!("Served on {}.", listeners_named(&serving)));
-        describe_shares(backends, &mut message);
+        describe_shares(route, backends, &mut message);
     }
     for (_, listener, why) in obstructed.iter().take(NAMES_MAX) {
         add_sentence(&mut message, format_args!("Not on listener {listener}: {why}."));
@@ -343,21 +343,48 @@ fn describe_occupant(occupant: &Occupant) -> String {
     }
 }
 
+/// What a route carries, in the words for it.
+struct Carried {
+    protocol: &'static str,
+    unit: &'static str,
+    /// What becomes of the share of a bad backend: UDP has nothing to refuse a datagram with.
+    turned_away: &'static str,
+}
+
+impl Carried {
+    fn by(route: Kind) -> Self {
+        match route {
+            Kind::UdpRoute => Self { protocol: "UDP", unit: "session", turned_away: "dropped" },
+            Kind::TcpRoute
+            | Kind::TlsRoute
+            | Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::ReferenceGrant
+            | Kind::Namespace
+            | Kind::Service
+            | Kind::EndpointSlice => Self { protocol: "TCP", unit: "connection", turned_away: "refused" },
+        }
+    }
+}
+
 /// What becomes of connections that reach a slot of the route.
-fn describe_shares(backends: &BackendsVerdict, message: &mut String) {
+fn describe_shares(route: &ObjectRef, backends: &BackendsVerdict, message: &mut String) {
     let BackendsVerdict { problems: _, refused, rounded } = backends;
+    let Carried { protocol: _, unit, turned_away } = Carried::by(route.kind);
     match refused {
         None => {}
         Some(RefusedShare::Part { refused, total }) => add_sentence(
             message,
             format_args!(
-                "By weight, {refused} of {total} connections are refused: the backends they belong to are not resolved or \
+                "By weight, {refused} of {total} {unit}s are {turned_away}: the backends they belong to are not resolved or \
                  have no endpoints."
             ),
         ),
         Some(RefusedShare::All) => add_sentence(
             message,
-            format_args!("Every connection is refused: no backend is resolved and has endpoints and a weight above 0."),
+            format_args!(
+                "Every {unit} is {turned_away}: no backend is resolved and has endpoints and a weight above 0."
+            ),
         ),
     }
     if *rounded {
@@ -372,7 +399,7 @@ fn describe_shares(backends: &BackendsVerdict, message: &mut String) {
 mod tests {
     use super::*;
     use crate::model::{
-        names::{GATEWAY_GROUP, Kind, ObjectName, RouteRef},
+        names::{GATEWAY_GROUP, ObjectName, RouteRef},
         places::Directory,
     };
 
@@ -672,6 +699,23 @@ mod tests {
         assert!(message.contains("Every connection is refused"), "{message}");
         let (_, message) = condition(&verdict, &|_| Standing::Pending, ConditionType::RouteProgrammed);
         assert!(!message.contains("refused"), "{message}");
+    }
+
+    #[test]
+    fn what_becomes_of_a_udproute_is_said_in_the_words_of_udp() {
+        let route = ObjectRef::new(Kind::UdpRoute, ObjectName::new("default", "dns"));
+        let mut verdict = verdict(Ok(vec![holds(0)]));
+        let fault = BackendFault::OtherTransport { service: ObjectName::new("default", "dns"), port: 53 };
+        verdict.backends.problems = vec![BackendProblem { index: 0, fault }];
+        verdict.backends.refused = Some(RefusedShare::Part { refused: 30, total: 100 });
+        let message = |verdict: &RouteVerdict, n: usize| {
+            let status = render(&route, verdict, OURS, &all_programmed, None);
+            status["parents"][0]["conditions"][n]["message"].as_str().unwrap().to_owned()
+        };
+        assert!(message(&verdict, 1).contains("is not a UDP port"), "{}", message(&verdict, 1));
+        assert!(message(&verdict, 2).contains("30 of 100 sessions are dropped"), "{}", message(&verdict, 2));
+        verdict.backends.refused = Some(RefusedShare::All);
+        assert!(message(&verdict, 2).contains("Every session is dropped"), "{}", message(&verdict, 2));
     }
 
     #[test]
