@@ -3,9 +3,11 @@
 //! APISIX has OpenSSL parse both when a document comes in, and finds out with a client's handshake whether the key is
 //! that of the certificate. Here it is found out before. Dates are not looked at. Nothing of a key is ever repeated.
 //!
-//! Stricter than OpenSSL: lines of 64 characters, as every tool writes them; certificates of X.509 version 3; no other
-//! blocks beside them; keys of the kinds that rustls can sign with (RSA from 2048 bits, ECDSA on P-256, P-384 and P-521,
+//! Stricter than OpenSSL: lines of 64 characters, as every tool writes them; certificates of X.509 version 3, whose names
+//! are ASCII or UTF-8; no other blocks beside them; keys of the kinds that rustls can sign with (RSA from 2048 bits, ECDSA on P-256, P-384 and P-521,
 //! Ed25519), for only they can be compared with a certificate. A key that APISIX itself encrypted cannot be read here.
+
+mod x509;
 
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
@@ -24,7 +26,7 @@ pub(super) enum Fault {
     NoCertificate,
     #[error("the certificate's PEM holds something else than certificates")]
     NotOnlyCertificates,
-    #[error("a certificate cannot be parsed as X.509, version 3")]
+    #[error("a certificate cannot be parsed as X.509, version 3, with names in ASCII or UTF-8")]
     Certificate,
     #[error(
         "the key is not PEM that begins with \"---\", in lines of 64 characters (one encrypted by APISIX cannot be read here)"
@@ -64,8 +66,12 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
             return Err(Fault::NotOnlyCertificates);
         }
         let der = CertificateDer::from(block.der);
-        ParsedCertificate::try_from(&der).map_err(|_| Fault::Certificate)?;
-        Ok(der)
+        // Two readers must agree: that of rustls for what can be compared with a key, ours for what OpenSSL looks at besides.
+        if x509::is_certificate(&der) && ParsedCertificate::try_from(&der).is_ok() {
+            Ok(der)
+        } else {
+            Err(Fault::Certificate)
+        }
     };
     blocks.into_iter().map(certificate).collect()
 }
@@ -75,7 +81,11 @@ fn signing_key(pem: &str) -> Result<Arc<dyn SigningKey>, Fault> {
     if !pem.starts_with("---") {
         return Err(Fault::KeyPem);
     }
-    let blocks = blocks(pem).ok_or(Fault::KeyPem)?;
+    let mut blocks = blocks(pem).ok_or(Fault::KeyPem)?;
+    // `openssl ecparam` names the curve once more in front, and OpenSSL passes over that.
+    if blocks.first().is_some_and(|block| block.label == "EC PARAMETERS") {
+        blocks.remove(0);
+    }
     let Ok([Block { label, der }]) = <[_; 1]>::try_from(blocks) else { return Err(Fault::NotOneKey) };
     let key = match label {
         "PRIVATE KEY" => PrivateKeyDer::Pkcs8(der.into()),

@@ -48,7 +48,7 @@ pub fn document(kind: DocumentKind, release: Release, value: &[u8]) -> Result<()
         }
         DocumentKind::Ssl => {
             check(&fields::SSL, &value, release, At::Top)?;
-            meaning::ssl(fields)
+            meaning::ssl(fields, release)
         }
     }
 }

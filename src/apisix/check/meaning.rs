@@ -39,12 +39,13 @@ fn text<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
 
 /// APISIX takes away what it matched by in the matchers, and then fails.
 const ADDRESSES_FAIL: Span = Span::between(7, 10);
-/// A filter makes names lower-case from here on.
-const SNI_LOWERED: Span = Span::since(19);
+/// There are lists of names, and a filter makes names lower-case.
+const SNIS: Span = Span::since(19);
 
 pub(super) fn stream_route(fields: &Fields, release: Release) -> Result<(), Refusal> {
     let at = |name| At::Field(&At::Top, name);
-    if !["server_port", "sni", "snis", "remote_addr", "server_addr"].iter().any(|name| fields.contains_key(*name)) {
+    let narrows = |name: &&str| fields.contains_key(*name) && (*name != "snis" || SNIS.has(release));
+    if !["server_port", "sni", "snis", "remote_addr", "server_addr"].iter().any(narrows) {
         return Err(Refusal::new(At::Top, "has no server_port, so it would take the connections of every port"));
     }
     for name in ["remote_addr", "server_addr"].into_iter().filter(|name| fields.contains_key(*name)) {
@@ -58,10 +59,10 @@ pub(super) fn stream_route(fields: &Fields, release: Release) -> Result<(), Refu
     if let Some(sni) = text(fields, "sni") {
         check_sni(sni, release).map_err(|why| Refusal::new(at("sni"), why))?;
     }
-    if fields.contains_key("sni") && fields.contains_key("snis") {
+    if fields.contains_key("sni") && fields.contains_key("snis") && SNIS.has(release) {
         return Err(Refusal::new(At::Top, "has both sni and snis"));
     }
-    for (i, sni) in list(fields, "snis").iter().enumerate() {
+    for (i, sni) in list(fields, "snis").iter().enumerate().filter(|_| SNIS.has(release)) {
         check_sni(sni.as_str().unwrap_or_default(), release)
             .map_err(|why| Refusal::new(At::Item(&at("snis"), i), why))?;
     }
@@ -86,13 +87,11 @@ pub(super) fn stream_route(fields: &Fields, release: Release) -> Result<(), Refu
 const SERVICES: Span = Span::since(7);
 
 fn check_sni(sni: &str, release: Release) -> Result<(), String> {
-    if sni.bytes().any(|byte| byte.is_ascii_uppercase()) && !SNI_LOWERED.has(release) {
+    if sni.bytes().any(|byte| byte.is_ascii_uppercase()) && !SNIS.has(release) {
         return Err(format!("must be lower-case: APISIX {release} compares it with the lower-case name of the client"));
     }
     if sni.ends_with('.') {
-        return Err(
-            "ends with '.', which APISIX removes from the name of the client, so it would match nothing".to_owned()
-        );
+        return Err("ends with '.', and the name of a client that it is compared with never does".to_owned());
     }
     Ok(())
 }

@@ -26,7 +26,8 @@ pub(super) fn plugins(plugins: &Fields, release: Release, at: At<'_>) -> Result<
         };
         let at = At::Field(&at, name);
         check(rule, settings, release, at)?;
-        let Some(settings) = settings.as_object() else { continue };
+        let none = Fields::new();
+        let settings = settings.as_object().unwrap_or(&none);
         match &**name {
             "ip-restriction" => check_restriction(settings, at)?,
             "traffic-split" => check_split(settings, release, at)?,
