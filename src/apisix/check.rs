@@ -16,5 +16,7 @@ pub mod release;
 mod rule;
 mod written;
 
-pub use written::Refused;
 pub(super) use written::{stream_route, upstream};
+
+/// Why a document of ours is not written.
+pub type Refused = written::Refused;

@@ -128,3 +128,92 @@ fn blocks(pem: &str) -> Option<Vec<Block<'_>>> {
     }
     Some(blocks)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        Certificate, CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
+    };
+
+    fn pair_of(algorithm: &'static rcgen::SignatureAlgorithm) -> (Certificate, KeyPair) {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        (CertificateParams::new(["db.example.com".to_owned()]).unwrap().self_signed(&key).unwrap(), key)
+    }
+
+    fn pair() -> (String, String) {
+        let (certificate, key) = pair_of(&PKCS_ECDSA_P256_SHA256);
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// The same bytes but one, as PEM.
+    fn damaged(der: &[u8], at: usize, bit: u32) -> String {
+        let mut der = der.to_vec();
+        der[at] ^= 1 << bit;
+        let body = data_encoding::BASE64.encode(&der);
+        let lines: Vec<_> = body.as_bytes().chunks(LINE).map(|line| str::from_utf8(line).unwrap()).collect();
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    }
+
+    #[test]
+    fn a_certificate_goes_with_its_own_key_only() {
+        for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
+            let (certificate, key) = pair_of(algorithm);
+            assert_eq!(check_pair(&certificate.pem(), &key.serialize_pem()), Ok(()));
+            assert_eq!(check_pair(&certificate.pem(), &pair().1), Err(Fault::Mismatch));
+        }
+    }
+
+    #[test]
+    fn a_chain_may_follow_and_words_may_stand_between() {
+        let (certificate, key) = pair();
+        let chain = format!("subject: a\n{certificate}\nissuer: b\n{}", pair().0);
+        assert_eq!(check_pair(&chain, &key), Ok(()));
+        assert_eq!(check_chain(&chain.replace('\n', "\r\n")), Ok(()));
+        assert_eq!(check_chain(&format!("{chain}{key}")), Err(Fault::NotOnlyCertificates));
+    }
+
+    #[test]
+    fn what_is_no_pem_says_so() {
+        let (certificate, key) = pair();
+        assert_eq!(check_chain("certificate"), Err(Fault::NoCertificate));
+        for broken in [
+            certificate.replace("-----END", "----END"),
+            certificate.replace("MII", "M II"),
+            certificate.replace("MII", "M=I"),
+            certificate.replacen('\n', "\n\n", 1),
+        ] {
+            assert_eq!(check_chain(&broken), Err(Fault::CertificatePem), "{broken}");
+        }
+        assert_eq!(check_key(&format!("\n{key}")), Err(Fault::KeyPem));
+        assert_eq!(check_key("TUlJ"), Err(Fault::KeyPem));
+        assert_eq!(check_key(&key.replace("PRIVATE", "ENCRYPTED PRIVATE")), Err(Fault::NotOneKey));
+        assert_eq!(check_key(&format!("{key}{key}")), Err(Fault::NotOneKey));
+        assert_eq!(check_key(&certificate), Err(Fault::NotOneKey));
+        assert_eq!(check_key(&key.replacen("MI", "MA", 1)), Err(Fault::Key));
+    }
+
+    #[test]
+    fn every_byte_that_says_how_long_something_is_counts() {
+        let (certificate, key) = pair_of(&PKCS_ECDSA_P256_SHA256);
+        let der = certificate.der();
+        assert_eq!(check_pair(&damaged(der, 0, 0), &key.serialize_pem()), Err(Fault::Certificate));
+        let taken = (0..der.len()).filter(|at| check_chain(&damaged(der, *at, 6)).is_ok()).count();
+        // Numbers, dates, keys and signatures may be others; names of things and lengths may not.
+        assert!(taken < der.len() * 3 / 4, "{taken} of {}", der.len());
+    }
+
+    #[test]
+    fn names_that_openssl_cannot_read_are_refused() {
+        let (certificate, _) = pair_of(&PKCS_ECDSA_P256_SHA256);
+        let der = certificate.der();
+        // rcgen names a certificate itself, as UTF-8, twice: issuer and subject.
+        let name = b"rcgen self signed cert";
+        let at = der.windows(name.len()).position(|window| window == name).unwrap();
+        for (at, bit) in [(at, 7), (at - 1, 0), (at - 2, 0), (at - 3, 7)] {
+            assert_eq!(check_chain(&damaged(der, at, bit)), Err(Fault::Certificate), "{at}");
+        }
+        // What rustls alone would let through.
+        assert!(ParsedCertificate::try_from(&CertificateDer::from(der.to_vec())).is_ok());
+    }
+}

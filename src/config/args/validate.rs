@@ -9,7 +9,7 @@ Examples:
     apisix-etcd-controller validate --kind stream_route --apisix-version 3.13.0 documents.jsonl
 
   What etcd holds, as it is read by another version:
-    etcdctl get --prefix /apisix/upstreams/ --print-value-only | grep -v '^init_dir$' \\
+    etcdctl get --prefix /apisix/upstreams/ --print-value-only | grep '^{' \\
         | apisix-etcd-controller validate --kind upstream --apisix-version 3.18.0
 
   What manifests become:

@@ -57,3 +57,44 @@ fn operation(operator: &str, value: &Value) -> Result<(), &'static str> {
     let good = |address: &Value| address.as_str().is_some_and(|address| Form::Cidr.fits(address));
     if !addresses.is_empty() && addresses.iter().all(good) { Ok(()) } else { Err("has no IP address for ipmatch") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn plain_conditions_are_taken() {
+        for vars in [
+            json!([]),
+            json!([["remote_addr", "==", "1.1.1.1"]]),
+            json!([["a", "!", "in", ["b"]], ["c", "~*", "^x"]]),
+            json!([["a", "IPMATCH", ["10.0.0.0/8", "::1"]], ["a", "ipmatch", "::/0"]]),
+            json!(["OR", ["a", "==", 1], ["!and", ["b", "has", 2], ["c", "<", null]]]),
+        ] {
+            assert_eq!(check(&vars), Ok(()), "{vars}");
+        }
+    }
+
+    #[test]
+    fn what_apisix_would_refuse_or_fail_on_is_not() {
+        for vars in [
+            json!(["a", "==", "b"]),
+            json!([["a"]]),
+            json!([[]]),
+            json!([[1, "==", 1]]),
+            json!([["a", "=", "b"]]),
+            json!([["a", "not", "==", "b"]]),
+            json!([["a", "ipmatch", "x"]]),
+            json!([["a", "ipmatch", []]]),
+            json!([["a", "ipmatch", ["10.0.0.0/33"]]]),
+            json!(["OR", ["a", "==", 1]]),
+            json!(["OR"]),
+            json!(["XOR", ["a", "==", 1], ["a", "==", 2]]),
+            json!([1]),
+            json!(["OR", 1, 2]),
+        ] {
+            assert!(check(&vars).is_err(), "{vars}");
+        }
+    }
+}

@@ -5,7 +5,7 @@ use super::{
         certificates,
         forms::Form,
         release::{Release, Span},
-        rule::{At, Refusal, Shape, quoted, shape},
+        rule::{At, Refusal, Rule, Shape, Text, check, quoted, shape},
     },
     Fields, list, table, text,
 };
@@ -72,10 +72,12 @@ fn check_hash(fields: &Fields, release: Release, at: At<'_>) -> Result<(), Refus
         Some("vars_combinations") => Form::Any,
         Some(_) | None => variable,
     };
-    match text(fields, "key") {
+    match fields.get("key") {
         None => Err(Refusal::new(at, "lacks key, which type chash needs")),
-        Some(key) if form.fits(key) => Ok(()),
-        Some(_) => Err(Refusal::new(At::Field(&at, "key"), format!("must be {form}"))),
+        Some(key) => {
+            let rule = Rule::Text(Text { least: 0, most: usize::MAX, form });
+            check(&rule, key, release, At::Field(&at, "key"))
+        }
     }
 }
 
