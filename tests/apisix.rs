@@ -4,7 +4,7 @@
 //!
 //! The check must never take what APISIX refuses. Where it refuses what APISIX takes, [`STRICTER`] says why, and how often.
 
-#![expect(clippy::unwrap_used, reason = "the helpers are parts of tests, too")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "the helpers are parts of tests, too")]
 
 use apisix_etcd_controller::{
     apisix::{

@@ -35,7 +35,7 @@ enum ValidateError {
 #[must_use]
 pub fn execute(settings: &ValidateSettings) -> Outcome {
     match run(settings) {
-        Ok(refused) if refused == 0 => Outcome::Done,
+        Ok(0) => Outcome::Done,
         Ok(_) => Outcome::Refused,
         Err(error) => {
             super::complain(&error);

@@ -118,7 +118,7 @@ fn blocks(pem: &str) -> Option<Vec<Block<'_>>> {
                 break;
             }
             // A line that is not full is the last one.
-            if line.is_empty() || line.len() > LINE || body.len() % LINE != 0 {
+            if line.is_empty() || line.len() > LINE || !body.len().is_multiple_of(LINE) {
                 return None;
             }
             body.push_str(line);

@@ -51,6 +51,21 @@ impl Form {
             Self::ReferenceOrEnv => has_prefix(text, &["$secret://", "$env://", "$ENV://"]),
         }
     }
+
+    /// Whether APISIX takes `text`, which fits, with a line break at its end, too: where it uses a pattern that ends in `$`.
+    pub(super) fn takes_line_break(self, text: &str) -> bool {
+        match self {
+            Self::Any | Self::Reference | Self::ReferenceOrEnv => false,
+            Self::Cidr => text.contains('/'),
+            Self::Id
+            | Self::Host
+            | Self::HostOrAll
+            | Self::Solid
+            | Self::Variable
+            | Self::VariableOf33
+            | Self::Header => true,
+        }
+    }
 }
 
 const VERTICAL_TAB: u8 = 0x0b;

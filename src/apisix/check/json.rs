@@ -101,6 +101,10 @@ mod tests {
         for empty in ["[]", "{}"] {
             assert_eq!(route("3.13", &format!(r#""labels":{empty},"plugins":{empty}"#)), Ok(()));
         }
+        for settings in ["ip-restriction", "limit-conn", "syslog"] {
+            assert!(route("3.13", &format!(r#""plugins":{{"{settings}":[]}}"#)).is_err(), "{settings} needs more");
+        }
+        assert!(upstream("3.13", r#""timeout":[]"#).is_err());
         assert!(route("3.13", r#""labels":null"#).is_err());
         assert!(route("3.13", r#""labels":[1]"#).is_err());
         assert_eq!(upstream("3.13", r#""retries":2.0"#), Ok(()));

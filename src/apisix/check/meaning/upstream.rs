@@ -16,6 +16,9 @@ use std::{collections::BTreeSet, net::Ipv6Addr};
 const BRACKETS_UPSTREAMS: Span = Span::since(15);
 const BRACKETS_ALL: Span = Span::since(18);
 
+/// This release alone lacks `mqtt_client_id`.
+const NO_MQTT: Span = Span::between(3, 4);
+
 /// APISIX has more, which fail with every connection of a stream, and calls whatever it is given a module's name.
 const TYPES: &[&str] = &["roundrobin", "chash", "least_conn"];
 
@@ -65,7 +68,7 @@ fn check_hash(fields: &Fields, release: Release, at: At<'_>) -> Result<(), Refus
     if text(fields, "type") != Some("chash") {
         return Ok(());
     }
-    let variable = if release.to_string().starts_with("3.3.") { Form::VariableOf33 } else { Form::Variable };
+    let variable = if NO_MQTT.has(release) { Form::VariableOf33 } else { Form::Variable };
     let form = match text(fields, "hash_on") {
         Some("consumer") => return Ok(()),
         Some("header" | "cookie") => Form::Header,
