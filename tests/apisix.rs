@@ -136,6 +136,11 @@ fn what_apisix_takes_is_refused_only_for_reasons_that_are_listed() {
     }
     let listed: BTreeMap<&str, usize> = STRICTER.iter().map(|(part, count, _)| (*part, *count)).collect();
     assert_eq!(counts, listed);
+    let docs = include_str!("../docs/validate.md");
+    let (taken, refused): (usize, usize) =
+        (LINES.iter().map(|line| line.accepted.len()).sum(), counts.values().copied().sum());
+    assert!(docs.contains(&format!("{refused} are refused")), "{refused}");
+    assert!(docs.contains(&format!("Of the {},{:03} verdicts", taken / 1_000, taken % 1_000)), "{taken}");
 }
 
 #[test]

@@ -19,40 +19,48 @@ use std::sync::Arc;
 
 /// Why a certificate or a key cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub enum Fault {
+    /// Not PEM, or its lines are longer or shorter.
     #[error("the certificate is not PEM in lines of 64 characters")]
     CertificatePem,
+    /// No block at all.
     #[error("the certificate's PEM holds no certificate")]
     NoCertificate,
+    /// A block that is no certificate, for example a key.
     #[error("the certificate's PEM holds something else than certificates")]
     NotOnlyCertificates,
+    /// A block that is no certificate inside.
     #[error("a certificate cannot be parsed as X.509, version 3, with names in ASCII or UTF-8")]
     Certificate,
+    /// Not PEM, or encrypted by APISIX.
     #[error(
         "the key is not PEM that begins with \"---\", in lines of 64 characters (one encrypted by APISIX cannot be read here)"
     )]
     KeyPem,
+    /// No block, more than one, or one that is encrypted.
     #[error("the key's PEM must hold one private key, not encrypted, and nothing else")]
     NotOneKey,
+    /// A block that is no key inside, or one of a kind that cannot be compared with a certificate.
     #[error("the key cannot be parsed, or is not RSA from 2048 bits, ECDSA on P-256, P-384 or P-521, or Ed25519")]
     Key,
+    /// Each is good, and they do not belong together.
     #[error("the key is not that of the certificate")]
     Mismatch,
 }
 
-/// The first certificate of `chain` is that of `key`, and the others can be parsed.
-pub(super) fn check_pair(chain: &str, key: &str) -> Result<(), Fault> {
+/// The first certificate of `chain` is that of `key`, and the others can be parsed. Both are PEM.
+pub fn check_pair(chain: &str, key: &str) -> Result<(), Fault> {
     let chain = certificates(chain)?;
     CertifiedKey::new(chain, signing_key(key)?).keys_match().map_err(|_| Fault::Mismatch)
 }
 
 /// Certificates can be parsed.
-pub(super) fn check_chain(chain: &str) -> Result<(), Fault> {
+pub fn check_chain(chain: &str) -> Result<(), Fault> {
     certificates(chain).map(drop)
 }
 
 /// A private key can be parsed.
-pub(super) fn check_key(key: &str) -> Result<(), Fault> {
+pub fn check_key(key: &str) -> Result<(), Fault> {
     signing_key(key).map(drop)
 }
 
