@@ -8,6 +8,7 @@ pub mod lead;
 pub mod release;
 pub mod run;
 pub mod translate;
+pub mod validate;
 pub mod version;
 
 use crate::{
@@ -18,9 +19,10 @@ use crate::{
             control::{CheckpointArgs, CheckpointCommand},
         },
         settings::{
-            RunSettings, SettingError, TranslateSettings,
+            RunSettings, TranslateSettings,
             control::{CheckpointResetSettings, CheckpointShowSettings, ReleaseSettings},
             etcd::EtcdAddress,
+            validate::ValidateSettings,
         },
     },
     store::etcd::{EtcdSettings, EtcdStore},
@@ -78,6 +80,10 @@ pub fn execute(command: Command) -> Outcome {
             Ok(settings) => release::execute(&settings),
             Err(errors) => unusable(&errors),
         },
+        Command::Validate(args) => match ValidateSettings::check(args) {
+            Ok(settings) => validate::execute(&settings),
+            Err(error) => unusable(&[error]),
+        },
         Command::Version(args) => version::execute(args.output),
     }
 }
@@ -103,7 +109,7 @@ fn with_store(etcd: &EtcdAddress, work: impl AsyncFnOnce(EtcdStore) -> Outcome) 
     })
 }
 
-fn unusable(errors: &[SettingError]) -> Outcome {
+fn unusable(errors: &[impl Error]) -> Outcome {
     for error in errors {
         complain(error);
     }

@@ -60,7 +60,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("backoff", &["retry"]),
     ("tracing_subscriber", &["config/settings", "telemetry"]),
     ("anyhow", &["app", "command/run"]),
-    ("rustls", &["app", "store/etcd"]),
+    ("rustls", &["apisix/check/certificates", "app", "store/etcd"]),
 ];
 
 /// Fields and values of APISIX's documents that are nothing else's, as names or inside texts.

@@ -4,11 +4,13 @@
 //! [`super::settings`].
 
 pub mod control;
+pub mod validate;
 
 use crate::model::link::Secret;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control::{CheckpointArgs, ReleaseArgs};
 use std::{net::SocketAddr, path::PathBuf};
+use validate::ValidateArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,6 +90,12 @@ pub enum Command {
     /// controller that leads to let it go; it clears the request when it has.
     #[command(after_help = control::RELEASE_EXAMPLES)]
     Release(ReleaseArgs),
+    /// Say of APISIX documents whether data planes of a version take them
+    ///
+    /// Reads JSON documents, one a line, and knows every rule by which a data plane accepts or drops them. It never calls
+    /// a document good that APISIX refuses. It refuses a few that APISIX accepts and then serves wrongly.
+    #[command(after_help = validate::EXAMPLES)]
+    Validate(ValidateArgs),
     /// Show this version, and which versions of APISIX and Gateway API it knows
     Version(VersionArgs),
 }

@@ -6,6 +6,7 @@
 pub mod control;
 pub mod etcd;
 pub mod time;
+pub mod validate;
 pub mod writing;
 
 use super::args::{LogFormat, OutputFormat, RunArgs, TargetArgs, TranslateArgs};
