@@ -60,7 +60,7 @@ const INSTANCE: &str = "default";
 const PREFIX: &str = "/apisix";
 
 /// How many seeds a run has that does not say.
-const SEEDS: u64 = 2_500;
+const SEEDS: u64 = 2_000;
 
 /// How many failing seeds are enough.
 const FAILURES_MAX: u64 = 5;
