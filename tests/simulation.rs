@@ -7,29 +7,47 @@
 #![allow(clippy::panic, reason = "a part of the simulation that cannot go on ends the run, which is told")]
 #![allow(clippy::disallowed_methods, reason = "time is virtual here, and this is a test's own")]
 
+#[path = "simulation/acts.rs"]
+mod acts;
 #[path = "simulation/checker.rs"]
 mod checker;
 #[path = "simulation/cluster.rs"]
 mod cluster;
 #[path = "simulation/dice.rs"]
 mod dice;
+#[path = "simulation/hands.rs"]
+mod hands;
 #[path = "simulation/heal.rs"]
 mod heal;
+#[path = "simulation/healing.rs"]
+mod healing;
 #[path = "simulation/history.rs"]
 mod history;
+#[path = "simulation/known.rs"]
+mod known;
 #[path = "simulation/link.rs"]
 mod link;
+#[path = "simulation/meter.rs"]
+mod meter;
 #[path = "simulation/replica.rs"]
 mod replica;
 #[path = "simulation/script.rs"]
 mod script;
+#[path = "simulation/things.rs"]
+mod things;
 
-use script::{Failure, run};
+use parking_lot::Mutex;
+use script::{Failure, Played, run};
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 /// `spec.controllerName` of the classes that are ours.
@@ -42,25 +60,32 @@ const INSTANCE: &str = "default";
 const PREFIX: &str = "/apisix";
 
 /// How many seeds a run has that does not say.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 2_000;
 
 /// How many failing seeds are enough.
 const FAILURES_MAX: u64 = 5;
 
+/// How long one seed may take by the clock on the wall: thousands of times what any takes. Only what spins without ever letting
+/// go, so that nothing in virtual time can end it, takes so long.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// A seed that failed: why, and what happened until then, for people.
+type Failed = (String, String);
+
 /// One seed, in a runtime of its own, where time passes only when nobody has anything to do.
-fn play(seed: u64) -> (String, Option<Failure>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(run(seed)),
-        Err(error) => (String::new(), Some(Failure { what: error.to_string(), history: String::new() })),
-    }
+fn play(seed: u64) -> Result<Played, std::io::Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+    Ok(runtime.block_on(run(seed)))
 }
 
-fn failure(seed: u64) -> Option<Failure> {
-    let played = catch_unwind(AssertUnwindSafe(|| play(seed)));
-    match played {
-        Ok((_, failure)) => failure,
-        Err(_) => Some(Failure { what: "it panicked; see above".to_owned(), history: String::new() }),
+fn failure(seed: u64) -> Option<Failed> {
+    match catch_unwind(AssertUnwindSafe(|| play(seed))) {
+        Ok(Ok(Played { history, failure })) => {
+            let Failure { what, n_events } = failure?;
+            Some((what, history.lock().readable(n_events)))
+        }
+        Ok(Err(error)) => Some((error.to_string(), String::new())),
+        Err(_) => Some(("it panicked; see above".to_owned(), String::new())),
     }
 }
 
@@ -68,7 +93,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn print(seed: u64, Failure { what, history }: &Failure) {
+fn print(seed: u64, (what, history): &Failed) {
     let from = history.lines().count().saturating_sub(60);
     let last: Vec<&str> = history.lines().skip(from).collect();
     println!(
@@ -77,20 +102,29 @@ fn print(seed: u64, Failure { what, history }: &Failure) {
     );
 }
 
-fn one(seed: u64) -> ExitCode {
-    let (history, failure) = play(seed);
-    println!("{history}");
-    let Some(Failure { what, history }) = failure else {
-        println!("seed {seed} went well");
-        return ExitCode::SUCCESS;
-    };
-    println!("seed {seed} failed after line {}: {what}", history.lines().count());
-    ExitCode::FAILURE
+fn one(seed: u64) -> Result<ExitCode, std::io::Error> {
+    let Played { history, failure } = play(seed)?;
+    println!("{}", history.lock().readable(usize::MAX));
+    Ok(match failure {
+        None => {
+            println!("seed {seed} went well");
+            ExitCode::SUCCESS
+        }
+        Some(Failure { what, n_events: usize::MAX }) => {
+            println!("seed {seed} failed: {what}");
+            ExitCode::FAILURE
+        }
+        Some(Failure { what, n_events }) => {
+            println!("seed {seed} failed after line {n_events}: {what}");
+            ExitCode::FAILURE
+        }
+    })
 }
 
 /// The same seed twice is the same history.
 fn goes_the_same_way_again(seed: u64) -> bool {
-    let (first, second) = (play(seed).0, play(seed).0);
+    let readable = || play(seed).map_or_else(|error| error.to_string(), |it| it.history.lock().readable(usize::MAX));
+    let (first, second) = (readable(), readable());
     let differs = first.lines().zip(second.lines()).find(|(first, second)| first != second);
     match differs {
         Some((first, second)) => println!("seed {seed} went another way the second time:\n{first}\n{second}"),
@@ -100,6 +134,34 @@ fn goes_the_same_way_again(seed: u64) -> bool {
     false
 }
 
+/// Seeds that are being played, and since when.
+#[derive(Default)]
+struct UnderWay(Mutex<BTreeMap<u64, Instant>>);
+
+impl UnderWay {
+    fn play(&self, seed: u64) -> Option<Failed> {
+        self.0.lock().insert(seed, Instant::now());
+        let failure = failure(seed);
+        self.0.lock().remove(&seed);
+        failure
+    }
+
+    /// Ends everything, with the seed's number, when a seed does not end.
+    fn watch(self: &Arc<Self>) {
+        let these = Arc::clone(self);
+        thread::spawn(move || {
+            loop {
+                thread::sleep(Duration::from_secs(1));
+                let stuck = these.0.lock().iter().find(|(_, since)| since.elapsed() > PATIENCE).map(|(seed, _)| *seed);
+                if let Some(seed) = stuck {
+                    println!("seed {seed} failed: it does not end, and lets nothing else happen");
+                    std::process::exit(1);
+                }
+            }
+        });
+    }
+}
+
 fn main() -> ExitCode {
     // What cargo's runner asks of every test.
     if std::env::args().any(|argument| argument == "--list") {
@@ -107,11 +169,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(seed) = number("SEED") {
-        return one(seed);
+        return one(seed).unwrap_or(ExitCode::FAILURE);
     }
     let (first, n) = (number("FIRST_SEED").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS));
     let n_threads = thread::available_parallelism().map_or(1, usize::from);
     let (next, n_failed) = (AtomicU64::new(first), AtomicU64::new(0));
+    let under_way = Arc::<UnderWay>::default();
+    under_way.watch();
     thread::scope(|scope| {
         for _ in 0..n_threads {
             scope.spawn(|| {
@@ -120,7 +184,7 @@ fn main() -> ExitCode {
                     if seed >= first.saturating_add(n) || n_failed.load(Ordering::Relaxed) >= FAILURES_MAX {
                         return;
                     }
-                    if let Some(failure) = failure(seed) {
+                    if let Some(failure) = under_way.play(seed) {
                         n_failed.fetch_add(1, Ordering::Relaxed);
                         print(seed, &failure);
                     }

@@ -151,7 +151,12 @@ impl<K: StatusSink> State<K> {
             self.report.waiting.remove(&object);
             let Some(verdict) = self.desired.verdict(&object) else {
                 self.report.statuses.sink.forget(&object);
-                self.report.unsure.remove(&object);
+                // What was said may just have been dropped unwritten: should there be something to say again, it is said.
+                if self.report.prints.contains_key(&object) {
+                    self.report.unsure.insert(object);
+                } else {
+                    self.report.unsure.remove(&object);
+                }
                 continue;
             };
             if self.report.patient && expected_soon(&self.work, &verdict) {

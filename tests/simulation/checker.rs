@@ -7,7 +7,7 @@
 use super::{
     INSTANCE, PREFIX,
     history::{Event, History, Written},
-    link::Known,
+    known::Known,
 };
 use apisix_etcd_controller::{
     apisix::{
@@ -25,7 +25,7 @@ use apisix_etcd_controller::{
         checkpoint::Checkpoint,
         control::{ControlKeys, Purpose},
         mirror::written_by,
-        txn::{Action, Revision, Write},
+        txn::{Action, Revision, Txn, Write},
     },
 };
 use serde_json::Value;
@@ -211,7 +211,7 @@ impl Checker {
             self.apply(revision, change, true);
         }
         self.alone(&created, known)?;
-        self.pools(&txn.writes, known)
+        self.pools(txn, known)
     }
 
     /// Whether a replica may write this.
@@ -262,9 +262,10 @@ impl Checker {
         Ok(())
     }
 
-    /// No transaction leaves a slot without its pool.
-    fn pools(&self, writes: &[Write], known: Option<&Known>) -> Result<(), Breach> {
-        for write in writes {
+    /// No transaction leaves a slot without its pool. Whoever deletes one has listed everything since its term began, whatever
+    /// its watch has told or not.
+    fn pools(&self, txn: &Txn, known: Option<&Known>) -> Result<(), Breach> {
+        for write in &txn.writes {
             let Some(id) = id_of(write.key.as_bytes()).filter(|id| !id.is_placeholder()) else { continue };
             match (&write.action, id.directory) {
                 (Action::Put(_), Directory::StreamRoutes) => {
@@ -276,7 +277,8 @@ impl Checker {
                 (Action::Delete, Directory::Upstreams) => {
                     let uses = |document: &Document| document.inspected.pool.as_ref() == Some(&id);
                     let knew = |document: &Document| {
-                        known.is_some_and(|known| document.replicas || document.revision <= known.told)
+                        let listed = document.revision <= txn.fence.created;
+                        known.is_some_and(|known| document.replicas || listed || document.revision <= known.told)
                     };
                     let user = self.documents.iter().find(|(_, document)| uses(document) && knew(document));
                     if let Some((slot, _)) = user {
@@ -341,7 +343,7 @@ impl Checker {
             let section = parent.pointer("/parentRef/sectionName").and_then(Value::as_str);
             let port = section.and_then(|section| section.strip_prefix('p')).and_then(|port| port.parse().ok());
             let Some(slot) = port.map(ids::port_slot).filter(|_| programmed) else { continue };
-            let since = |id: &WorkId| known.of(&id.key(PREFIX));
+            let since = |id: &WorkId| known.of(&id.key(PREFIX), self.leader);
             let was_there = |id: &WorkId, names: Option<&WorkId>| {
                 let stays = self.stays.get(id).map_or(&[][..], Vec::as_slice);
                 stays.iter().any(|stay| {

@@ -1,12 +1,13 @@
 //! A small cluster: objects that change by chance, and what each replica is told of them, when.
 
-use super::{CONTROLLER, dice::Dice};
+use super::{
+    CONTROLLER,
+    dice::Dice,
+    things::{THINGS, draw, name},
+};
 use apisix_etcd_controller::{
     clock,
-    cluster::{
-        ClusterEvent, ListedObject, Relist,
-        manifests::{self, File, Manifests},
-    },
+    cluster::{ClusterEvent, ListedObject, Relist, manifests},
     model::{
         facts::{Change, Observed},
         names::{Kind, ObjectName, ObjectRef},
@@ -18,7 +19,6 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     sync::Arc,
 };
 use tokio::{
@@ -46,93 +46,6 @@ pub(crate) struct State {
     /// What changed, by version.
     log: BTreeMap<u64, ObjectRef>,
     not_served: BTreeSet<Kind>,
-}
-
-/// What there can be: each thing in some variants, one of which it is, or it is absent.
-const THINGS: &[&str] = &[
-    "class", "g1", "g2", "r1", "r2", "r3", "r4", "r5", "r6", "s1", "s2", "s3", "e1", "e2", "e3", "grant", "default",
-    "other",
-];
-
-fn meta(name: &str, namespace: &str, day: u64) -> String {
-    format!("metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: '2026-01-{day:02}T00:00:00Z'}}")
-}
-
-/// One variant of a thing.
-fn yaml(thing: &str, dice: &Dice) -> String {
-    let number: u64 = thing.chars().last().and_then(|c| c.to_digit(10)).map_or(0, u64::from);
-    let (gateway_api, kind) = ("apiVersion: gateway.networking.k8s.io/v1", thing.chars().next().unwrap_or_default());
-    match (thing, kind) {
-        ("class", _) => {
-            let controller = if dice.chance(10) { "example.com/other" } else { CONTROLLER };
-            format!(
-                "{gateway_api}\nkind: GatewayClass\nmetadata: {{name: apisix}}\nspec: {{controllerName: {controller}}}\n"
-            )
-        }
-        ("grant", _) => format!(
-            "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\n{}\nspec:\n  from: [{{group: \
-             gateway.networking.k8s.io, kind: TCPRoute, namespace: default}}]\n  to: [{{group: '', kind: Service}}]\n",
-            meta("grant", "other", 1)
-        ),
-        ("default" | "other", _) => format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {thing}}}\n"),
-        (_, 'g') => {
-            let mut text = format!(
-                "{gateway_api}\nkind: Gateway\n{}\nspec:\n  gatewayClassName: apisix\n  listeners:\n",
-                meta(thing, "default", number)
-            );
-            let first = dice.number(0..=1);
-            for port in (9100 + first)..=(9101 + first + number) {
-                let _ = writeln!(text, "  - {{name: p{port}, port: {port}, protocol: TCP}}");
-            }
-            text
-        }
-        (_, 'r') => {
-            let mut text = format!("{gateway_api}\nkind: TCPRoute\n{}\n", meta(thing, "default", number));
-            if dice.chance(20) {
-                text = text.replace("metadata: {", "metadata: {annotations: {apisix-etcd.io/drift: report}, ");
-            }
-            text += "spec:\n  parentRefs:\n";
-            for _ in 0..dice.number(1..=2) {
-                let (gateway, port) = (dice.number(1..=2), dice.number(9100..=9103));
-                let _ = writeln!(text, "  - {{name: g{gateway}, sectionName: p{port}}}");
-            }
-            text += "  rules:\n  - backendRefs:\n";
-            for _ in 0..dice.number(1..=2) {
-                let service = dice.number(1..=3);
-                let namespace = if service == 3 { ", namespace: other" } else { "" };
-                let _ =
-                    writeln!(text, "    - {{name: s{service}{namespace}, port: 80, weight: {}}}", dice.number(0..=3));
-            }
-            text
-        }
-        (_, 's') => format!(
-            "apiVersion: v1\nkind: Service\n{}\nspec: {{ports: [{{port: 80, protocol: TCP}}]}}\n",
-            meta(thing, if number == 3 { "other" } else { "default" }, 1)
-        ),
-        (_, _) => {
-            let namespace = if number == 3 { "other" } else { "default" };
-            let endpoints: Vec<String> = (0..dice.number(0..=2))
-                .map(|_| format!("{{addresses: [10.0.{number}.{}]}}", dice.number(1..=9)))
-                .collect();
-            format!(
-                "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {thing}, namespace: {namespace}, \
-                 labels: {{kubernetes.io/service-name: s{number}}}}}\naddressType: IPv4\nports: [{{name: '', port: 8080, \
-                 protocol: TCP}}]\nendpoints: [{}]\n",
-                endpoints.join(", ")
-            )
-        }
-    }
-}
-
-/// Reads one object. Its namespace is told besides, and is not what is asked for.
-fn read(text: &str) -> Option<(ObjectRef, Observed)> {
-    let file = File { path: "object.yaml".into(), text: text.to_owned() };
-    let manifests = Manifests::of(&[file], CONTROLLER).ok()?;
-    let asked = |kind: &Kind| *kind != Kind::Namespace || text.contains("kind: Namespace");
-    manifests.objects.into_iter().filter(|(kind, _)| asked(kind)).find_map(|(kind, objects)| {
-        let object = objects.into_iter().next()?;
-        Some((ObjectRef::new(kind, object.name), object.observed))
-    })
 }
 
 impl Cluster {
@@ -165,14 +78,18 @@ impl Cluster {
         let often = THINGS.get(3..15).unwrap_or(THINGS);
         let things = if dice.chance(60) { often } else { THINGS };
         let thing = dice.pick(things).copied().unwrap_or("r1");
-        if dice.chance(25) { self.remove(thing, dice) } else { self.put(thing, dice) }
+        if dice.chance(25) { self.delete(&name(thing)) } else { self.put(thing, dice) }
     }
 
     fn put(&self, thing: &str, dice: &Dice) -> String {
-        let text = yaml(thing, dice);
-        let Some((object, observed)) = read(&text) else { panic!("cannot read {text}") };
+        let (object, observed) = draw(thing, dice);
+        self.set(&object, observed);
+        format!("put {object}")
+    }
+
+    fn set(&self, object: &ObjectRef, observed: Observed) {
         let mut state = self.state.lock();
-        if state.objects.get(&object) != Some(&observed) {
+        if state.objects.get(object) != Some(&observed) {
             state.version += 1;
             let version = state.version;
             state.objects.insert(object.clone(), observed);
@@ -180,7 +97,18 @@ impl Cluster {
         }
         drop(state);
         self.ring();
-        format!("put {object}")
+    }
+
+    /// An object goes, by chance; to be put back with [`Cluster::put_back`].
+    pub(crate) fn take(&self, dice: &Dice) -> Option<(ObjectRef, Observed)> {
+        let all: Vec<_> = self.state.lock().objects.iter().map(|(object, it)| (object.clone(), it.clone())).collect();
+        let (object, observed) = dice.pick(&all).cloned()?;
+        self.delete(&object);
+        Some((object, observed))
+    }
+
+    pub(crate) fn put_back(&self, object: &ObjectRef, observed: Observed) {
+        self.set(object, observed);
     }
 
     /// An object that cannot be read any more, by chance.
@@ -200,19 +128,17 @@ impl Cluster {
     pub(crate) fn ungarble(&self, dice: &Dice) {
         let garbled = |observed: &Observed| matches!(observed, Observed::Unreadable { .. });
         for thing in THINGS {
-            let Some((object, _)) = read(&yaml(thing, dice)) else { panic!("cannot read {thing}") };
-            let unreadable = self.state.lock().objects.get(&object).is_some_and(garbled);
+            let unreadable = self.state.lock().objects.get(&name(thing)).is_some_and(garbled);
             if unreadable {
                 self.put(thing, dice);
             }
         }
     }
 
-    fn remove(&self, thing: &str, dice: &Dice) -> String {
-        let Some((object, _)) = read(&yaml(thing, dice)) else { panic!("cannot read {thing}") };
+    fn delete(&self, object: &ObjectRef) -> String {
         let mut state = self.state.lock();
-        if state.objects.remove(&object).is_some() {
-            state.statuses.remove(&object);
+        if state.objects.remove(object).is_some() {
+            state.statuses.remove(object);
             state.version += 1;
             let version = state.version;
             state.log.insert(version, object.clone());

@@ -1,7 +1,7 @@
 //! What happened, in order: every revision with who wrote it, every status with who said it. For the checker, and to be read
 //! when a seed fails.
 
-use super::link::Known;
+use super::known::Known;
 use apisix_etcd_controller::{
     apisix::stored::ValueHash,
     status::queue::StatusUpdate,
@@ -109,10 +109,10 @@ impl History {
         &self.events
     }
 
-    /// For people.
-    pub(crate) fn readable(&self) -> String {
+    /// The first of it, for people.
+    pub(crate) fn readable(&self, n_events: usize) -> String {
         let mut text = String::new();
-        for (at, event) in &self.events {
+        for (at, event) in self.events.iter().take(n_events) {
             let _ = writeln!(text, "{:>5}.{:03} s  {}", at / 1000, at % 1000, line(event));
         }
         text

@@ -1,14 +1,14 @@
 //! What is between a replica and the store: requests, answers and news that are late, lost, or come through after all.
 
-use super::{PREFIX, dice::Dice, history::History};
+use super::{PREFIX, dice::Dice, history::History, known::Known, meter::Meter};
 use apisix_etcd_controller::store::{
-    Content, Page, PagePlace, ReadError, Scope, Store, StoreId, Watch, WatchBatch,
+    Content, Page, PagePlace, ReadError, Scope, Store, Watch, WatchBatch,
     lease::{Claim, LeaseError, LeaseId, Leases},
     memory::MemoryStore,
     txn::{Commit, CommitError, Revision, Txn},
 };
 use parking_lot::Mutex;
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     time::{Instant, sleep, sleep_until},
@@ -28,26 +28,12 @@ pub(crate) struct Weather {
     pub(crate) slow: u64,
     /// Of a hundred batches of a watch, so many are never told (older etcds can lose events).
     pub(crate) forgetful: u32,
-}
-
-/// What a replica cannot but know of the documents.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Known {
-    /// Of which store.
-    pub(crate) store: StoreId,
-    /// Everything up to here was told to it.
-    pub(crate) told: Revision,
-    /// Whether something was kept from it, so that what follows does not count.
-    gap: bool,
-    /// What was told when a key was sent of which the answer is not there yet: what the watch tells of it waits for that.
-    sent: BTreeMap<Arc<str>, Revision>,
-}
-
-impl Known {
-    /// The revision whose state of `key` it knows at least.
-    pub(crate) fn of(&self, key: &str) -> Revision {
-        self.sent.get(key).map_or(self.told, |sent| *sent.min(&self.told))
-    }
+    /// Of a hundred transactions, so many arrive when nobody waits for them any more.
+    pub(crate) late: u32,
+    /// Of a hundred transactions that are applied, so many have one of their documents changed by somebody at once.
+    pub(crate) rival: u32,
+    /// Nothing is told of the leader key.
+    pub(crate) deaf: bool,
 }
 
 /// One replica's way to the store.
@@ -59,6 +45,7 @@ pub(crate) struct Link {
     weather: Arc<watch::Sender<Weather>>,
     history: Arc<Mutex<History>>,
     known: Arc<Mutex<Known>>,
+    meter: Meter,
 }
 
 fn lost() -> Box<dyn std::error::Error + Send + Sync> {
@@ -88,9 +75,15 @@ async fn on_its_way<T: Send + 'static>(request: impl Future<Output = T> + Send +
 }
 
 impl Link {
-    pub(crate) fn new(store: &MemoryStore, replica: usize, dice: Dice, history: Arc<Mutex<History>>) -> Self {
+    pub(crate) fn new(
+        store: &MemoryStore,
+        replica: usize,
+        dice: Dice,
+        history: Arc<Mutex<History>>,
+        meter: Meter,
+    ) -> Self {
         let weather = Arc::new(watch::Sender::new(Weather::default()));
-        Self { store: store.clone(), replica, dice, weather, history, known: Arc::default() }
+        Self { store: store.clone(), replica, dice, weather, history, known: Arc::default(), meter }
     }
 
     pub(crate) fn set(&self, weather: Weather) {
@@ -112,7 +105,8 @@ impl Link {
 
     /// Lets a request take its time; says what becomes of it.
     async fn travel(&self) -> Fate {
-        let Weather { cut, lossy, slow, forgetful: _ } = self.weather();
+        self.meter.request().await;
+        let Weather { cut, lossy, slow, .. } = self.weather();
         sleep(Duration::from_millis(self.dice.number(0..=slow))).await;
         if cut {
             sleep(WAITED).await;
@@ -142,15 +136,37 @@ impl Link {
     async fn apply(&self, txn: Txn, known: Known) -> Result<Commit, CommitError> {
         let answer = self.store.commit(txn.clone()).await;
         if let Ok(Commit::Applied(revision)) = &answer {
+            let written: Vec<Arc<str>> = txn.writes.iter().map(|write| write.key.clone()).collect();
             self.history.lock().committed(*revision, self.replica, txn, known);
+            self.rival(&written);
         }
         answer
+    }
+
+    /// Somebody who is quicker than any answer changes one of these, by chance.
+    fn rival(&self, written: &[Arc<str>]) {
+        if !self.dice.chance(self.weather().rival) {
+            return;
+        }
+        let documents: Vec<&Arc<str>> = written.iter().filter(|key| key.starts_with(PREFIX)).collect();
+        let Some(key) = self.dice.pick(&documents) else { return };
+        match (self.dice.number(0..=3), self.store.get(key)) {
+            (0, Some(held)) => drop(self.store.put(key, &held.value)),
+            (1, Some(held)) => drop(self.store.put(key, [b" ", held.value.as_slice()].concat())),
+            (_, Some(_)) => drop(self.store.delete(key)),
+            (_, None) => {}
+        }
+        self.history.lock().take();
     }
 
     async fn carry(self, txn: Txn, known: Known) -> Result<Commit, CommitError> {
         let n_operations = txn.n_operations();
         let unanswered = || CommitError::Unanswered { n_operations, waited: WAITED, source: lost() };
-        match self.travel().await {
+        let fate = match self.travel().await {
+            Fate::Passes if self.dice.chance(self.weather().late) => Fate::Late(self.dice.time(1..=20_000)),
+            fate => fate,
+        };
+        match fate {
             Fate::Passes => {
                 let answer = self.apply(txn, known).await;
                 self.back(answer).await
@@ -218,10 +234,13 @@ impl Store for Link {
     async fn commit(&self, txn: Txn) -> Result<Commit, CommitError> {
         let known = {
             let mut known = self.known.lock();
-            let told = known.told;
-            known.sent.extend(txn.writes.iter().map(|write| (write.key.clone(), told)));
+            let term = Some(txn.fence.created);
+            let before: Vec<_> =
+                txn.writes.iter().map(|write| (write.key.clone(), known.heard(&write.key, term))).collect();
+            known.sent.extend(before);
             known.clone()
         };
+        let term = txn.fence.created;
         let keys: Vec<Arc<str>> = txn.writes.iter().map(|write| write.key.clone()).collect();
         let answer = on_its_way(self.clone().carry(txn, known)).await;
         match &answer {
@@ -229,6 +248,9 @@ impl Store for Link {
                 let mut known = self.known.lock();
                 for key in keys {
                     known.sent.remove(&key);
+                    if let Ok(Commit::Applied(at)) = &answer {
+                        known.answered.insert(key, (term, *at));
+                    }
                 }
             }
             Err(CommitError::Unanswered { .. }) => {}
@@ -252,6 +274,9 @@ impl Store for Link {
         .await?;
         if *scope == Scope::Below(PREFIX.into()) && content == Content::Values {
             let mut known = self.known.lock();
+            if known.store != page.store {
+                known.answered.clear();
+            }
             (known.store, known.told, known.gap) = (page.store, page.revision, false);
         }
         Ok(page)
@@ -262,11 +287,13 @@ impl Store for Link {
             Fate::Passes | Fate::Twice => {
                 let watch = self.store.watch(scope, from).await?;
                 let documents = *scope == Scope::Below(PREFIX.into());
+                let leader_key = matches!(scope, Scope::Key(_));
                 Ok(LinkWatch {
                     watch,
                     link: self.clone(),
                     weather: self.weather.subscribe(),
                     documents,
+                    leader_key,
                     coming: None,
                     ends: None,
                 })
@@ -282,6 +309,7 @@ pub(crate) struct LinkWatch {
     link: Link,
     weather: watch::Receiver<Weather>,
     documents: bool,
+    leader_key: bool,
     /// What was taken out of the watch and when it arrives: not lost when a future is dropped.
     coming: Option<(Instant, WatchBatch)>,
     /// When a keep-alive will have had no answer.
@@ -315,7 +343,8 @@ impl Watch for LinkWatch {
                 }
                 () = arrival => {
                     let Some((_, batch)) = self.coming.take() else { continue };
-                    let forgotten = self.link.dice.chance(self.link.weather().forgetful);
+                    let Weather { forgetful, deaf, .. } = self.link.weather();
+                    let forgotten = self.link.dice.chance(forgetful) || (deaf && self.leader_key);
                     if self.documents {
                         let mut known = self.link.known.lock();
                         known.gap |= forgotten;

@@ -1,6 +1,6 @@
 //! One replica of the controller as a single future, that can be paused like a process, and killed.
 
-use super::{CONTROLLER, INSTANCE, PREFIX, cluster::Cluster, dice::Dice, history::History, link::Link};
+use super::{CONTROLLER, INSTANCE, PREFIX, cluster::Cluster, dice::Dice, history::History, link::Link, meter::Meter};
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     leader,
@@ -99,6 +99,7 @@ struct Pause(Arc<Mutex<(bool, Option<Waker>)>>);
 struct Pausable {
     inner: BoxFuture<'static, ()>,
     pause: Pause,
+    meter: Meter,
 }
 
 impl Future for Pausable {
@@ -108,7 +109,7 @@ impl Future for Pausable {
         {
             let mut state = self.pause.0.lock();
             state.1 = Some(context.waker().clone());
-            if state.0 {
+            if state.0 || self.meter.poll() {
                 return Poll::Pending;
             }
         }
@@ -126,6 +127,7 @@ impl Running {
         link: &Link,
         dice: &Dice,
         history: &Arc<Mutex<History>>,
+        meter: &Meter,
     ) -> Self {
         let control = ControlKeys::new("/control".into(), INSTANCE.into());
         let mut settings =
@@ -161,7 +163,7 @@ impl Running {
                 () = writing => {}
             }
         });
-        let task = tokio::spawn(Pausable { inner, pause: pause.clone() });
+        let task = tokio::spawn(Pausable { inner, pause: pause.clone(), meter: meter.clone() });
         Self { progress, pending, lag, stop, pause, task }
     }
 
