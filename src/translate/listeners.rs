@@ -5,6 +5,7 @@ use crate::model::{
     facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
     names::{Created, Kind, ObjectName},
     places::Port,
+    sockets::{Footing, Inventory, Need},
     verdicts::{AddressProblem, GatewayRefusal, ListenerRefusal},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -49,6 +50,8 @@ pub struct Listener {
     pub port: Option<Port>,
     /// Why it cannot be accepted whatever other Gateways want.
     pub refusal: Option<ListenerRefusal>,
+    /// Why it may have its port, unless it is refused.
+    pub footing: Footing,
     /// Route kinds that it can carry and allows.
     pub supported_kinds: Vec<RouteKind>,
     /// Route kinds that it allows but cannot carry.
@@ -103,7 +106,7 @@ pub fn class_state(known: &Known, name: &Arc<str>, controller_name: &str) -> Cla
 
 /// Reads a Gateway; `None` if its class is another controller's.
 #[must_use]
-pub fn gateway(facts: &GatewayFacts, class: ClassState) -> Option<Gateway> {
+pub fn gateway(facts: &GatewayFacts, class: ClassState, sockets: &Inventory) -> Option<Gateway> {
     let frozen = match class {
         ClassState::Foreign => return None,
         ClassState::Ours => false,
@@ -111,14 +114,14 @@ pub fn gateway(facts: &GatewayFacts, class: ClassState) -> Option<Gateway> {
     };
     let conflicts = conflicts(&facts.listeners);
     let mut listeners: Vec<Listener> =
-        facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict)).collect();
+        facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict, sockets)).collect();
     share_out_ports(&mut listeners, &facts.listeners);
     let (refusal, address) = addresses(facts);
     let refusal = facts.parameters.clone().map(GatewayRefusal::Parameters).or(refusal);
     Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, address, listeners })
 }
 
-fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>) -> Listener {
+fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>, sockets: &Inventory) -> Listener {
     let protocol = Protocol::of(&facts.protocol);
     let port = u16::try_from(facts.port).ok().and_then(Port::new);
     let refusal = match (port, conflict, protocol) {
@@ -128,6 +131,13 @@ fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>) -> Listene
         (Some(_), None, Protocol::Tls | Protocol::Http | Protocol::Https | Protocol::Unknown) => {
             Some(ListenerRefusal::UnsupportedProtocol(Arc::clone(&facts.protocol)))
         }
+    };
+    let (refusal, footing) = match (refusal, port, protocol.need()) {
+        (None, Some(port), Some(need)) => match sockets.serves(port, need) {
+            Ok(footing) => (None, footing),
+            Err(fault) => (Some(ListenerRefusal::NoSocket { port, need, fault }), Footing::OnTrust),
+        },
+        (refusal, _, _) => (refusal, Footing::OnTrust),
     };
     let carried = protocol.route_kinds();
     let (supported_kinds, invalid_kinds) = if facts.kinds.is_empty() {
@@ -148,6 +158,7 @@ fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>) -> Listene
         port_asked: facts.port,
         port,
         refusal,
+        footing,
         supported_kinds,
         invalid_kinds,
         namespaces: facts.namespaces.clone(),
@@ -187,6 +198,15 @@ impl Protocol {
             "HTTP" => Self::Http,
             "HTTPS" => Self::Https,
             _ => Self::Unknown,
+        }
+    }
+
+    /// What a data plane must listen for, so that such a listener can be served.
+    fn need(self) -> Option<Need> {
+        match self {
+            Self::Tcp => Some(Need::Tcp),
+            Self::Udp => Some(Need::Udp),
+            Self::Tls | Self::Http | Self::Https | Self::Unknown => None,
         }
     }
 

@@ -122,7 +122,7 @@ impl Wave {
     fn listeners_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
         let now = desired.known.gateways.get(name).and_then(|facts| {
             let class = listeners::class_state(&desired.known, &facts.class, &desired.settings.controller_name);
-            listeners::gateway(facts, class)
+            listeners::gateway(facts, class, &desired.settings.stream.sockets)
         });
         self.verdict(Kind::Gateway, name);
         if now.as_ref() == desired.gateways.get(name) {
