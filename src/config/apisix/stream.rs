@@ -8,7 +8,7 @@ use crate::{
     apisix::version::ApisixVersion,
     model::sockets::{PortRange, Socket, Sockets},
 };
-use serde_yaml_ng::Value;
+use serde_yaml_ng::{Mapping, Value};
 
 const LISTEN: &str = "--listen";
 
@@ -39,17 +39,9 @@ impl ApisixConfig {
         };
         for (index, entry) in self.list(TCP, LISTEN)?.into_iter().flatten().enumerate() {
             let path = format!("{TCP}[{index}]");
-            let (address, socket) = match untagged(entry) {
-                Value::Mapping(entry) => {
-                    let part = |key: &str| self.entry(entry, key, &format!("{path}.{key}"), LISTEN);
-                    let mark = |key: &str| self.boolean_of(part(key)?, &format!("{path}.{key}"), LISTEN);
-                    let address = part("addr")?.ok_or_else(|| {
-                        self.wrong(&*path, "has no addr: write the port, or the address and port, there")
-                    })?;
-                    let (tls, passthrough) = (mark("tls")?, mark("tls_passthrough")?);
-                    (address, socket(tls == Some(true), passthrough == Some(true) && knows_passthrough(version)))
-                }
-                entry => (entry, Socket::Tcp),
+            let (address, socket) = match untagged(entry).as_mapping() {
+                None => (entry, Socket::Tcp),
+                Some(entry) => self.marked(entry, &path, version)?,
             };
             open(self.ports(address, &path)?, socket);
         }
@@ -74,6 +66,22 @@ impl ApisixConfig {
         };
         let name = |(index, name)| self.text_of(name, &format!("{PATH}[{index}]"), FLAG);
         list.iter().enumerate().map(name).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// The address of an entry that is an object, and what its marks make of it.
+    fn marked<'v>(
+        &self,
+        entry: &'v Mapping,
+        path: &str,
+        version: ApisixVersion,
+    ) -> Result<(&'v Value, Socket), ApisixConfigError> {
+        let part = |key: &str| self.entry(entry, key, &format!("{path}.{key}"), LISTEN);
+        let mark = |key: &str| self.boolean_of(part(key)?, &format!("{path}.{key}"), LISTEN);
+        let missing = || self.wrong(path, "has no addr: write the port, or the address and port, there");
+        let address = part("addr")?.ok_or_else(missing)?;
+        let (terminates, passes_through) = (mark("tls")?, mark("tls_passthrough")?);
+        let passes_through = passes_through == Some(true) && knows_passthrough(version);
+        Ok((address, socket(terminates == Some(true), passes_through)))
     }
 
     /// The ports of one entry; `None` for a socket that has none.

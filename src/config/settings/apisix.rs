@@ -224,24 +224,15 @@ pub(super) fn prefix(
         }
         return super::prefix(flag);
     }
-    let said = config.map(ApisixConfig::etcd_prefix).transpose()?.flatten();
-    match (said, config) {
-        (Some(said), Some(config)) => match prefix_fault(&said) {
-            Some(fault) => {
-                Err(config.wrong(PATH, format!("{fault}: write for example /apisix, or give --etcd-prefix")).into())
-            }
-            None => {
-                origins.push(Origin { setting: "prefix", value: said.clone(), from: Teller::Apisix(PATH) });
-                Ok(said)
-            }
-        },
-        (Some(_), None) | (None, None) => Ok(super::PREFIX.to_owned()),
-        (None, Some(_)) => {
-            let value = super::PREFIX.to_owned();
-            origins.push(Origin { setting: "prefix", value: value.clone(), from: Teller::Apisix("APISIX's default") });
-            Ok(value)
-        }
+    let Some(config) = config else { return Ok(super::PREFIX.to_owned()) };
+    let said = config.etcd_prefix()?;
+    if let Some(fault) = said.as_deref().and_then(prefix_fault) {
+        return Err(config.wrong(PATH, format!("{fault}: write for example /apisix, or give --etcd-prefix")).into());
     }
+    let from = Teller::Apisix(if said.is_some() { PATH } else { "APISIX's default" });
+    let value = said.unwrap_or_else(|| super::PREFIX.to_owned());
+    origins.push(Origin { setting: "prefix", value: value.clone(), from });
+    Ok(value)
 }
 
 /// Where APISIX listens, and whether it can refuse a share.
@@ -304,4 +295,214 @@ fn traffic_split(
     };
     origins.push(Origin { setting: "stream plugins", value, from });
     Ok(said.map(|plugins| plugins.iter().any(|plugin| is_traffic_split(plugin))))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        config::{
+            args::{Command, CommandLine},
+            settings::{RunSettings, apisix::Origin},
+        },
+        model::{
+            link::{IdentityFiles, Login, Password, Secret, TlsFiles},
+            sockets::{Footing, Inventory, Need},
+        },
+    };
+    use clap::Parser as _;
+
+    const FILE: &str = "\
+deployment:
+  role: data_plane
+  role_data_plane: {config_provider: etcd}
+  etcd:
+    host: ['http://etcd-0:2379', 'http://etcd-1:2379']
+    prefix: /plane
+    user: apisix
+    password: hunter2
+apisix:
+  proxy_mode: http&stream
+  stream_proxy: {tcp: [9100, {addr: 9443, tls: true}], udp: [9200]}
+stream_plugins: [ip-restriction]
+";
+
+    fn check(file: &str, flags: &[&str]) -> Result<RunSettings, Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.yaml");
+        std::fs::write(&path, file).unwrap();
+        let line = ["x", "run", "--apisix-config", path.to_str().unwrap()];
+        let command = CommandLine::try_parse_from(line.iter().chain(flags)).unwrap().command;
+        let Command::Run(args) = command else { panic!("not run") };
+        RunSettings::check(*args).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[track_caller]
+    fn refused(file: &str, flags: &[&str], parts: &[&str]) {
+        let errors = check(file, flags).unwrap_err();
+        assert!(errors.len() == 1 && parts.iter().all(|part| errors[0].contains(part)), "{errors:?}");
+        assert!(!errors[0].contains("hunter2"), "{errors:?}");
+    }
+
+    fn origins(settings: &RunSettings) -> Vec<String> {
+        settings.origins.iter().map(Origin::to_string).collect()
+    }
+
+    fn login(user: &str, password: Password) -> Login {
+        Login { user: user.into(), password }
+    }
+
+    #[test]
+    fn the_file_says_what_no_flag_does() {
+        let settings = check(FILE, &[]).unwrap();
+        assert_eq!(settings.etcd.endpoints, ["http://etcd-0:2379", "http://etcd-1:2379"]);
+        assert_eq!(settings.etcd.login, Some(login("apisix", Password::Text(Secret::new("hunter2")))));
+        assert_eq!(settings.etcd.tls, None);
+        assert_eq!(&*settings.translation.prefix, "/plane");
+        let stream = &settings.translation.stream;
+        assert_eq!(stream.traffic_split, Some(false));
+        assert_eq!(stream.sockets.serves(9443.try_into().unwrap(), Need::TlsTerminate), Ok(Footing::Listening));
+        assert_eq!(
+            origins(&settings),
+            [
+                "etcd (deployment.etcd.host): http://etcd-0:2379, http://etcd-1:2379",
+                "etcd user (deployment.etcd.user): apisix, with its password",
+                "prefix (deployment.etcd.prefix): /plane",
+                "ports (apisix.stream_proxy): tcp 9100; tls 9443; udp 9200",
+                "stream plugins (stream_plugins): ip-restriction",
+            ]
+        );
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file() {
+        let flags = [
+            "--etcd-endpoints=http://a:1",
+            "--etcd-user=us",
+            "--etcd-password-file=/p",
+            "--etcd-prefix=/ours",
+            "--listen=udp:53",
+            "--stream-plugins=traffic-split",
+        ];
+        let settings = check(FILE, &flags).unwrap();
+        assert_eq!(settings.etcd.endpoints, ["http://a:1"]);
+        assert_eq!(settings.etcd.login, Some(login("us", Password::File("/p".into()))));
+        assert_eq!(&*settings.translation.prefix, "/ours");
+        assert_eq!(settings.translation.stream.traffic_split, Some(true));
+        assert_eq!(
+            origins(&settings),
+            [
+                "etcd (--etcd-endpoints): http://a:1",
+                "prefix (--etcd-prefix): /ours",
+                "ports (--listen): udp 53",
+                "stream plugins (--stream-plugins): traffic-split",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_flag_says_is_not_looked_at_in_the_file() {
+        let file = "\
+deployment: {etcd: {host: nonsense, prefix: 7, user: '${{UNSET}}', password: '${{UNSET}}'}}
+apisix: {proxy_mode: stream, stream_proxy: {tcp: nonsense}}
+stream_plugins: nonsense
+";
+        let flags = ["--etcd-endpoints=http://a:1", "--etcd-user=us", "--etcd-password-file=/p", "--etcd-prefix=/ours"];
+        let all = [&flags[..], &["--listen=none", "--stream-plugins=none"]].concat();
+        let settings = check(file, &all).unwrap();
+        assert_eq!(settings.translation.stream.traffic_split, Some(false));
+        let errors = check(file, &flags).unwrap_err();
+        assert!(errors.len() == 2 && errors[0].contains("apisix.stream_proxy.tcp"), "{errors:?}");
+        assert!(errors[1].contains("stream_plugins is not a list"), "{errors:?}");
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_apisix_as_it_comes() {
+        let settings = check("# nothing\n", &[]).unwrap();
+        assert_eq!(settings.etcd.endpoints, ["http://127.0.0.1:2379"]);
+        assert_eq!(&*settings.translation.prefix, "/apisix");
+        assert_eq!(
+            origins(&settings),
+            [
+                "etcd (APISIX's default): http://127.0.0.1:2379",
+                "prefix (APISIX's default): /apisix",
+                "ports (apisix.proxy_mode): none",
+                "stream plugins (nobody): as APISIX has them by default",
+            ]
+        );
+        assert_eq!(settings.translation.stream.traffic_split, None);
+    }
+
+    #[test]
+    fn a_control_plane_tells_of_etcd_and_not_of_ports() {
+        let settings = check(&FILE.replace("data_plane", "control_plane"), &[]).unwrap();
+        assert_eq!(&*settings.translation.prefix, "/plane");
+        assert_eq!(settings.translation.stream.sockets, Inventory::Unknown);
+        assert_eq!(settings.translation.stream.traffic_split, None);
+    }
+
+    #[test]
+    fn an_apisix_that_reads_no_etcd_is_refused() {
+        refused(&FILE.replace("config_provider: etcd", "config_provider: yaml"), &[], &["reads no etcd"]);
+    }
+
+    #[test]
+    fn user_and_password_belong_together() {
+        let only = |what: &str| FILE.lines().filter(|line| !line.contains(what)).collect::<Vec<_>>().join("\n");
+        let user = check(FILE, &["--etcd-password-file=/p"]).unwrap();
+        assert_eq!(user.etcd.login, Some(login("apisix", Password::File("/p".into()))));
+        let same = check(FILE, &["--etcd-user=apisix"]).unwrap();
+        assert_eq!(same.etcd.login, Some(login("apisix", Password::Text(Secret::new("hunter2")))));
+        // The password of one user is not tried for another.
+        refused(FILE, &["--etcd-user=us"], &["--etcd-user is given without a password"]);
+        refused(&only("password"), &[], &["deployment.etcd.user is there without deployment.etcd.password"]);
+        refused(&only("user"), &[], &["deployment.etcd.password is there without deployment.etcd.user"]);
+        assert_eq!(
+            check(&only("apisix\n").replace("    user: apisix\n    password: hunter2\n", ""), &[]).unwrap().etcd.login,
+            None
+        );
+        let number = FILE.replace("hunter2", "123456");
+        refused(&number, &[], &["deployment.etcd.password is not a text"]);
+    }
+
+    #[test]
+    fn tls_files_count_where_etcd_is_https() {
+        let tls = "    tls: {cert: /crt, key: /key, sni: etcd.example}\napisix:\n  ssl: {ssl_trusted_certificate: /ca}";
+        let file = FILE.replace("apisix:\n", &format!("{tls}\n")).replace("http://", "https://");
+        let identity = |crt: &str| Some(IdentityFiles { certificate: crt.into(), key: "/key".into() });
+        let whole = |ca: &str, crt: &str, name: &str| {
+            Some(TlsFiles { ca: ca.into(), identity: identity(crt), server_name: Some(name.into()) })
+        };
+        assert_eq!(check(&file, &[]).unwrap().etcd.tls, whole("/ca", "/crt", "etcd.example"));
+        let flags = ["--etcd-ca-file=/f", "--etcd-cert-file=/g", "--etcd-key-file=/key", "--etcd-server-name=n"];
+        assert_eq!(check(&file, &flags).unwrap().etcd.tls, whole("/f", "/g", "n"));
+        // Half a pair of flags is not made whole by half a pair of the file.
+        refused(&file, &["--etcd-cert-file=/g"], &["--etcd-cert-file is given without --etcd-key-file"]);
+        assert_eq!(check(&file.replace("https://", "http://"), &[]).unwrap().etcd.tls, None);
+        let unverified = file.replace("sni: etcd.example", "verify: false").replace("/ca", "system");
+        refused(&unverified, &[], &["deployment.etcd.tls.verify is false", "--etcd-ca-file"]);
+        assert!(check(&unverified, &["--etcd-ca-file=/f"]).is_ok());
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_used_is_named_by_its_place_in_the_file() {
+        let host = |host: &str| FILE.replace("http://etcd-1:2379", host);
+        refused(&host("etcd-1:2379"), &[], &["deployment.etcd.host[1] does not begin with http:// or https://"]);
+        refused(&host("http://etcd-1"), &[], &["deployment.etcd.host[1] has no port"]);
+        refused(&host("http://etcd-1:2379/v3"), &[], &["deployment.etcd.host[1] has a path"]);
+        refused(&host("http://us:hunter2@etcd-1:2379"), &[], &["deployment.etcd.host[1] holds a user or password"]);
+        refused(&host("https://etcd-1:2379"), &[], &["deployment.etcd.host has some http and some https"]);
+        refused(&FILE.replace("/plane", "plane/"), &[], &["deployment.etcd.prefix does not begin with '/'"]);
+        refused(FILE, &["--control-prefix=/plane/own"], &["one begins with the other"]);
+        refused(FILE, &["--listen=9100"], &["--listen: \"9100\"", "for example tcp:9100"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named_alone() {
+        let line = ["x", "run", "--apisix-config", "/nowhere/config.yaml", "--instance=A"];
+        let Command::Run(args) = CommandLine::try_parse_from(line).unwrap().command else { panic!("not run") };
+        let errors = RunSettings::check(*args).unwrap_err();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].to_string(), "--apisix-config: cannot read /nowhere/config.yaml");
+    }
 }
