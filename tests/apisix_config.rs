@@ -84,7 +84,7 @@ fn a_port_that_the_file_lacks_is_refused_and_a_flag_brings_it_back() -> anyhow::
 #[test]
 fn a_file_that_cannot_be_used_ends_with_2_and_says_where() -> anyhow::Result<()> {
     for (text, part) in [
-        ("apisix: [", "is not YAML (line 2, column 1)"),
+        ("apisix: [", "is not YAML, or has a key twice (line 2, column 1)"),
         ("apisix: {proxy_mode: tcp}", "apisix.proxy_mode is \"tcp\": write http, stream or http&stream"),
         ("deployment: {etcd: {prefix: '${{UNSET}}'}}", "deployment.etcd.prefix needs the environment variable UNSET"),
     ] {

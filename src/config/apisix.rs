@@ -46,8 +46,13 @@ pub enum ApisixConfigError {
         #[source]
         source: io::Error,
     },
-    /// The file is not YAML. What the parser says is left out: it may quote.
-    #[error("--apisix-config: {} is not YAML{}: put it right, or name another file", file.display(), At(*at))]
+    /// The file is not YAML, or a mapping has a key twice, of which APISIX would take the last. What the parser says is left
+    /// out: it may quote.
+    #[error(
+        "--apisix-config: {} is not YAML, or has a key twice{}: put it right, or name another file",
+        file.display(),
+        At(*at)
+    )]
     NotYaml {
         /// The file.
         file: PathBuf,

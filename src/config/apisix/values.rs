@@ -219,16 +219,28 @@ fn typed(text: Cow<'_, str>) -> Scalar {
     }
 }
 
+/// LuaJIT's: decimal, hexadecimal also with a fraction and an exponent, binary.
 fn number(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    match unsigned.strip_prefix("0x").or_else(|| unsigned.strip_prefix("0X")) {
-        Some("") => None,
-        Some(digits) => {
-            let value = digits.chars().try_fold(0.0, |value, c| Some(value * 16.0 + f64::from(c.to_digit(16)?)))?;
-            Some(if text.starts_with('-') { -value } else { value })
-        }
-        None => text.parse().ok(),
-    }
+    let based = |small, large| unsigned.strip_prefix(small).or_else(|| unsigned.strip_prefix(large));
+    let magnitude = match (based("0x", "0X"), based("0b", "0B")) {
+        (Some(digits), _) => hexadecimal(digits)?,
+        (None, Some(digits)) => digits_of(digits, 2)?,
+        (None, None) => return text.parse().ok(),
+    };
+    Some(if text.starts_with('-') { -magnitude } else { magnitude })
+}
+
+fn hexadecimal(digits: &str) -> Option<f64> {
+    let (mantissa, exponent) = digits.split_once(['p', 'P']).unwrap_or((digits, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let scale = exponent.parse::<i32>().ok()?.checked_sub(i32::try_from(fraction.len()).ok()?.checked_mul(4)?)?;
+    Some(digits_of(&format!("{whole}{fraction}"), 16)? * 2.0_f64.powi(scale))
+}
+
+fn digits_of(digits: &str, base: u32) -> Option<f64> {
+    let add = |value: f64, c: char| Some(value * f64::from(base) + f64::from(c.to_digit(base)?));
+    if digits.is_empty() { None } else { digits.chars().try_fold(0.0, add) }
 }
 
 #[cfg(test)]
@@ -303,13 +315,20 @@ mod tests {
 
     #[test]
     fn a_replaced_text_is_what_lua_takes_it_for() {
-        for (text, number) in [("9100", 9100.0), (" 9100 ", 9100.0), ("0x10", 16.0), ("-0X1f", -31.0), ("1e3", 1000.0)]
-        {
+        for (text, number) in [
+            ("9100", 9100.0),
+            (" 9100 ", 9100.0),
+            ("0x10", 16.0),
+            ("-0X1f", -31.0),
+            ("1e3", 1000.0),
+            ("0x.8p4", 8.0),
+            ("0B11", 3.0),
+        ] {
             assert_eq!(typed(text.into()), Scalar::Number(number), "{text}");
         }
         assert_eq!(typed("true".into()), Scalar::Bool(true));
         assert_eq!(typed("false".into()), Scalar::Bool(false));
-        for text in ["", "True", " true", "9100-9101", "0x", "1 2", "yes"] {
+        for text in ["", "True", " true", "9100-9101", "0x", "0x.", "0xp1", "0x1p", "0b", "0b2", "1 2", "yes"] {
             assert_eq!(typed(text.into()), Scalar::Text(text.to_owned()), "{text}");
         }
     }
