@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: help run run-kubernetes test simulate bless bench lint deny
+.PHONY: help run run-kubernetes test conformance simulate bless bench lint deny
 
 # More arguments for cargo test or cargo bench, such as ARGS="--test golden" or ARGS="-- one_sentence".
 ARGS ?=
@@ -21,6 +21,9 @@ run-kubernetes: ## The same against a real local kube-apiserver, with a kubeconf
 
 test: ## Install and build what tests need, then run all tests; ARGS="--test golden" runs a part
 	@$(with_servers) if [[ -n "$(ARGS)" ]]; then cargo test $(ARGS); else cargo test --all-targets && cargo test --doc; fi
+
+conformance: ## Gateway API's own conformance suite on real servers; ARGS=3.19 for one version of APISIX; BLESS=1 writes its lists into docs
+	@tools/install.sh conformance && eval "$$(tools/install.sh paths)" && cargo build --quiet --bin apisix-etcd-controller && cargo run --quiet --example run-conformance -- $(ARGS)
 
 simulate: ## Simulate many seeds, optimised: SEEDS=100000 FIRST_SEED=0; or one with its whole history: SEED=17
 	@cargo test --release --quiet --test simulation

@@ -8,11 +8,11 @@ use apisix_etcd_controller::{
             BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
             GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
             Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts,
-            SlicePortFacts, Transport,
+            SlicePortFacts, TlsFacts, Transport,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
-        places::WorkId,
-        verdicts::Verdict,
+        places::{Directory, ServerName, WorkId},
+        verdicts::{ClaimOutcome, Verdict},
     },
     translate::desired::{Affected, Desired, Settings, Wanted},
 };
@@ -73,17 +73,25 @@ fn from_namespaces() -> impl Strategy<Value = FromNamespaces> {
     ]
 }
 
+fn hostname() -> impl Strategy<Value = Arc<str>> {
+    text(&["a.example", "b.a.example", "*.example", "*.a.example", "A.example.", "c.test", "10.0.0.1", ""])
+}
+
 fn listener() -> impl Strategy<Value = ListenerFacts> {
     let kinds = vec(
-        text(&["TCPRoute", "TCPRoute", "UDPRoute"]).prop_map(|kind| RouteKind { group: GATEWAY_GROUP.into(), kind }),
+        text(&["TCPRoute", "TLSRoute", "UDPRoute"]).prop_map(|kind| RouteKind { group: GATEWAY_GROUP.into(), kind }),
         0..2,
     );
-    (port(), text(&["TCP", "TCP", "TCP", "TCP", "UDP", "UDP", "HTTP", "x"]), from_namespaces(), kinds).prop_map(
-        |(port, protocol, namespaces, kinds)| ListenerFacts {
+    let protocol = text(&["TCP", "TCP", "TCP", "UDP", "UDP", "TLS", "TLS", "TLS", "TLS", "HTTP", "x"]);
+    let tls = text(&["Terminate", "Passthrough", "Passthrough", "Other"])
+        .prop_map(|mode| TlsFacts { mode, certificates: vec![] });
+    (port(), protocol, option::of(hostname()), tls, from_namespaces(), kinds).prop_map(
+        |(port, protocol, hostname, tls, namespaces, kinds)| ListenerFacts {
             name: "".into(),
             port,
+            hostname: hostname.filter(|hostname| &*protocol == "TLS" && !hostname.is_empty()),
+            tls: (&*protocol == "TLS").then_some(tls),
             protocol,
-            hostname: None,
             namespaces,
             kinds,
         },
@@ -137,7 +145,7 @@ fn route(of: fn(RouteFacts) -> Facts) -> impl Strategy<Value = Facts> {
         });
     (created(), vec(parent, 0..3), vec(backend, 0..3), 1_usize..3).prop_map(
         move |(created, parents, backends, rules)| {
-            of(RouteFacts { generation: 1, created, drift: None, parents, rules, backends })
+            of(RouteFacts { generation: 1, created, drift: None, parents, hostnames: Vec::new(), rules, backends })
         },
     )
 }
@@ -205,6 +213,7 @@ fn universe() -> Vec<(Kind, Vec<&'static str>)> {
         (Kind::TcpRoute, vec!["route", "route2"]),
         // The name of a TCPRoute, on purpose.
         (Kind::UdpRoute, vec!["route"]),
+        (Kind::TlsRoute, vec!["route", "tls"]),
         (Kind::ReferenceGrant, vec!["grant"]),
         (Kind::Namespace, NAMESPACES.to_vec()),
         (Kind::Service, vec!["svc", "svc2"]),
@@ -227,6 +236,12 @@ fn facts(kind: Kind) -> BoxedStrategy<Facts> {
         Kind::Gateway => gateway().boxed(),
         Kind::TcpRoute => route(Facts::TcpRoute).boxed(),
         Kind::UdpRoute => route(Facts::UdpRoute).boxed(),
+        Kind::TlsRoute => (route(Facts::TlsRoute), vec(hostname(), 0..3))
+            .prop_map(|(facts, hostnames)| match facts {
+                Facts::TlsRoute(facts) => Facts::TlsRoute(RouteFacts { hostnames, ..facts }),
+                other => other,
+            })
+            .boxed(),
         Kind::ReferenceGrant => grant().boxed(),
         Kind::Namespace => labels().boxed(),
         Kind::Service => service().boxed(),
@@ -334,7 +349,7 @@ proptest! {
     #[test]
     fn every_step_equals_a_full_rebuild_and_is_announced(
         history in history(),
-        version in select(vec!["3.13.0", "3.14.0"]),
+        version in select(vec!["3.13.0", "3.14.0", "3.19.0", "3.19.0"]),
     ) {
         let mut desired = Desired::new(settings(version));
         let mut objects = Objects::default();
@@ -362,7 +377,7 @@ proptest! {
         for change in history.iter().flatten() {
             objects.take_in(change);
         }
-        let in_order = rebuilt("3.14.0", objects.changes());
+        let in_order = rebuilt("3.19.0", objects.changes());
 
         let mut shuffled = objects.changes();
         let mut state = order | 1;
@@ -370,7 +385,7 @@ proptest! {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             shuffled.swap(at, usize::try_from(state >> 33).unwrap() % (at + 1));
         }
-        let mut one_by_one = Desired::new(settings("3.14.0"));
+        let mut one_by_one = Desired::new(settings("3.19.0"));
         for change in shuffled {
             one_by_one.apply([change]);
         }
@@ -383,7 +398,7 @@ proptest! {
         after in history(),
         settled_each_time in any::<bool>(),
     ) {
-        let mut desired = Desired::new(settings("3.14.0"));
+        let mut desired = Desired::new(settings("3.19.0"));
         desired.apply(before.into_iter().flatten());
         // What could be read once stays in force when it cannot be read any more, so the list holds readable objects only.
         let mut objects = Objects::default();
@@ -398,7 +413,7 @@ proptest! {
             }
         }
         desired.settle();
-        prop_assert_eq!(Said::by(&desired), rebuilt("3.14.0", objects.changes()));
+        prop_assert_eq!(Said::by(&desired), rebuilt("3.19.0", objects.changes()));
     }
 
     #[test]
@@ -406,7 +421,7 @@ proptest! {
         history in history(),
         switches in vec(option::of(any::<bool>()), 1..4),
     ) {
-        let mut desired = Desired::new(settings("3.14.0"));
+        let mut desired = Desired::new(settings("3.19.0"));
         desired.apply(history.iter().flatten().cloned());
         for enabled in switches {
             let before = Said::by(&desired);
@@ -414,7 +429,7 @@ proptest! {
             let affected = desired.settle();
             let now = Said::by(&desired);
 
-            let mut known_first = Desired::new(settings("3.14.0"));
+            let mut known_first = Desired::new(settings("3.19.0"));
             known_first.note_traffic_split(enabled);
             known_first.apply(history.iter().flatten().cloned());
             prop_assert_eq!(&now, &Said::by(&known_first));
@@ -425,17 +440,20 @@ proptest! {
 
     #[test]
     fn no_two_documents_can_match_one_connection_and_every_slot_has_its_pool(history in history()) {
-        let mut desired = Desired::new(settings("3.14.0"));
+        let mut desired = Desired::new(settings("3.19.0"));
         desired.apply(history.into_iter().flatten());
-        let mut ports = BTreeSet::new();
+        let mut slots = BTreeSet::new();
         for (id, wanted) in Said::by(&desired).documents {
             let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = wanted else { continue };
             if id.is_placeholder() {
                 continue;
             }
             let value: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
+            if id.directory == Directory::StreamRoutes {
+                let matched = (value["server_port"].as_u64().unwrap(), value["sni"].as_str().map(str::to_owned));
+                prop_assert!(slots.insert(matched), "two slots of one name on one port");
+            }
             if let Some(pool) = &document.pool {
-                prop_assert!(ports.insert(value["server_port"].as_u64().unwrap()), "two slots on one port");
                 prop_assert!(
                     matches!(desired.wanted(pool), Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) }),
                     "{id} names {pool}, which is not wanted"
@@ -443,4 +461,86 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn a_connection_gets_to_the_routes_of_the_most_specific_listener_alone(history in history()) {
+        let mut desired = Desired::new(settings("3.19.0"));
+        let mut objects = Objects::default();
+        for change in history.iter().flatten() {
+            objects.take_in(change);
+        }
+        desired.apply(objects.changes());
+        let listeners = accepted_listeners(&desired, &objects);
+        let documents = routes_by_port_and_name(&desired);
+        for (port, asked) in listeners.keys().flat_map(|(port, _)| ASKED.map(|asked| (*port, asked))) {
+            let asked = ServerName::of(asked).unwrap();
+            let covering: Vec<Option<ServerName>> =
+                std::iter::once(asked.clone()).chain(asked.wider()).map(Some).chain([None]).collect();
+            let Some(listener) = covering.iter().find_map(|name| listeners.get(&(port, name.clone()))) else {
+                continue;
+            };
+            // What APISIX does: the exact name, the longest wildcard, then a route without a name.
+            let Some((id, held)) = covering.iter().find_map(|name| documents.get(&(port, name.clone()))) else { continue };
+            prop_assert!(
+                !held || claims(&desired, id).contains(listener),
+                "{asked} on {port} is {listener:?}'s and gets to {id}, claimed through {:?}", claims(&desired, id)
+            );
+        }
+    }
+}
+
+/// Names that a client may ask for.
+const ASKED: [&str; 6] = ["a.example", "b.a.example", "x.a.example", "x.example", "c.test", "d.test"];
+
+type Named = (i64, Option<ServerName>);
+
+/// Every listener that is accepted, by port and hostname, as its Gateway and its name.
+fn accepted_listeners(desired: &Desired, objects: &Objects) -> BTreeMap<Named, (ObjectName, Arc<str>)> {
+    let mut accepted = BTreeMap::new();
+    for ((_, name), observed) in objects.0.iter().filter(|((kind, _), _)| *kind == Kind::Gateway) {
+        let (Some(Verdict::Gateway(verdict)), Observed::Facts(Facts::Gateway(facts))) =
+            (desired.verdict(&ObjectRef::new(Kind::Gateway, name.clone())), observed)
+        else {
+            continue;
+        };
+        for (verdict, facts) in verdict.listeners.iter().zip(&facts.listeners).filter(|_| verdict.refusal.is_none()) {
+            if verdict.refusal.is_none() && &*facts.protocol == "TLS" {
+                let hostname = facts.hostname.as_deref().and_then(ServerName::of);
+                accepted.insert((facts.port, hostname), (name.clone(), facts.name.clone()));
+            }
+        }
+    }
+    accepted
+}
+
+/// Every stream_route that is wanted, by port and server name, and whether it leads anywhere.
+fn routes_by_port_and_name(desired: &Desired) -> BTreeMap<Named, (WorkId, bool)> {
+    let mut routes = BTreeMap::new();
+    for id in
+        desired.documents().into_iter().filter(|id| id.directory == Directory::StreamRoutes && !id.is_placeholder())
+    {
+        let Wanted::Document(document) = desired.wanted(&id) else { continue };
+        let value: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
+        let name = value["sni"].as_str().map(|name| ServerName::of(name).unwrap());
+        routes.insert((value["server_port"].as_i64().unwrap(), name), (id, document.pool.is_some()));
+    }
+    routes
+}
+
+/// The listeners through which the holder of a slot claims it.
+fn claims(desired: &Desired, slot: &WorkId) -> BTreeSet<(ObjectName, Arc<str>)> {
+    let mut claims = BTreeSet::new();
+    for route in desired.users(slot) {
+        let Some(Verdict::Route(verdict)) = desired.verdict(&route) else { continue };
+        for parent in &verdict.parents {
+            let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+            let gateway = ObjectName { namespace: namespace.clone(), name: parent.parent.name.clone() };
+            for claim in parent.attachment.iter().flatten() {
+                if matches!(&claim.outcome, ClaimOutcome::Holds { slot: held, .. } if held == slot) {
+                    claims.insert((gateway.clone(), claim.listener.clone()));
+                }
+            }
+        }
+    }
+    claims
 }

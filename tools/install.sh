@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Makes what this project's commands need and the machine lacks. Safe to run again: what is there is left alone.
 #
-#   tools/install.sh [run]   protoc (to build) and etcd with etcdctl (to run): Debian's packages
-#   tools/install.sh test    also etcd 3.6 and kube-apiserver, built once from their Go modules, and the Gateway API CRDs
-#   tools/install.sh paths   installs nothing; prints where they are, as lines for a shell: eval "$(tools/install.sh paths)"
-#   tools/install.sh cache   installs nothing; prints the folder where built things are kept
+#   tools/install.sh [run]         protoc (to build) and etcd with etcdctl (to run): Debian's packages
+#   tools/install.sh test          also etcd 3.6 and kube-apiserver, built once from their Go modules, and the Gateway API CRDs
+#   tools/install.sh conformance   also Gateway API's conformance suite, built once from tools/conformance
+#   tools/install.sh paths         installs nothing; prints where they are, as lines for a shell: eval "$(tools/install.sh paths)"
+#   tools/install.sh cache         installs nothing; prints the folder where built things are kept
 #
-# Taken before building, in this order: APISIX_TEST_ETCD, APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER, APISIX_TEST_CRDS;
-# the folder KUBEBUILDER_ASSETS; PATH. Built things are kept outside the checkout, under APISIX_ETCD_CONTROLLER_CACHE, else
-# XDG_CACHE_HOME or ~/.cache; their names carry a hash of what they are built from, so a new version is built anew.
-# Progress goes to stderr. Exit status: 0 all there, 1 something is missing (and it says what to do), 2 wrong arguments.
+# Taken before building, in this order: APISIX_TEST_ETCD, APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER, APISIX_TEST_CRDS,
+# APISIX_TEST_CONFORMANCE; the folder KUBEBUILDER_ASSETS; PATH. Built things are kept outside the checkout, under
+# APISIX_ETCD_CONTROLLER_CACHE, else XDG_CACHE_HOME or ~/.cache; their names carry a hash of what they are built from, so a new
+# version is built anew. Progress goes to stderr. Exit status: 0 all there, 1 something is missing (and it says what to do),
+# 2 wrong arguments.
 set -euo pipefail
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -49,8 +51,9 @@ found() {
 
 # The name that module folder $1 has in the cache: whatever it is made from, and the machine, are part of it.
 cached() {
-    local files=("$tools/$1/go.mod" "$tools/$1/go.sum")
-    [[ -e $tools/$1/main.go ]] && files+=("$tools/$1/main.go")
+    local files=() sources=()
+    mapfile -t sources < <(find "$tools/$1" -name '*.go' | LC_ALL=C sort)
+    files=("$tools/$1/go.mod" "$tools/$1/go.sum" "${sources[@]}")
     printf '%s/%s-%s\n' "$cache" "$1" "$({ uname -sm && cat "${files[@]}"; } | sha256sum | cut -c 1-16)"
 }
 
@@ -62,12 +65,13 @@ path_of() {
     # Before 1.31 it cannot serve what the CRDs of Gateway API 1.6 ask for.
     kube-apiserver) printf '%s\n' "${APISIX_TEST_KUBE_APISERVER:-$(found kube-apiserver 1031 || cached kube-apiserver)}" ;;
     crds) printf '%s\n' "${APISIX_TEST_CRDS:-$(cached gateway-api)}" ;;
+    conformance) printf '%s\n' "${APISIX_TEST_CONFORMANCE:-$(cached conformance)}" ;;
     esac
 }
 
 print_paths() {
     local path
-    for name in ETCD ETCD36 KUBE_APISERVER CRDS; do
+    for name in ETCD ETCD36 KUBE_APISERVER CRDS CONFORMANCE; do
         path=$(path_of "$(tr '[:upper:]_' '[:lower:]-' <<<"$name")")
         [[ -n $path && -e $path ]] && printf 'export APISIX_TEST_%s=%q\n' "$name" "$path"
     done
@@ -144,7 +148,7 @@ require_go() {
         [[ -n $line ]] && line="too old ($line)"
         say "$1 must be made, and Go is ${line:-not on PATH}"
         say "unpack Go $wanted or later from https://go.dev/dl/ and put its bin folder on PATH, then run this again"
-        fail "or name what you have: APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER (or KUBEBUILDER_ASSETS), APISIX_TEST_CRDS"
+        fail "or name what you have: APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER (or KUBEBUILDER_ASSETS), APISIX_TEST_CRDS, APISIX_TEST_CONFORMANCE"
     fi
     # From 1.21 on Go fetches the version that a go.mod asks for, unless the environment forbids it.
     export GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
@@ -154,11 +158,13 @@ require_go() {
     fi
 }
 
-# Builds module folder $1 into file $2, with linker flags $3. Atomic: the file is whole or not there.
+# Builds module folder $1 into file $2 with Go's command $3 (words), with linker flags $4. Atomic: the file is whole or not
+# there.
 build() {
-    local started=$SECONDS partial=$2.$$
-    say "building $1 from its Go modules, once (etcd takes 1 to 2 minutes on 2 cores, kube-apiserver 4 to 6)"
-    if ! (cd "$tools/$1" && CGO_ENABLED=0 go build -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $3" -o "$partial" . </dev/null >&2); then
+    local started=$SECONDS partial=$2.$$ command
+    read -ra command <<<"$3"
+    say "building $1 from its Go modules, once (on 2 cores etcd and conformance take 1 to 2 minutes, kube-apiserver 4 to 6)"
+    if ! (cd "$tools/$1" && CGO_ENABLED=0 "${command[@]}" -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $4" -o "$partial" . </dev/null >&2); then
         rm -f "$partial"
         fail "$1 could not be built; Go's own words stand above"
     fi
@@ -170,7 +176,14 @@ build_kube_apiserver() {
     local version v=k8s.io/component-base/version
     version=$(sed -n 's/^[[:space:]]*k8s\.io\/kubernetes v//p' "$tools/kube-apiserver/go.mod" | head -n 1)
     IFS=. read -r major minor _ <<<"$version"
-    build kube-apiserver "$1" "-X $v.gitVersion=v$version -X $v.gitMajor=$major -X $v.gitMinor=$minor"
+    build kube-apiserver "$1" "go build" "-X $v.gitVersion=v$version -X $v.gitMajor=$major -X $v.gitMinor=$minor"
+}
+
+# The conformance suite as a test binary, once the tests of what judges it pass.
+build_conformance() {
+    (cd "$tools/conformance" && CGO_ENABLED=0 go test -mod=readonly -buildvcs=false ./lists </dev/null >&2) ||
+        fail "the tests of tools/conformance fail; Go's own words stand above"
+    build conformance "$1" "go test -c" ""
 }
 
 # The CRDs of every Gateway API release in go.sum, as $1/VERSION/{standard,experimental}/*.yaml. Go checks what it downloads
@@ -191,6 +204,17 @@ fetch_crds() {
     mv -T "$partial" "$1" 2>/dev/null || { [[ -d $1 ]] && rm -rf "$partial"; } || fail "cannot keep $1"
 }
 
+# Makes the cache. Only one run of this script at a time goes on from here, so that two do not build the same thing.
+open_cache() {
+    mkdir -p "$cache" || fail "cannot make the folder $cache; set APISIX_ETCD_CONTROLLER_CACHE to one that can be made"
+    # Inside the checkout (no HOME), git need not see it.
+    [[ $cache != "$checkout"/* ]] || printf '*\n' >"$cache/.gitignore"
+    if have flock; then
+        exec 9>"$cache/lock"
+        flock -n 9 || { say "waiting for another run of this script" && flock 9; }
+    fi
+}
+
 install_for_tests() {
     local name etcd36 kube_apiserver crds
     for name in APISIX_TEST_ETCD APISIX_TEST_ETCD36 APISIX_TEST_KUBE_APISERVER APISIX_TEST_CRDS; do
@@ -199,17 +223,10 @@ install_for_tests() {
     etcd36=$(path_of etcd36) kube_apiserver=$(path_of kube-apiserver) crds=$(path_of crds)
     [[ -x $etcd36 && -x $kube_apiserver && -d $crds ]] && return 0
 
-    mkdir -p "$cache" || fail "cannot make the folder $cache; set APISIX_ETCD_CONTROLLER_CACHE to one that can be made"
-    # Inside the checkout (no HOME), git need not see it.
-    [[ $cache != "$checkout"/* ]] || printf '*\n' >"$cache/.gitignore"
-    # One at a time, so that two runs do not build the same thing beside each other.
-    if have flock; then
-        exec 9>"$cache/lock"
-        flock -n 9 || { say "waiting for another run of this script" && flock 9; }
-    fi
+    open_cache
     if [[ ! -x $etcd36 ]]; then
         require_go etcd
-        build etcd "$etcd36" ""
+        build etcd "$etcd36" "go build" ""
     fi
     if [[ ! -x $kube_apiserver ]]; then
         require_go kube-apiserver
@@ -221,11 +238,28 @@ install_for_tests() {
     fi
 }
 
+install_conformance() {
+    local suite
+    [[ -z ${APISIX_TEST_CONFORMANCE:-} || -e $APISIX_TEST_CONFORMANCE ]] ||
+        fail "APISIX_TEST_CONFORMANCE is set to $APISIX_TEST_CONFORMANCE, and there is no such thing"
+    suite=$(path_of conformance)
+    [[ -x $suite ]] && return 0
+    open_cache
+    require_go conformance
+    # Another run may have made it meanwhile.
+    [[ -x $suite ]] || build_conformance "$suite"
+}
+
 case ${1:-run} in
 run) install_packages ;;
 test)
     install_packages
     install_for_tests
+    ;;
+conformance)
+    install_packages
+    install_for_tests
+    install_conformance
     ;;
 paths) print_paths ;;
 cache) printf '%s\n' "$cache" ;;

@@ -170,12 +170,12 @@ revoke() {
 }
 
 # The controller reads the whole prefix: what is not its own it leaves alone, and must see for that (foreign routes on a port,
-# the list of plugins). It writes the two directories of its documents, their placeholders, and its instance's own keys; it
+# the list of plugins). It writes the three directories of its documents, their placeholders, and its instance's own keys; it
 # reads other instances' too, to know what is theirs.
 user "$controller_user" "$controller_password_file"
 role "$controller_user"
-exactly "$controller_user" "read $prefix/" "readwrite $prefix/stream_routes/" "readwrite $prefix/upstreams/" \
-    "read $control_prefix/" "readwrite $control_prefix/$instance/"
+exactly "$controller_user" "read $prefix/" "readwrite $prefix/stream_routes/" "readwrite $prefix/ssls/" \
+    "readwrite $prefix/upstreams/" "read $control_prefix/" "readwrite $control_prefix/$instance/"
 
 # SUBTLE: without the slash. APISIX asks for everything from the bare prefix on, and etcd refuses a range that is not
 # covered whole.

@@ -7,7 +7,7 @@ use super::{
     check, routing, seal,
     wire::{EmptyUpstream, Plugins, SplitRule, StreamRoute, TrafficSplit, Upstream, UpstreamNode, WeightedUpstream},
 };
-use crate::model::places::{Port, WorkId};
+use crate::model::places::{ServerName, Slot, WorkId};
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -41,24 +41,55 @@ pub struct Split {
 /// A node that refuses every connection: the share of bad backends where `traffic-split` cannot be had.
 pub const DEAD_NODE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// The value of the stream_route `slot`, which listens on `port` and sends to `pool`.
+/// Where a stream_route sends its connections, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct To<'a> {
+    /// The upstream.
+    pub pool: &'a WorkId,
+    /// How many are refused.
+    pub split: Option<Split>,
+    /// Whether TLS is handed on as it comes (APISIX 3.19 and later).
+    pub passthrough: bool,
+}
+
+/// The value of the stream_route `id`, which takes the connections of `slot`.
 pub fn stream_route(
     sealing: Sealing<'_>,
-    slot: &WorkId,
-    port: Port,
-    pool: &WorkId,
-    split: Option<Split>,
+    id: &WorkId,
+    slot: &Slot,
+    to: To<'_>,
     provenance: &str,
 ) -> Result<String, check::Refused> {
+    let To { pool, split, passthrough } = to;
     let document = StreamRoute {
-        id: &slot.id,
+        id: &id.id,
         desc: seal::unsealed_desc(provenance, sealing.instance),
-        server_port: port.get(),
-        upstream_id: &pool.id,
+        server_port: slot.port.get(),
+        sni: slot.name.as_ref().map(ServerName::as_str),
+        tls_passthrough: passthrough.then_some(true),
+        upstream: None,
+        upstream_id: Some(&pool.id),
         plugins: split.map(plugins),
     };
     check::stream_route(&document)?;
-    Ok(sealed(sealing, slot, &document))
+    Ok(sealed(sealing, id, &document))
+}
+
+/// The value of the stream_route `id`, which refuses the connections of `slot`: those of a listener that has no route for
+/// them, which a listener with a wider hostname would take otherwise.
+pub fn closing(sealing: Sealing<'_>, id: &WorkId, slot: &Slot, passthrough: bool) -> Result<String, check::Refused> {
+    let document = StreamRoute {
+        id: &id.id,
+        desc: seal::unsealed_desc("closed: its listener has no route for this name", sealing.instance),
+        server_port: slot.port.get(),
+        sni: slot.name.as_ref().map(ServerName::as_str),
+        tls_passthrough: passthrough.then_some(true),
+        upstream: Some(EmptyUpstream { r#type: "roundrobin", nodes: [] }),
+        upstream_id: None,
+        plugins: None,
+    };
+    check::stream_route(&document)?;
+    Ok(sealed(sealing, id, &document))
 }
 
 /// What reaches the nodes of an upstream. Which protocol a connection speaks follows from the listener; this says the same,
@@ -167,9 +198,9 @@ mod tests {
 
     const SEALING: Sealing<'static> = Sealing { prefix: "/apisix", instance: "default" };
 
-    fn ids() -> (WorkId, WorkId, Port) {
-        let port = Port::new(9100).unwrap();
-        (ids::slot(port), ids::pool("default", Kind::TcpRoute, &ObjectName::new("default", "tcp-app")), port)
+    fn ids() -> (WorkId, WorkId, Slot) {
+        let slot = Slot::of_port(9100.try_into().unwrap());
+        (ids::slot(&slot), ids::pool("default", Kind::TcpRoute, &ObjectName::new("default", "tcp-app")), slot)
     }
 
     fn without_desc(value: &str) -> Value {
@@ -180,8 +211,15 @@ mod tests {
 
     #[test]
     fn a_stream_route_has_port_and_upstream_and_nothing_it_does_not_need() {
-        let (slot, pool, port) = ids();
-        let value = stream_route(SEALING, &slot, port, &pool, None, "TCPRoute default/tcp-app").unwrap();
+        let (id, pool, slot) = ids();
+        let value = stream_route(
+            SEALING,
+            &id,
+            &slot,
+            To { pool: &pool, split: None, passthrough: false },
+            "TCPRoute default/tcp-app",
+        )
+        .unwrap();
         assert_eq!(
             without_desc(&value),
             json!({"id": "gateway-api.9100", "server_port": 9100, "upstream_id": &*pool.id})
@@ -191,8 +229,15 @@ mod tests {
 
     #[test]
     fn a_split_puts_an_inline_empty_upstream_beside_the_pool() {
-        let (slot, pool, port) = ids();
-        let value = stream_route(SEALING, &slot, port, &pool, Some(Split { refused: 3, served: 7 }), "").unwrap();
+        let (id, pool, slot) = ids();
+        let value = stream_route(
+            SEALING,
+            &id,
+            &slot,
+            To { pool: &pool, split: Some(Split { refused: 3, served: 7 }), passthrough: false },
+            "",
+        )
+        .unwrap();
         assert_eq!(
             without_desc(&value)["plugins"],
             json!({"traffic-split": {"rules": [{"weighted_upstreams": [

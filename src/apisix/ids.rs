@@ -5,7 +5,7 @@
 
 use crate::model::{
     names::{Kind, ObjectName},
-    places::{Directory, Port, WorkId},
+    places::{Directory, Port, Slot, WorkId},
 };
 
 /// How every id of ours begins. Other ids in our directories are foreign: never written, never deleted.
@@ -20,29 +20,91 @@ pub fn is_our_shape(id: &str) -> bool {
     id.starts_with(SHAPE)
 }
 
-/// The stream_route of a port without server names.
-#[must_use]
-pub fn slot(port: Port) -> WorkId {
-    WorkId::new(Directory::StreamRoutes, &format!("{SHAPE}{port}"))
+/// A server name's place in the ids of slots: a hash, because names are longer than ids may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NameHash([u8; HASH_BYTES]);
+
+impl NameHash {
+    /// Of a server name as it stands in a document; of ours, [`ServerName::as_str`].
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self(hash(&[name.as_bytes()]))
+    }
 }
 
-/// The port of a slot's id; `None` for any other id.
-#[must_use]
-pub fn slot_port(id: &WorkId) -> Option<Port> {
-    match id.directory {
-        Directory::StreamRoutes => {
-            let port: Port = id.id.strip_prefix(SHAPE)?.parse().ok()?;
-            // "09100" and "+9100" parse too, but are not how we spell it.
-            (slot(port) == *id).then_some(port)
+/// What the id of a slot says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SlotPlace {
+    /// Of this port, without server names.
+    Port(Port),
+    /// Of this port and server name.
+    Name(Port, NameHash),
+}
+
+impl SlotPlace {
+    /// The port.
+    #[must_use]
+    pub fn port(self) -> Port {
+        match self {
+            Self::Port(port) | Self::Name(port, _) => port,
         }
-        Directory::Upstreams => None,
     }
+
+    /// The stream_route there.
+    #[must_use]
+    pub fn id(self) -> WorkId {
+        let id = match self {
+            Self::Port(port) => format!("{SHAPE}{port}"),
+            Self::Name(port, NameHash(hash)) => format!("{SHAPE}{port}.{}", letters(hash)),
+        };
+        WorkId::new(Directory::StreamRoutes, &id)
+    }
+
+    /// The place that an id names; `None` for an id of anything else.
+    #[must_use]
+    pub fn of(id: &WorkId) -> Option<Self> {
+        match id.directory {
+            Directory::StreamRoutes => {}
+            Directory::Upstreams | Directory::Ssls => return None,
+        }
+        let text = id.id.strip_prefix(SHAPE)?;
+        let place = match text.split_once('.') {
+            None => Self::Port(text.parse().ok()?),
+            Some((port, name)) => {
+                let hash = data_encoding::BASE32_NOPAD.decode(name.to_ascii_uppercase().as_bytes()).ok()?;
+                Self::Name(port.parse().ok()?, NameHash(hash.try_into().ok()?))
+            }
+        };
+        // "09100" and "+9100" parse too, but are not how we spell it.
+        (place.id() == *id).then_some(place)
+    }
+}
+
+impl From<&Slot> for SlotPlace {
+    fn from(Slot { port, name }: &Slot) -> Self {
+        match name {
+            None => Self::Port(*port),
+            Some(name) => Self::Name(*port, NameHash::of(name.as_str())),
+        }
+    }
+}
+
+/// The stream_route of a slot.
+#[must_use]
+pub fn slot(slot: &Slot) -> WorkId {
+    SlotPlace::from(slot).id()
+}
+
+/// The stream_route of a port without server names.
+#[must_use]
+pub fn port_slot(port: Port) -> WorkId {
+    SlotPlace::Port(port).id()
 }
 
 /// The upstream of a route written by `instance`.
 ///
 /// The last field of what is hashed says that connections reach the pool as the client sent them, not after TLS was
-/// terminated for them; those will be pools of their own.
+/// terminated for them.
 #[must_use]
 pub fn pool(instance: &str, kind: Kind, route: &ObjectName) -> WorkId {
     let hash = hash_letters(&[
@@ -55,39 +117,67 @@ pub fn pool(instance: &str, kind: Kind, route: &ObjectName) -> WorkId {
     WorkId::new(Directory::Upstreams, &format!("{SHAPE}{hash}"))
 }
 
-/// The first 128 bits of the hash of `fields`, told apart by their lengths, in lower-case base 32: 26 letters.
+const HASH_BYTES: usize = 16;
+
+/// The hash of `fields` in lower-case base 32: 26 letters.
 pub(super) fn hash_letters(fields: &[&[u8]]) -> String {
+    letters(hash(fields))
+}
+
+fn letters(hash: [u8; HASH_BYTES]) -> String {
+    let mut letters = data_encoding::BASE32_NOPAD.encode(&hash);
+    letters.make_ascii_lowercase();
+    letters
+}
+
+/// The first 128 bits of the hash of `fields`, told apart by their lengths.
+fn hash(fields: &[&[u8]]) -> [u8; HASH_BYTES] {
     let mut hasher = blake3::Hasher::new();
     for field in fields {
         hasher.update(&(field.len() as u64).to_le_bytes());
         hasher.update(field);
     }
-    let mut bits = [0_u8; 16];
+    let mut bits = [0; HASH_BYTES];
     hasher.finalize_xof().fill(&mut bits);
-    let mut letters = data_encoding::BASE32_NOPAD.encode(&bits);
-    letters.make_ascii_lowercase();
-    letters
+    bits
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::ServerName;
 
     #[test]
-    fn a_slot_is_named_by_its_port_and_read_back_from_its_name() {
+    fn a_slot_is_named_by_its_port_and_server_name_and_read_back_from_its_id() {
         let port = Port::new(9100).unwrap();
-        assert_eq!(&*slot(port).id, "gateway-api.9100");
-        assert_eq!(slot_port(&slot(port)), Some(port));
+        assert_eq!(&*port_slot(port).id, "gateway-api.9100");
+        assert_eq!(SlotPlace::of(&port_slot(port)), Some(SlotPlace::Port(port)));
+        let named = |name| slot(&Slot { port, name: ServerName::of(name) });
+        let place = SlotPlace::of(&named("*.example.com"));
+        assert_eq!(place, Some(SlotPlace::Name(port, NameHash::of("*.example.com"))));
+        assert!(named("a.example.com") != named("*.example.com") && named("a.example.com").id.len() <= 64);
     }
 
     #[test]
-    fn other_spellings_of_a_port_are_not_slots() {
-        for id in
-            ["gateway-api.09100", "gateway-api.+9100", "gateway-api.0", "gateway-api.70000", "gateway-api.", "9100"]
-        {
-            assert_eq!(slot_port(&WorkId::new(Directory::StreamRoutes, id)), None, "{id}");
+    fn other_spellings_are_not_slots() {
+        let name = hash_letters(&[b"a.example"]);
+        let upper = format!("gateway-api.9100.{}", name.to_ascii_uppercase());
+        let more = format!("gateway-api.9100.{name}.x");
+        for id in [
+            "gateway-api.09100",
+            "gateway-api.+9100",
+            "gateway-api.0",
+            "gateway-api.70000",
+            "gateway-api.",
+            "9100",
+            "gateway-api.9100.",
+            "gateway-api.9100.abc",
+            &upper,
+            &more,
+        ] {
+            assert_eq!(SlotPlace::of(&WorkId::new(Directory::StreamRoutes, id)), None, "{id}");
         }
-        assert_eq!(slot_port(&WorkId::new(Directory::Upstreams, "gateway-api.9100")), None);
+        assert_eq!(SlotPlace::of(&WorkId::new(Directory::Upstreams, "gateway-api.9100")), None);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! APISIX has no priority between stream_routes without server names: the first one that matches wins, in an order that
 //! differs between its workers (`apisix/stream/router/ip_port.lua`). So no two that can match one connection may be there.
-//! This says what may meet a slot of ours.
+//! Those with server names are tried first, an exact name before a wildcard and the longer wildcard before the shorter, so that
+//! only equal names meet. This says what may meet a slot of ours.
 
+use super::ids::{NameHash, SlotPlace};
 use crate::model::places::{Directory, Port, WorkId};
 use serde_json::{Map, Value};
 
@@ -22,10 +24,35 @@ pub enum Reach {
     /// Of none.
     #[default]
     Nothing,
-    /// Of the slot on this port.
+    /// Of the slot on this port without server names.
     Port(Port),
-    /// Of every slot.
+    /// Of every slot without server names.
     EveryPort,
+    /// Of the slot on this port with this server name.
+    Name(Port, NameHash),
+    /// Of every slot with this server name, whatever its port.
+    NameOnEveryPort(NameHash),
+}
+
+impl Reach {
+    /// All that take connections of the slot there.
+    #[must_use]
+    pub fn into(slot: SlotPlace) -> [Self; 2] {
+        match slot {
+            SlotPlace::Port(port) => [Self::Port(port), Self::EveryPort],
+            SlotPlace::Name(port, name) => [Self::Name(port, name), Self::NameOnEveryPort(name)],
+        }
+    }
+
+    /// The one slot whose connections it can take; `None` for none, or more.
+    #[must_use]
+    pub fn only(self) -> Option<SlotPlace> {
+        match self {
+            Self::Port(port) => Some(SlotPlace::Port(port)),
+            Self::Name(port, name) => Some(SlotPlace::Name(port, name)),
+            Self::Nothing | Self::EveryPort | Self::NameOnEveryPort(_) => None,
+        }
+    }
 }
 
 /// Reads the value of a stream_route. What is no JSON object is none to a data plane either, and says nothing; what is not
@@ -42,21 +69,48 @@ pub fn read(value: &[u8]) -> Routing {
 fn reach(document: &Map<String, Value>) -> Reach {
     // The router passes over it: it serves connections that another stream_route has taken.
     let superior = document.get("protocol").and_then(|protocol| protocol.get("superior_id"));
-    if superior.is_some() || names_servers(document) {
+    if superior.is_some() {
         return Reach::Nothing;
     }
-    match document.get("server_port") {
-        None => Reach::EveryPort,
+    let port = match document.get("server_port") {
+        None => None,
         // No data plane takes up anything else, or no connection has such a port.
-        Some(port) => whole_number(port).and_then(Port::new).map_or(Reach::Nothing, Reach::Port),
+        Some(port) => match whole_number(port).and_then(Port::new) {
+            Some(port) => Some(port),
+            None => return Reach::Nothing,
+        },
+    };
+    match (names(document), port) {
+        (Names::Any, Some(port)) => Reach::Port(port),
+        (Names::Any, None) => Reach::EveryPort,
+        (Names::One(name), Some(port)) => Reach::Name(port, name),
+        (Names::One(name), None) => Reach::NameOnEveryPort(name),
+        (Names::NotOurs, _) => Reach::Nothing,
     }
 }
 
-/// Whether it takes only connections that name a server. It is tried before all that do not, so that against a slot without
-/// server names it is settled which comes first. A bare `*` in `snis` is no restriction.
-fn names_servers(document: &Map<String, Value>) -> bool {
-    let any_server = |snis: &Value| snis.as_array().is_some_and(|snis| snis.iter().any(|sni| sni == "*"));
-    document.contains_key("sni") || document.get("snis").is_some_and(|snis| !any_server(snis))
+/// Which servers a stream_route takes connections for.
+enum Names {
+    /// Whatever is asked for, after those that ask for less.
+    Any,
+    /// This one, exact or wildcard.
+    One(NameHash),
+    /// Some, none of which is the name of a slot of ours.
+    NotOurs,
+}
+
+/// A bare `*` in `snis` is no restriction. Several names in `snis`, which data planes before 3.19 refuse, are not looked at
+/// one by one.
+fn names(document: &Map<String, Value>) -> Names {
+    match (document.get("sni"), document.get("snis").and_then(Value::as_array).map(Vec::as_slice)) {
+        (Some(Value::String(sni)), _) => Names::One(NameHash::of(sni)),
+        (Some(_), _) => Names::NotOurs,
+        (None, Some(snis)) if snis.iter().any(|sni| sni == "*") => Names::Any,
+        (None, Some([Value::String(sni)])) => Names::One(NameHash::of(&sni.to_lowercase())),
+        (None, Some(_)) => Names::NotOurs,
+        (None, None) if document.contains_key("snis") => Names::NotOurs,
+        (None, None) => Names::Any,
+    }
 }
 
 /// A number without a fraction, as the data plane's schema has it: `9100.0` is one, too.
@@ -99,15 +153,24 @@ mod tests {
     }
 
     #[test]
-    fn routes_that_name_servers_come_first_and_reach_no_slot_without_names() {
-        for value in [
-            json!({"server_port": 9100, "sni": "a.example"}),
-            json!({"sni": "*"}),
-            json!({"server_port": 9100, "snis": ["a.example"]}),
-        ] {
+    fn routes_that_name_servers_come_first_and_reach_slots_of_the_same_name_only() {
+        let (name, wildcard) = (NameHash::of("a.example"), NameHash::of("*.example"));
+        let at = Port::new(9100).unwrap();
+        check(&json!({"server_port": 9100, "sni": "a.example"}), Reach::Name(at, name));
+        check(&json!({"server_port": 9100, "sni": "*.example"}), Reach::Name(at, wildcard));
+        check(&json!({"sni": "a.example"}), Reach::NameOnEveryPort(name));
+        check(&json!({"server_port": 9100, "snis": ["A.example"]}), Reach::Name(at, name));
+        check(&json!({"server_port": 9100, "snis": ["*"]}), port(9100));
+        for value in [json!({"server_port": 9100, "sni": 7}), json!({"snis": ["a.example", "b.example"]})] {
             check(&value, Reach::Nothing);
         }
-        check(&json!({"server_port": 9100, "snis": ["*"]}), port(9100));
+    }
+
+    #[test]
+    fn what_reaches_a_slot_alone_says_which() {
+        let place = SlotPlace::Name(Port::new(9100).unwrap(), NameHash::of("a.example"));
+        let [alone, everywhere] = Reach::into(place);
+        assert_eq!((alone.only(), everywhere.only(), Reach::EveryPort.only()), (Some(place), None, None));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub fn inspect(id: &WorkId, key: &str, value: &[u8]) -> Inspected {
     };
     let Routing { pool, reach } = match id.directory {
         Directory::StreamRoutes => routing::read(value),
-        Directory::Upstreams => Routing::default(),
+        Directory::Upstreams | Directory::Ssls => Routing::default(),
     };
     Inspected { seal, hash: ValueHash::of(value), sealed_as, pool, reach }
 }
@@ -67,22 +67,29 @@ mod tests {
     use super::*;
     use crate::{
         apisix::{
-            documents::{self, Sealing},
+            documents::{self, Sealing, To},
             ids,
         },
         model::{
             names::{Kind, ObjectName},
-            places::Port,
+            places::{Port, Slot},
         },
     };
 
     #[test]
     fn a_document_of_ours_is_recognised_and_an_edited_one_is_not() {
         let port = Port::new(9100).unwrap();
-        let (slot, pool) = (ids::slot(port), ids::pool("blue", Kind::TcpRoute, &ObjectName::new("a", "b")));
+        let (slot, pool) = (ids::port_slot(port), ids::pool("blue", Kind::TcpRoute, &ObjectName::new("a", "b")));
         let key = slot.key("/apisix");
         let sealing = Sealing { prefix: "/apisix", instance: "blue" };
-        let value = documents::stream_route(sealing, &slot, port, &pool, None, "TCPRoute a/b").unwrap();
+        let value = documents::stream_route(
+            sealing,
+            &slot,
+            &Slot::of_port(port),
+            To { pool: &pool, split: None, passthrough: false },
+            "TCPRoute a/b",
+        )
+        .unwrap();
 
         let found = inspect(&slot, &key, value.as_bytes());
         assert_eq!(found.seal, Seal::Intact { instance: "blue".into() });
@@ -99,7 +106,7 @@ mod tests {
     #[test]
     fn values_that_are_no_documents_name_nothing() {
         for value in ["init_dir", "", "[]", "{\"upstream_id\": 7}"] {
-            let found = inspect(&ids::slot(Port::MIN), "/k", value.as_bytes());
+            let found = inspect(&ids::port_slot(Port::MIN), "/k", value.as_bytes());
             assert_eq!((found.seal, found.sealed_as, found.pool), (Seal::Broken, None, None), "{value}");
         }
     }

@@ -7,19 +7,22 @@ use std::{fmt, sync::Arc};
 pub enum Directory {
     /// `/upstreams`.
     Upstreams,
+    /// `/ssls`: certificates.
+    Ssls,
     /// `/stream_routes`.
     StreamRoutes,
 }
 
 impl Directory {
     /// Every directory, in the order in which documents must appear.
-    pub const ALL: [Self; 2] = [Self::Upstreams, Self::StreamRoutes];
+    pub const ALL: [Self; 3] = [Self::Upstreams, Self::Ssls, Self::StreamRoutes];
 
     /// The directory's name under the prefix.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Upstreams => "upstreams",
+            Self::Ssls => "ssls",
             Self::StreamRoutes => "stream_routes",
         }
     }
@@ -85,8 +88,97 @@ impl fmt::Display for WorkId {
     }
 }
 
-/// A TCP port a data plane can listen on; never 0.
+/// A TCP or UDP port a data plane can listen on; never 0.
 pub type Port = std::num::NonZeroU16;
+
+/// The name of a server, as a TLS client asks for it: in lower case, without a trailing dot; `*.example.com` stands for every
+/// name that ends in `.example.com`, however many labels it has in front (Gateway API, `Hostname`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerName(Arc<str>);
+
+impl ServerName {
+    /// Reads a hostname of Gateway API; `None` for what is none: an empty label, a star anywhere but as the first label, an IP
+    /// address, letters that no hostname has.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let host = name.strip_prefix("*.").unwrap_or(&name);
+        let label = |label: &str| {
+            let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            letters && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+        };
+        let an_address = host.parse::<std::net::IpAddr>().is_ok();
+        (name.len() <= 253 && !an_address && host.split('.').all(label)).then(|| Self(name.into()))
+    }
+
+    /// The name as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it stands for many names.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with("*.")
+    }
+
+    /// The wildcards that cover this name, the most specific first.
+    pub fn wider(&self) -> impl Iterator<Item = Self> {
+        let own = self.0.strip_prefix("*.").unwrap_or(&self.0);
+        own.match_indices('.').map(|(dot, _)| Self(format!("*{}", own.get(dot..).unwrap_or_default()).into()))
+    }
+
+    /// Whether every name this one stands for is one of `other`'s.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self == other || self.wider().any(|wider| wider == *other)
+    }
+
+    /// The names that both stand for; `None` if there is none.
+    #[must_use]
+    pub fn intersection<'a>(&'a self, other: &'a Self) -> Option<&'a Self> {
+        if self.is_within(other) {
+            Some(self)
+        } else if other.is_within(self) {
+            Some(other)
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for ServerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a route can hold: the connections of a port, or those of a port that ask for a server name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot {
+    /// The port.
+    pub port: Port,
+    /// The server name; `None` for connections without one, or with one that nobody holds.
+    pub name: Option<ServerName>,
+}
+
+impl Slot {
+    /// The slot of a port without server names.
+    #[must_use]
+    pub fn of_port(port: Port) -> Self {
+        Self { port, name: None }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{}/{name}", self.port),
+            None => self.port.fmt(f),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -97,6 +189,50 @@ mod tests {
         for id in [WorkId::new(Directory::Upstreams, "a.b"), WorkId::placeholder(Directory::StreamRoutes)] {
             assert_eq!(WorkId::from_key("/apisix", &id.key("/apisix")), Some(id));
         }
+    }
+
+    fn name(text: &str) -> ServerName {
+        ServerName::of(text).unwrap()
+    }
+
+    #[test]
+    fn names_are_told_apart_whatever_their_case_and_last_dot() {
+        assert_eq!(name("Db.Example.COM."), name("db.example.com"));
+        assert!(name("*.example.com").is_wildcard() && !name("example.com").is_wildcard());
+        let long = format!("{}.example", "a".repeat(63));
+        assert_eq!(name(&long).as_str(), long);
+    }
+
+    #[test]
+    fn what_is_no_hostname_is_no_name() {
+        let labels = "a.".repeat(127) + "com";
+        let too_long = format!("{}.example", "a".repeat(64));
+        for text in [
+            "", ".", "a..b", "*", "*.", "a.*.b", "**.b", "*a.b", "-a.b", "a-.b", "a_b.c", "10.0.0.1", "ü.de", &labels,
+            &too_long,
+        ] {
+            assert_eq!(ServerName::of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_covers_any_depth_and_not_its_own_apex() {
+        assert_eq!(name("a.b.c").wider().map(|name| name.to_string()).collect::<Vec<_>>(), ["*.b.c", "*.c"]);
+        assert_eq!(name("*.b.c").wider().map(|name| name.to_string()).collect::<Vec<_>>(), ["*.c"]);
+        assert!(name("a.b.example.com").is_within(&name("*.example.com")));
+        assert!(name("*.b.example.com").is_within(&name("*.example.com")));
+        assert!(!name("example.com").is_within(&name("*.example.com")));
+        assert!(!name("*.example.com").is_within(&name("a.example.com")));
+    }
+
+    #[test]
+    fn two_names_share_the_narrower_of_them_or_nothing() {
+        let both = |one: &str, other: &str| name(one).intersection(&name(other)).map(ToString::to_string);
+        assert_eq!(both("a.example.com", "*.example.com").as_deref(), Some("a.example.com"));
+        assert_eq!(both("*.com", "*.example.com").as_deref(), Some("*.example.com"));
+        assert_eq!(both("a.example.com", "a.example.com").as_deref(), Some("a.example.com"));
+        assert_eq!(both("a.example.com", "b.example.com"), None);
+        assert_eq!(both("example.com", "*.example.com"), None);
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub fn next(id: &WorkId, scene: &impl Scene) -> Next {
     match (scene.hold(id), id.directory) {
         (Hold::Exclusive(txn), _) => Next::After(txn),
         (Hold::Resting(until), _) => Next::NotBefore(until),
-        (Hold::Free | Hold::Shared(_), Directory::Upstreams) => next_of_pool(id, scene),
+        (Hold::Free | Hold::Shared(_), Directory::Upstreams | Directory::Ssls) => next_of_pool(id, scene),
         (Hold::Free | Hold::Shared(_), Directory::StreamRoutes) => next_of_slot(id, scene),
     }
 }

@@ -150,24 +150,31 @@ mod tests {
     use super::*;
     use crate::{
         apisix::{
-            documents::{self, Sealing},
+            documents::{self, Sealing, To},
             ids,
             stored::inspect,
         },
-        model::places::{Directory, Port},
+        model::places::{Directory, Port, Slot},
     };
 
     const AT: Revision = Revision(7);
 
     fn slot() -> WorkId {
-        ids::slot(Port::new(9100).unwrap())
+        ids::port_slot(Port::new(9100).unwrap())
     }
 
     /// The slot's document as `instance` writes it, for a pool of this name.
     fn written(instance: &str, pool: &str) -> String {
         let pool = WorkId::new(Directory::Upstreams, pool);
         let sealing = Sealing { prefix: "/apisix", instance };
-        documents::stream_route(sealing, &slot(), Port::new(9100).unwrap(), &pool, None, "TCPRoute a/b").unwrap()
+        documents::stream_route(
+            sealing,
+            &slot(),
+            &Slot::of_port(Port::new(9100).unwrap()),
+            To { pool: &pool, split: None, passthrough: false },
+            "TCPRoute a/b",
+        )
+        .unwrap()
     }
 
     /// `value` with another port: the letters of its seal stay as they are.

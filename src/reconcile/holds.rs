@@ -196,6 +196,7 @@ impl Holds {
         let slot = match id.directory {
             Directory::StreamRoutes => id,
             Directory::Upstreams => self.pools.get(id)?.first()?,
+            Directory::Ssls => return None,
         };
         self.slots.get(slot).map(|held| &held.hold)
     }
@@ -323,6 +324,7 @@ fn concerned(affected: &BTreeSet<WorkId>, scene: &impl HoldScene) -> BTreeSet<Wo
                 slots.extend(scene.stored_slots(id));
                 slots.extend(scene.wanted_slots(id));
             }
+            Directory::Ssls => {}
         }
     }
     slots.retain(|slot| scene.stored(slot).is_some());

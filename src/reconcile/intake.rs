@@ -3,7 +3,7 @@
 use super::{State, holds::Cause, metrics::Drift, work::Heard};
 use crate::{
     apisix::{
-        ids::{self, is_our_shape},
+        ids::{SlotPlace, is_our_shape},
         routing::Reach,
         stored::{Inspected, Seal},
     },
@@ -136,7 +136,7 @@ impl<K: StatusSink> State<K> {
                     self.work.add(slot.clone());
                 }
             }
-            Directory::StreamRoutes => {}
+            Directory::StreamRoutes | Directory::Ssls => {}
         }
         self.work.add(id);
     }
@@ -224,8 +224,9 @@ impl<K: StatusSink> State<K> {
         for reach in [freed, taken] {
             match reach {
                 Reach::Nothing => {}
-                Reach::Port(port) => self.work.add(ids::slot(port)),
-                Reach::EveryPort => self.reached_everywhere = true,
+                Reach::Port(port) => self.work.add(SlotPlace::Port(port).id()),
+                Reach::Name(port, name) => self.work.add(SlotPlace::Name(port, name).id()),
+                Reach::EveryPort | Reach::NameOnEveryPort(_) => self.reached_everywhere = true,
             }
         }
         if taken != Reach::Nothing && !is_our_shape(&id.id) {

@@ -192,7 +192,9 @@ fn documents_of(verdict: &Verdict) -> impl Iterator<Item = &WorkId> {
     parents.iter().filter_map(|parent| parent.attachment.as_ref().ok()).flatten().flat_map(|claim| {
         match &claim.outcome {
             ClaimOutcome::Holds { slot, pool } => vec![slot, pool],
-            ClaimOutcome::Superseded { .. } | ClaimOutcome::ListenerNotAccepted => vec![],
+            ClaimOutcome::Superseded { .. }
+            | ClaimOutcome::ListenerMoreSpecific
+            | ClaimOutcome::ListenerNotAccepted => vec![],
         }
     })
 }

@@ -55,7 +55,7 @@ pub(super) fn standing(
             // An older state of a pool serves until it is rewritten; an older state of a slot may be another route's.
             let older_serves = match id.directory {
                 Directory::Upstreams => !contended && held.is_none(),
-                Directory::StreamRoutes => false,
+                Directory::StreamRoutes | Directory::Ssls => false,
             };
             intact && (as_wanted || older_serves)
         }

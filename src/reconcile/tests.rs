@@ -213,7 +213,7 @@ impl Table {
 
     /// How many upstreams and stream_routes of ours there are.
     fn stored(&self) -> [usize; 2] {
-        Directory::ALL.map(|directory| self.state.mirror.n_ours(directory))
+        [Directory::Upstreams, Directory::StreamRoutes].map(|directory| self.state.mirror.n_ours(directory))
     }
 
     /// The value of a metric.

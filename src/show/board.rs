@@ -211,7 +211,7 @@ fn conditions(overview: &Overview) -> BTreeMap<Place<'_>, Said> {
 /// The nodes of an upstream, as the end of a line.
 fn nodes(id: &WorkId, value: &[u8]) -> String {
     match id.directory {
-        Directory::StreamRoutes => String::new(),
+        Directory::StreamRoutes | Directory::Ssls => String::new(),
         Directory::Upstreams => {
             let nodes = documents::nodes(value);
             let more = nodes.len().saturating_sub(NODES_SHOWN);

@@ -15,7 +15,7 @@ use crate::model::{
     verdicts::{Standing, Verdict},
 };
 use serde_json::{Value, json};
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 /// Names spelled out in one message; more are counted.
 const NAMES_MAX: usize = 10;
@@ -114,7 +114,7 @@ fn enumerate<T: AsRef<str>>(names: &[T]) -> String {
 }
 
 /// `listener a` or `listeners a, b and c`.
-fn listeners_named(names: &[&Arc<str>]) -> String {
+fn listeners_named<T: AsRef<str>>(names: &[T]) -> String {
     format!("{} {}", if names.len() == 1 { "listener" } else { "listeners" }, enumerate(names))
 }
 

@@ -6,7 +6,7 @@
 use super::{follow::Snapshot, txn::Revision};
 use crate::{
     apisix::{
-        ids,
+        ids::{self, SlotPlace},
         routing::Reach,
         stored::{Inspected, Seal},
     },
@@ -131,24 +131,21 @@ impl Mirror {
     /// of them by id. Before `slot` is put, it keeps `slot` away; beside one that is there it came later.
     #[must_use]
     pub fn overlapping(&self, slot: &WorkId) -> Option<&WorkId> {
-        let port = ids::slot_port(slot)?;
         let of = |reach: Reach| self.strangers.get(&reach).into_iter().flatten().find(|id| *id != slot);
-        [of(Reach::Port(port)), of(Reach::EveryPort)].into_iter().flatten().min()
+        Reach::into(SlotPlace::of(slot)?).into_iter().filter_map(of).min()
     }
 
     /// How many slots that are as this instance wrote them have a stream_route beside them as [`Mirror::overlapping`] finds.
     #[must_use]
     pub fn n_overlapped(&self) -> usize {
-        if self.strangers.contains_key(&Reach::EveryPort) {
+        let everywhere = |reach: &Reach| *reach != Reach::Nothing && reach.only().is_none();
+        if self.strangers.keys().any(everywhere) {
             return self.n_ours(Directory::StreamRoutes);
         }
-        let port_of = |reach: &Reach| match reach {
-            Reach::Port(port) => Some(*port),
-            Reach::Nothing | Reach::EveryPort => None,
+        let ours = |place: &SlotPlace| {
+            self.stored(&place.id()).is_some_and(|slot| written_by(&slot.inspected.seal, &self.instance))
         };
-        let ours =
-            |port| self.stored(&ids::slot(port)).is_some_and(|slot| written_by(&slot.inspected.seal, &self.instance));
-        self.strangers.keys().filter_map(port_of).filter(|port| ours(*port)).count()
+        self.strangers.keys().filter_map(|reach| reach.only()).filter(ours).count()
     }
 
     /// Documents of our shape without an intact seal: those whose owner hangs on who has a checkpoint. Looks at every entry.
@@ -327,10 +324,7 @@ impl State {
 
 /// Whether a document at `id` takes connections of no slot but the one that belongs there.
 fn is_own_place(id: &WorkId, reach: Reach) -> bool {
-    match reach {
-        Reach::Port(port) => ids::slot_port(id) == Some(port),
-        Reach::Nothing | Reach::EveryPort => false,
-    }
+    reach.only().is_some_and(|place| SlotPlace::of(id) == Some(place))
 }
 
 /// Whether a seal is whole and names `instance`.

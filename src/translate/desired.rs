@@ -4,18 +4,24 @@ pub mod reach;
 mod wave;
 
 use super::{
-    attachments::Attachments, known::Known, listeners::Gateway, pools::Pool, ports::Ports, slots::Slots, verdicts,
+    attachments::Attachments,
+    known::Known,
+    listeners::{Gateway, Protocol},
+    pools::Pool,
+    ports::Ports,
+    slots::Slots,
+    verdicts,
 };
 use crate::{
     apisix::{
-        documents::{self, PLACEHOLDER, Scheme, Sealing},
-        ids,
+        documents::{self, PLACEHOLDER, Scheme, Sealing, To},
+        ids::{self, SlotPlace},
         version::ApisixVersion,
     },
     model::{
         facts::{Change, DriftPolicy, Observed},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
-        places::{Directory, Port, WorkId},
+        places::{Directory, WorkId},
         sockets::StreamProxy,
         verdicts::{Served, Verdict},
     },
@@ -186,22 +192,24 @@ impl Desired {
         }
         match id.directory {
             Directory::Upstreams => self.wanted_pool(id),
-            Directory::StreamRoutes => ids::slot_port(id).map_or(Wanted::Absent, |port| self.wanted_slot(id, port)),
+            Directory::Ssls => Wanted::Absent,
+            Directory::StreamRoutes => self.wanted_slot(id),
         }
     }
 
     /// Every document that is wanted or kept, placeholders among them, in order.
     #[must_use]
     pub fn documents(&self) -> BTreeSet<WorkId> {
-        let slots = self.slots.held().map(|(port, _)| port).chain(self.ports.frozen()).map(ids::slot);
+        let slots = self.held_slots().chain(self.ports.frozen().map(ids::port_slot));
         let pools = self.route_of_pool.keys().cloned();
         let placeholders = Directory::ALL.into_iter().map(WorkId::placeholder);
         slots.chain(pools).chain(placeholders).filter(|id| self.wanted(id) != Wanted::Absent).collect()
     }
 
-    /// Every slot that a route holds, in order, without asking what its document should be.
+    /// Every slot that a route holds, in order, and every one that is closed, without asking what its document should be.
     pub fn held_slots(&self) -> impl Iterator<Item = WorkId> {
-        self.slots.held().map(|(port, _)| ids::slot(port))
+        let closed = self.ports.nested().filter(|slot| self.slots.holder(slot).is_none());
+        self.slots.held().map(|(slot, _)| ids::slot(slot)).chain(closed.map(|slot| ids::slot(&slot)))
     }
 
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
@@ -218,7 +226,7 @@ impl Desired {
                 let gateway = self.gateways.get(name).filter(|gateway| !gateway.frozen)?;
                 Some(Verdict::Gateway(verdicts::gateway(name, gateway, &self.ports, self.attached.get(name))))
             }
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let name = RouteRef::new(object.kind, name.clone());
                 let (route, facts) = (self.routes.get(&name)?, self.known.routes.get(&name)?);
                 let Route { pool_id, attachments, pool, created: _ } = route;
@@ -268,7 +276,8 @@ impl Desired {
     fn route_of(&self, id: &WorkId) -> Option<&RouteRef> {
         match id.directory {
             Directory::Upstreams => self.route_of_pool.get(id),
-            Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
+            Directory::Ssls => None,
+            Directory::StreamRoutes => self.slots.of_id(id).and_then(|slot| self.slots.holder(&slot)),
         }
     }
 
@@ -282,13 +291,23 @@ impl Desired {
         Sealing { prefix: &self.settings.prefix, instance: &self.settings.instance }
     }
 
-    fn wanted_slot(&self, id: &WorkId, port: Port) -> Wanted {
-        let Some(holder) = self.slots.holder(port) else {
-            return if self.ports.is_frozen(port) { Wanted::Kept { otherwise: None } } else { Wanted::Absent };
+    fn wanted_slot(&self, id: &WorkId) -> Wanted {
+        let Some(place) = SlotPlace::of(id) else { return Wanted::Absent };
+        let held = self.slots.of_id(id).and_then(|slot| Some((self.slots.holder(&slot)?, slot)));
+        let Some((holder, slot)) = held else {
+            return match self.ports.nested_at(place) {
+                Some((slot, protocol)) => {
+                    let through = protocol == Protocol::TlsPassthrough;
+                    wanted(documents::closing(self.sealing(), id, &slot, through), None)
+                }
+                None if self.ports.is_frozen(place.port()) => Wanted::Kept { otherwise: None },
+                None => Wanted::Absent,
+            };
         };
         let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
         let split = route.pool.as_ref().and_then(|pool| pool.split);
-        let value = documents::stream_route(self.sealing(), id, port, &route.pool_id, split, &holder.to_string());
+        let to = To { pool: &route.pool_id, split, passthrough: route.attachments.passes_through(&slot) };
+        let value = documents::stream_route(self.sealing(), id, &slot, to, &holder.to_string());
         wanted(value, Some(route.pool_id.clone()))
     }
 
@@ -329,6 +348,7 @@ fn scheme(kind: Kind) -> Scheme {
     match kind {
         Kind::UdpRoute => Scheme::Udp,
         Kind::TcpRoute
+        | Kind::TlsRoute
         | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ReferenceGrant
@@ -344,6 +364,7 @@ mod tests {
     use crate::model::{
         facts::{Facts, FromNamespaces, GatewayClassFacts, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
         names::GATEWAY_GROUP,
+        places::Port,
     };
 
     fn change(kind: Kind, name: ObjectName, facts: Facts) -> Change {
@@ -364,6 +385,7 @@ mod tests {
             created: Created(7),
             drift,
             parents: vec![parent],
+            hostnames: Vec::new(),
             rules: 0,
             backends: Vec::new(),
         };
@@ -385,6 +407,7 @@ mod tests {
             port: 9100,
             protocol: "TCP".into(),
             hostname: None,
+            tls: None,
             namespaces: FromNamespaces::Same,
             kinds: Vec::new(),
         };
@@ -408,13 +431,13 @@ mod tests {
         let mut desired = desired();
         desired.apply([route("a", Some(DriftPolicy::Report)), route("b", Some(DriftPolicy::Repair)), route("c", None)]);
         let pool = |name: &str| ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", name));
-        let slot = ids::slot(Port::new(9100).unwrap());
+        let slot = ids::port_slot(Port::new(9100).unwrap());
         assert_eq!(desired.held_slots().collect::<Vec<_>>(), std::slice::from_ref(&slot));
         assert_eq!(desired.drift_policy(&slot), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("a")), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("b")), Some(DriftPolicy::Repair));
         assert_eq!(desired.drift_policy(&pool("c")), None);
-        let nobodys = ids::slot(Port::MIN);
+        let nobodys = ids::port_slot(Port::MIN);
         for id in [nobodys, pool("gone"), WorkId::placeholder(Directory::StreamRoutes)] {
             assert_eq!(desired.drift_policy(&id), None, "{id}");
         }
@@ -425,7 +448,7 @@ mod tests {
         let mut desired = desired();
         desired.apply([route("a", Some(DriftPolicy::Report))]);
         let pool = ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", "a"));
-        let slot = ids::slot(Port::new(9100).unwrap());
+        let slot = ids::port_slot(Port::new(9100).unwrap());
         let before = [desired.wanted(&pool), desired.wanted(&slot)];
         assert!(before.iter().all(|wanted| matches!(wanted, Wanted::Document(_))));
         let affected = desired.apply([route("a", None)]);

@@ -1,12 +1,15 @@
 //! Tier 1: a Gateway's facts and its class give its listeners and what each admits.
 
 use super::known::Known;
-use crate::model::{
-    facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
-    names::{Created, Kind, ObjectName},
-    places::Port,
-    sockets::{Footing, Inventory, Need},
-    verdicts::{AddressProblem, GatewayRefusal, ListenerRefusal},
+use crate::{
+    apisix::version::ApisixVersion,
+    model::{
+        facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
+        names::{Created, Kind, ObjectName},
+        places::{Port, ServerName},
+        sockets::{Footing, Inventory, Need},
+        verdicts::{AddressProblem, GatewayRefusal, ListenerRefusal},
+    },
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -48,6 +51,10 @@ pub struct Listener {
     pub port_asked: i64,
     /// The port, if it is one.
     pub port: Option<Port>,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// The server name it is for; `None` for every connection of the port.
+    pub hostname: Option<ServerName>,
     /// Why it cannot be accepted whatever other Gateways want.
     pub refusal: Option<ListenerRefusal>,
     /// Why it may have its port, unless it is refused.
@@ -61,10 +68,12 @@ pub struct Listener {
 }
 
 impl Gateway {
-    /// The ports this Gateway contends for: those of listeners that are acceptable in themselves.
-    pub fn contended_ports(&self) -> impl Iterator<Item = Port> {
+    /// The listeners that contend for their ports, with their places: those that are acceptable in themselves.
+    pub fn contending(&self) -> impl Iterator<Item = (usize, Port, &Listener)> {
         let contends = !self.frozen && self.refusal.is_none();
-        self.listeners.iter().filter(move |listener| contends && listener.refusal.is_none()).filter_map(|l| l.port)
+        let listeners = self.listeners.iter().enumerate();
+        let acceptable = listeners.filter(move |(_, listener)| contends && listener.refusal.is_none());
+        acceptable.filter_map(|(index, listener)| Some((index, listener.port?, listener)))
     }
 
     /// The ports whose slots must not be cleared away while this Gateway is frozen.
@@ -106,29 +115,49 @@ pub fn class_state(known: &Known, name: &Arc<str>, controller_name: &str) -> Cla
 
 /// Reads a Gateway; `None` if its class is another controller's.
 #[must_use]
-pub fn gateway(facts: &GatewayFacts, class: ClassState, sockets: &Inventory) -> Option<Gateway> {
+pub fn gateway(
+    facts: &GatewayFacts,
+    class: ClassState,
+    version: ApisixVersion,
+    sockets: &Inventory,
+) -> Option<Gateway> {
     let frozen = match class {
         ClassState::Foreign => return None,
         ClassState::Ours => false,
         ClassState::Frozen => true,
     };
-    let conflicts = conflicts(&facts.listeners);
-    let mut listeners: Vec<Listener> =
-        facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict, sockets)).collect();
-    share_out_ports(&mut listeners, &facts.listeners);
+    let conflicts = conflicts(&facts.listeners, version);
+    let with_conflicts = facts.listeners.iter().zip(conflicts);
+    let listeners = with_conflicts.map(|(facts, conflict)| listener(facts, conflict, version, sockets)).collect();
     let (refusal, address) = addresses(facts);
     let refusal = facts.parameters.clone().map(GatewayRefusal::Parameters).or(refusal);
     Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, address, listeners })
 }
 
-fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>, sockets: &Inventory) -> Listener {
-    let protocol = Protocol::of(&facts.protocol);
+fn listener(
+    facts: &ListenerFacts,
+    conflict: Option<ListenerRefusal>,
+    version: ApisixVersion,
+    sockets: &Inventory,
+) -> Listener {
+    let protocol = Protocol::of(facts);
+    // Names mean nothing to a protocol that does not carry them.
+    let asked = facts.hostname.as_deref().filter(|_| protocol.has_hostnames());
+    let hostname = asked.and_then(ServerName::of);
     let port = u16::try_from(facts.port).ok().and_then(Port::new);
     let refusal = match (port, conflict, protocol) {
         (None, _, _) => Some(ListenerRefusal::PortOutOfRange(facts.port)),
         (Some(_), Some(conflict), _) => Some(conflict),
+        (Some(_), None, _) if asked.is_some() && hostname.is_none() => {
+            asked.map(|name| ListenerRefusal::Hostname(name.into()))
+        }
         (Some(_), None, Protocol::Tcp | Protocol::Udp) => None,
-        (Some(_), None, Protocol::Tls | Protocol::Http | Protocol::Https | Protocol::Unknown) => {
+        (Some(_), None, Protocol::TlsPassthrough) if version.has_tls_passthrough() => None,
+        (Some(_), None, Protocol::TlsTerminate | Protocol::TlsPassthrough | Protocol::TlsUnknown) => {
+            let mode = facts.tls.as_ref().map_or_else(|| "Terminate".into(), |tls| Arc::clone(&tls.mode));
+            Some(ListenerRefusal::TlsMode(mode))
+        }
+        (Some(_), None, Protocol::Http | Protocol::Https | Protocol::Unknown) => {
             Some(ListenerRefusal::UnsupportedProtocol(Arc::clone(&facts.protocol)))
         }
     };
@@ -157,6 +186,8 @@ fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>, sockets: &
         name: Arc::clone(&facts.name),
         port_asked: facts.port,
         port,
+        protocol,
+        hostname,
         refusal,
         footing,
         supported_kinds,
@@ -178,23 +209,37 @@ fn addresses(facts: &GatewayFacts) -> (Option<GatewayRefusal>, Option<AddressPro
     (strange.map(|address| GatewayRefusal::AddressType(Arc::clone(&address.kind))), problem)
 }
 
-/// Protocols as far as conflicts and route kinds go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
+/// What a listener carries, as far as conflicts and route kinds go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Connections as they come.
     Tcp,
+    /// Datagrams.
     Udp,
-    Tls,
+    /// TLS, ended by the data plane.
+    TlsTerminate,
+    /// TLS, handed on as it comes.
+    TlsPassthrough,
+    /// TLS in a mode that this version of the API does not know.
+    TlsUnknown,
+    /// HTTP, which is not served.
     Http,
+    /// HTTPS, which is not served.
     Https,
+    /// Anything else.
     Unknown,
 }
 
 impl Protocol {
-    fn of(text: &str) -> Self {
-        match text {
+    fn of(listener: &ListenerFacts) -> Self {
+        match &*listener.protocol {
             "TCP" => Self::Tcp,
             "UDP" => Self::Udp,
-            "TLS" => Self::Tls,
+            "TLS" => match listener.tls.as_ref().map(|tls| &*tls.mode) {
+                None | Some("Terminate") => Self::TlsTerminate,
+                Some("Passthrough") => Self::TlsPassthrough,
+                Some(_) => Self::TlsUnknown,
+            },
             "HTTP" => Self::Http,
             "HTTPS" => Self::Https,
             _ => Self::Unknown,
@@ -206,7 +251,31 @@ impl Protocol {
         match self {
             Self::Tcp => Some(Need::Tcp),
             Self::Udp => Some(Need::Udp),
-            Self::Tls | Self::Http | Self::Https | Self::Unknown => None,
+            Self::TlsTerminate => Some(Need::TlsTerminate),
+            Self::TlsPassthrough => Some(Need::TlsPassthrough),
+            Self::TlsUnknown | Self::Http | Self::Https | Self::Unknown => None,
+        }
+    }
+
+    /// Whether two listeners of these protocols may share a port if their hostnames differ.
+    #[must_use]
+    pub fn shares_ports_with(self, other: Self) -> bool {
+        self == other || (self.is_tls() && other.is_tls())
+    }
+
+    /// Whether it is TLS.
+    #[must_use]
+    pub fn is_tls(self) -> bool {
+        match self {
+            Self::TlsTerminate | Self::TlsPassthrough | Self::TlsUnknown => true,
+            Self::Tcp | Self::Udp | Self::Http | Self::Https | Self::Unknown => false,
+        }
+    }
+
+    fn has_hostnames(self) -> bool {
+        match self {
+            Self::TlsTerminate | Self::TlsPassthrough | Self::TlsUnknown | Self::Http | Self::Https => true,
+            Self::Tcp | Self::Udp | Self::Unknown => false,
         }
     }
 
@@ -214,7 +283,10 @@ impl Protocol {
         match self {
             Self::Tcp => vec![route_kind(Kind::TcpRoute)],
             Self::Udp => vec![route_kind(Kind::UdpRoute)],
-            Self::Tls | Self::Http | Self::Https | Self::Unknown => Vec::new(),
+            // Once TLS is ended, what is in it is a TCP connection like any other.
+            Self::TlsTerminate => vec![route_kind(Kind::TlsRoute), route_kind(Kind::TcpRoute)],
+            Self::TlsPassthrough | Self::TlsUnknown => vec![route_kind(Kind::TlsRoute)],
+            Self::Http | Self::Https | Self::Unknown => Vec::new(),
         }
     }
 }
@@ -223,23 +295,9 @@ fn route_kind(kind: Kind) -> RouteKind {
     RouteKind { group: kind.group().into(), kind: kind.as_str().into() }
 }
 
-/// TCP and UDP listeners of one port are distinct to Gateway API, but APISIX matches a stream_route by its port alone
-/// (`apisix/stream/router/ip_port.lua`): the first of the object has it.
-fn share_out_ports(listeners: &mut [Listener], facts: &[ListenerFacts]) {
-    let mut first: BTreeMap<Port, (Protocol, Arc<str>)> = BTreeMap::new();
-    for (listener, facts) in listeners.iter_mut().zip(facts) {
-        let Some(port) = listener.port.filter(|_| listener.refusal.is_none()) else { continue };
-        let protocol = Protocol::of(&facts.protocol);
-        let (has, name) = first.entry(port).or_insert_with(|| (protocol, Arc::clone(&listener.name)));
-        if *has != protocol {
-            listener.refusal = Some(ListenerRefusal::PortOfOtherTransport { port, listener: Arc::clone(name) });
-        }
-    }
-}
-
 /// For each listener, whether another one of the same object cannot be told apart from it (Gateway API, "distinct
 /// listeners"). Nobody wins: both are refused.
-fn conflicts(listeners: &[ListenerFacts]) -> Vec<Option<ListenerRefusal>> {
+fn conflicts(listeners: &[ListenerFacts], version: ApisixVersion) -> Vec<Option<ListenerRefusal>> {
     let mut by_port: BTreeMap<i64, Vec<&ListenerFacts>> = BTreeMap::new();
     for listener in listeners {
         by_port.entry(listener.port).or_default().push(listener);
@@ -247,24 +305,32 @@ fn conflicts(listeners: &[ListenerFacts]) -> Vec<Option<ListenerRefusal>> {
     let conflict_of = |listener: &ListenerFacts| {
         let others = by_port.get(&listener.port).into_iter().flatten();
         let clashes =
-            others.filter(|other| !std::ptr::eq(**other, listener)).filter_map(|other| clash(listener, other));
+            others.filter(|other| !std::ptr::eq(**other, listener)).filter_map(|other| clash(listener, other, version));
         // A clash of protocols says more than one of names.
         clashes.max_by_key(|clash| matches!(clash, ListenerRefusal::ProtocolConflict))
     };
     listeners.iter().map(conflict_of).collect()
 }
 
-fn clash(one: &ListenerFacts, other: &ListenerFacts) -> Option<ListenerRefusal> {
-    use Protocol::{Http, Https, Tcp, Tls, Udp, Unknown};
-    let same_name = one.hostname == other.hostname;
-    match (Protocol::of(&one.protocol), Protocol::of(&other.protocol)) {
-        (Unknown, _) | (_, Unknown) | (Udp, Tcp | Tls | Http | Https) | (Tcp | Tls | Http | Https, Udp) => None,
-        (Tcp, Tcp | Tls | Http | Https)
-        | (Tls | Http | Https, Tcp)
-        | (Udp, Udp)
-        | (Http, Tls | Https)
-        | (Tls | Https, Http) => Some(ListenerRefusal::ProtocolConflict),
-        (Http, Http) | (Tls | Https, Tls | Https) => same_name.then_some(ListenerRefusal::HostnameConflict),
+fn clash(one: &ListenerFacts, other: &ListenerFacts, version: ApisixVersion) -> Option<ListenerRefusal> {
+    use Protocol::{Http, Https, Tcp, TlsPassthrough, TlsTerminate, TlsUnknown, Udp, Unknown};
+    let same_name = || (one.hostname == other.hostname).then_some(ListenerRefusal::HostnameConflict);
+    let conflict = Some(ListenerRefusal::ProtocolConflict);
+    match (Protocol::of(one), Protocol::of(other)) {
+        // Not one that is served, so that it cannot stand in anybody's way.
+        (Unknown, _) | (_, Unknown) => None,
+        // Distinct to Gateway API. That APISIX cannot tell them apart is settled with all others that want the port.
+        (Udp, Tcp | TlsTerminate | TlsPassthrough | TlsUnknown | Http | Https)
+        | (Tcp | TlsTerminate | TlsPassthrough | TlsUnknown | Http | Https, Udp) => None,
+        (Tcp, _) | (_, Tcp) | (Udp, Udp) => conflict,
+        (Http, Http) => same_name(),
+        (Http, TlsTerminate | TlsPassthrough | TlsUnknown | Https)
+        | (TlsTerminate | TlsPassthrough | TlsUnknown | Https, Http) => conflict,
+        // A data plane that can only end TLS has one mode for the whole port.
+        (TlsTerminate, TlsPassthrough) | (TlsPassthrough, TlsTerminate) if !version.has_tls_passthrough() => conflict,
+        (TlsTerminate | TlsPassthrough | TlsUnknown | Https, TlsTerminate | TlsPassthrough | TlsUnknown | Https) => {
+            same_name()
+        }
     }
 }
 

@@ -1,10 +1,10 @@
 //! The last tier: what all the others say of one object, put together.
 
 use super::{
-    attachments::{AttachedListener, Attachments},
+    attachments::{AttachedListener, Attachments, Claim},
     listeners::{Gateway, Listener},
     pools::Pool,
-    ports::Ports,
+    ports::{Loss, Ports},
     slots::Slots,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub fn gateway(
         .map(|listener| ListenerVerdict {
             name: Arc::clone(&listener.name),
             footing: listener.footing,
-            refusal: listener_refusal(name, gateway, listener, ports),
+            refusal: listener_refusal(name, listener, ports),
             supported_kinds: listener.supported_kinds.clone(),
             invalid_kinds: listener.invalid_kinds.clone(),
             attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
@@ -55,16 +55,15 @@ pub fn gateway(
     }
 }
 
-fn listener_refusal(
-    name: &ObjectName,
-    gateway: &Gateway,
-    listener: &Listener,
-    ports: &Ports,
-) -> Option<ListenerRefusal> {
+fn listener_refusal(name: &ObjectName, listener: &Listener, ports: &Ports) -> Option<ListenerRefusal> {
     listener.refusal.clone().or_else(|| {
         let port = listener.port?;
-        // A Gateway that is refused as a whole holds no port, and its listeners are not to blame.
-        (gateway.refusal.is_none() && ports.holder(port) != Some(name)).then_some(ListenerRefusal::PortTaken(port))
+        match ports.loss(port, name, &listener.name)? {
+            Loss::ToOwn(listener) => {
+                Some(ListenerRefusal::PortOfOtherTransport { port, listener: Arc::clone(listener) })
+            }
+            Loss::ToAnother => Some(ListenerRefusal::PortTaken(port)),
+        }
     })
 }
 
@@ -78,22 +77,30 @@ pub fn route(
     pool: Option<&Pool>,
     pool_id: &WorkId,
 ) -> RouteVerdict {
-    let claim = |listener: &AttachedListener| {
-        let outcome = match listener.claim {
-            None => ClaimOutcome::ListenerNotAccepted,
-            Some(port) => match slots.holder(port) {
-                Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
-                Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(port), pool: pool_id.clone() },
-            },
+    let outcome = |Claim { slot, more_specific, passthrough: _ }: &Claim| match slots.holder(slot) {
+        Some(_) | None if *more_specific => ClaimOutcome::ListenerMoreSpecific,
+        Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
+        Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone() },
+    };
+    let claims = |listener: &AttachedListener| {
+        let outcomes = match &listener.claims {
+            None => vec![(None, ClaimOutcome::ListenerNotAccepted)],
+            Some(claims) => claims.iter().map(|claim| (claim.slot.name.clone(), outcome(claim))).collect(),
         };
-        ClaimVerdict { listener: Arc::clone(&listener.name), outcome }
+        let listener = Arc::clone(&listener.name);
+        let verdict = move |(hostname, outcome)| ClaimVerdict { listener: Arc::clone(&listener), hostname, outcome };
+        outcomes.into_iter().map(verdict)
     };
     let parents = attachments
         .parents
         .iter()
         .map(|parent| ParentVerdict {
             parent: parent.parent.clone(),
-            attachment: parent.listeners.as_ref().map(|taking| taking.iter().map(claim).collect()).map_err(|why| *why),
+            attachment: parent
+                .listeners
+                .as_ref()
+                .map(|taking| taking.iter().flat_map(claims).collect())
+                .map_err(|why| *why),
         })
         .collect();
     RouteVerdict {

@@ -11,7 +11,7 @@ use super::{
 };
 use apisix_etcd_controller::{
     apisix::{
-        ids,
+        ids::{self, SlotPlace},
         routing::Reach,
         stored::{Inspected, Seal, inspect},
     },
@@ -111,7 +111,7 @@ fn ours(inspected: &Inspected) -> bool {
 }
 
 fn in_own_place(id: &WorkId, reach: Reach) -> bool {
-    matches!(reach, Reach::Port(port) if ids::slot(port) == *id)
+    reach.only().is_some_and(|place| SlotPlace::of(id) == Some(place))
 }
 
 impl Checker {
@@ -251,10 +251,8 @@ impl Checker {
             if ours(&document.inspected) || in_own_place(id, document.inspected.reach) {
                 continue;
             }
-            let meets = |slot: &&WorkId| match document.inspected.reach {
-                Reach::Nothing => false,
-                Reach::Port(port) => ids::slot(port) == **slot,
-                Reach::EveryPort => ids::slot_port(slot).is_some(),
+            let meets = |slot: &&WorkId| {
+                SlotPlace::of(slot).is_some_and(|place| Reach::into(place).contains(&document.inspected.reach))
             };
             let was_known = known.is_some_and(|known| document.revision <= known.told);
             if let Some(slot) = created.iter().find(meets).filter(|_| was_known) {
@@ -285,7 +283,9 @@ impl Checker {
                         return Err(format!("invariant 6: {id} was deleted, and {slot} names it"));
                     }
                 }
-                (Action::Put(_), Directory::Upstreams) | (Action::Delete, Directory::StreamRoutes) => {}
+                (Action::Put(_), Directory::Upstreams)
+                | (Action::Delete, Directory::StreamRoutes)
+                | (_, Directory::Ssls) => {}
             }
         }
         Ok(())
@@ -340,7 +340,7 @@ impl Checker {
             });
             let section = parent.pointer("/parentRef/sectionName").and_then(Value::as_str);
             let port = section.and_then(|section| section.strip_prefix('p')).and_then(|port| port.parse().ok());
-            let Some(slot) = port.map(ids::slot).filter(|_| programmed) else { continue };
+            let Some(slot) = port.map(ids::port_slot).filter(|_| programmed) else { continue };
             let since = |id: &WorkId| known.of(&id.key(PREFIX));
             let was_there = |id: &WorkId, names: Option<&WorkId>| {
                 let stays = self.stays.get(id).map_or(&[][..], Vec::as_slice);

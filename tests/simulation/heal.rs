@@ -4,7 +4,8 @@
 use super::{CONTROLLER, INSTANCE, PREFIX, cluster::Cluster, replica::translation};
 use apisix_etcd_controller::{
     apisix::{
-        ids, plugins,
+        ids::{self, SlotPlace},
+        plugins,
         routing::Reach,
         seal::sealed_hash,
         stored::{Inspected, Seal, inspect},
@@ -90,10 +91,10 @@ impl Healed {
     }
 
     fn overlap(&self, slot: &WorkId) -> Option<WorkId> {
-        let port = ids::slot_port(slot)?;
+        let place = SlotPlace::of(slot)?;
         let meets = |(id, (_, inspected)): &(&WorkId, &(Vec<u8>, Inspected))| {
-            let own_place = matches!(inspected.reach, Reach::Port(port) if ids::slot(port) == **id);
-            let reaches = inspected.reach == Reach::Port(port) || inspected.reach == Reach::EveryPort;
+            let own_place = inspected.reach.only().is_some_and(|place| SlotPlace::of(id) == Some(place));
+            let reaches = Reach::into(place).contains(&inspected.reach);
             reaches && !own_place && !intact(inspected) && *id != slot
         };
         self.stored.iter().find(meets).map(|(id, _)| id.clone())

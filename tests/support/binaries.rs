@@ -17,6 +17,8 @@ pub(crate) enum Binary {
     KubeApiserver,
     /// Not a program: the folder of Gateway API CRDs, `VERSION/CHANNEL/*.yaml`.
     Crds,
+    /// Gateway API's conformance suite, as `tools/conformance` builds it.
+    Conformance,
 }
 
 impl Binary {
@@ -26,6 +28,15 @@ impl Binary {
             Self::Etcd36 => "APISIX_TEST_ETCD36",
             Self::KubeApiserver => "APISIX_TEST_KUBE_APISERVER",
             Self::Crds => "APISIX_TEST_CRDS",
+            Self::Conformance => "APISIX_TEST_CONFORMANCE",
+        }
+    }
+
+    /// What `tools/install.sh` is told to make it.
+    fn installed_by(self) -> &'static str {
+        match self {
+            Self::Etcd | Self::Etcd36 | Self::KubeApiserver | Self::Crds => "test",
+            Self::Conformance => "conformance",
         }
     }
 
@@ -39,7 +50,7 @@ impl Binary {
         match path {
             Some(path) if path.exists() => Ok(path),
             Some(path) => bail!("{name} is {}, and there is no such file", path.display()),
-            None => bail!("{name} is not installed: run `make test` (or `tools/install.sh test`) once"),
+            None => bail!("{name} is not installed: run `tools/install.sh {}` once", self.installed_by()),
         }
     }
 }

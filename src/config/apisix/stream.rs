@@ -80,7 +80,8 @@ impl ApisixConfig {
         let missing = || self.wrong(path, "has no addr: write the port, or the address and port, there");
         let address = part("addr")?.ok_or_else(missing)?;
         let (terminates, passes_through) = (mark("tls")?, mark("tls_passthrough")?);
-        let passes_through = passes_through == Some(true) && knows_passthrough(version);
+        // Before 3.19 the mark is a key that nobody reads.
+        let passes_through = passes_through == Some(true) && version.has_tls_passthrough();
         Ok((address, socket(terminates == Some(true), passes_through)))
     }
 
@@ -122,9 +123,4 @@ fn socket(terminates: bool, passes_through: bool) -> Socket {
         (false, true) => Socket::TlsPassthrough,
         (true, true) => Socket::TlsEither,
     }
-}
-
-/// Before 3.19 the mark is a key that nobody reads.
-fn knows_passthrough(version: ApisixVersion) -> bool {
-    "3.19.0".parse::<ApisixVersion>().is_ok_and(|first| version >= first)
 }

@@ -71,7 +71,9 @@ fn accepted(
     let gateway = format!("{} {namespace}/{}", parent.kind, parent.name);
     match attachment {
         Ok(claims) => {
-            let names: Vec<&Arc<str>> = claims.iter().map(|claim| &claim.listener).collect();
+            let mut names: Vec<&Arc<str>> = claims.iter().map(|claim| &claim.listener).collect();
+            // A listener that takes several server names is one listener; claims come listener by listener.
+            names.dedup();
             let mut message = format!("Attached to {} of {gateway}.", listeners_named(&names));
             if rules_not_served > 0 {
                 let rules = if rules_not_served == 1 { "rule is" } else { "rules are" };
@@ -88,6 +90,14 @@ fn accepted(
             ConditionType::Accepted,
             Reason::NoMatchingParent,
             format!("{gateway} has no listener{}: correct the parentRef or add the listener.", asked_for(parent)),
+        ),
+        Err(AttachmentRefusal::NoMatchingListenerHostname) => Condition::fails(
+            ConditionType::Accepted,
+            Reason::NoMatchingListenerHostname,
+            format!(
+                "No hostname of the route is one of a listener{} of {gateway}: correct hostnames here or there.",
+                asked_for(parent)
+            ),
         ),
         Err(AttachmentRefusal::NotAllowedByListeners) => Condition::fails(
             ConditionType::Accepted,
@@ -205,10 +215,11 @@ fn programmed(
     };
     let mut serving = Vec::new();
     let mut obstructed = Vec::new();
-    for ClaimVerdict { listener, outcome } in claims {
+    for ClaimVerdict { listener, hostname, outcome } in claims {
+        let place = hostname.as_ref().map_or_else(|| listener.to_string(), |name| format!("{listener} ({name})"));
         match obstacle(route, outcome, standing) {
-            None => serving.push(listener),
-            Some((obstacle, why)) => obstructed.push((obstacle, listener, why)),
+            None => serving.push(place),
+            Some((obstacle, why)) => obstructed.push((obstacle, place, why)),
         }
     }
     let mut message = String::new();
@@ -255,6 +266,10 @@ fn obstacle(
                 let kind = winner.kind;
                 format!("a {kind} of another namespace is older, or as old and first by name, and is served instead")
             },
+        )),
+        ClaimOutcome::ListenerMoreSpecific => Some((
+            Obstacle::Superseded,
+            "a listener of the port with a more specific hostname takes these connections".to_owned(),
         )),
         ClaimOutcome::ListenerNotAccepted => {
             Some((Obstacle::ListenerNotProgrammed, "the listener or its Gateway is not accepted".to_owned()))
@@ -364,17 +379,21 @@ mod tests {
     }
 
     fn holds(n: usize) -> ClaimVerdict {
-        ClaimVerdict { listener: format!("l{n}").into(), outcome: ClaimOutcome::Holds { slot: slot(n), pool: pool() } }
+        ClaimVerdict {
+            listener: format!("l{n}").into(),
+            hostname: None,
+            outcome: ClaimOutcome::Holds { slot: slot(n), pool: pool() },
+        }
     }
 
     fn superseded(namespace: &str) -> ClaimVerdict {
         let winner = RouteRef::new(Kind::TcpRoute, ObjectName::new(namespace, "elder"));
         let outcome = ClaimOutcome::Superseded { winner };
-        ClaimVerdict { listener: "lost".into(), outcome }
+        ClaimVerdict { listener: "lost".into(), hostname: None, outcome }
     }
 
     fn unlistened() -> ClaimVerdict {
-        ClaimVerdict { listener: "bad".into(), outcome: ClaimOutcome::ListenerNotAccepted }
+        ClaimVerdict { listener: "bad".into(), hostname: None, outcome: ClaimOutcome::ListenerNotAccepted }
     }
 
     fn verdict(attachment: Result<Vec<ClaimVerdict>, AttachmentRefusal>) -> RouteVerdict {

@@ -5,7 +5,7 @@
 
 use super::Desired;
 use crate::{
-    apisix::ids,
+    apisix::ids::{self, SlotPlace},
     model::{
         facts::{Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, Observed, ParentRef, RouteFacts},
         names::{Kind, ObjectName, ObjectRef, RouteRef},
@@ -60,9 +60,9 @@ impl Desired {
                 reached
                     .gateway(now.and_then(|facts| if let Facts::Gateway(facts) = facts { Some(facts) } else { None }));
             }
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 reached.route(&RouteRef::new(*kind, name.clone()));
-                if let Some(Facts::TcpRoute(facts) | Facts::UdpRoute(facts)) = now {
+                if let Some(Facts::TcpRoute(facts) | Facts::UdpRoute(facts) | Facts::TlsRoute(facts)) = now {
                     reached.facts_of_route(name, facts);
                 }
             }
@@ -93,9 +93,13 @@ impl Desired {
     /// checked settings pass their check, and the limits of transactions are the caller's to know.
     #[must_use]
     pub fn serves(&self, slot: &WorkId) -> Serves {
-        let Some(port) = ids::slot_port(slot) else { return Serves::Absent };
-        let Some(holder) = self.slots.holder(port) else {
-            return if self.ports.is_frozen(port) { Serves::Kept } else { Serves::Absent };
+        let Some(place) = SlotPlace::of(slot) else { return Serves::Absent };
+        let Some(holder) = self.slots.of_id(slot).and_then(|slot| self.slots.holder(&slot)) else {
+            return match self.ports.nested_at(place) {
+                Some(_) => Serves::NoNodes,
+                None if self.ports.is_frozen(place.port()) => Serves::Kept,
+                None => Serves::Absent,
+            };
         };
         let Some(route) = self.routes.get(holder) else { return Serves::Absent };
         if self.keeps_pool_of(holder, route) {
@@ -110,7 +114,7 @@ impl Desired {
     /// The pool a slot is to name.
     #[must_use]
     pub fn slot_pool(&self, slot: &WorkId) -> Option<&WorkId> {
-        let holder = self.slots.holder(ids::slot_port(slot)?)?;
+        let holder = self.slots.holder(&self.slots.of_id(slot)?)?;
         self.routes.get(holder).map(|route| &route.pool_id)
     }
 
@@ -124,7 +128,8 @@ impl Desired {
     pub fn refuses(&self, id: &WorkId) -> bool {
         let route = match id.directory {
             Directory::Upstreams => self.route_of_pool.get(id),
-            Directory::StreamRoutes => ids::slot_port(id).and_then(|port| self.slots.holder(port)),
+            Directory::Ssls => None,
+            Directory::StreamRoutes => self.slots.of_id(id).and_then(|slot| self.slots.holder(&slot)),
         };
         let pool = route.and_then(|route| self.routes.get(route)).and_then(|route| route.pool.as_ref());
         pool.is_some_and(|pool| pool.verdict.refused.is_some())
@@ -151,7 +156,7 @@ impl Desired {
         match facts {
             Facts::GatewayClass(facts) => known.classes.get(name) == Some(facts),
             Facts::Gateway(facts) => known.gateways.get(name) == Some(facts),
-            Facts::TcpRoute(facts) | Facts::UdpRoute(facts) => {
+            Facts::TcpRoute(facts) | Facts::UdpRoute(facts) | Facts::TlsRoute(facts) => {
                 known.routes.get(&RouteRef::new(observed_kind, name.clone())) == Some(facts)
             }
             Facts::ReferenceGrant(facts) => known.grants.get(name) == Some(facts),

@@ -8,28 +8,24 @@ use crate::{
     model::{
         facts::Observed,
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
-        places::Port,
+        places::{Port, Slot},
     },
     translate::{
         attachments::{self, Attachments},
         known::{Known, gateway_name},
         listeners, pools,
+        ports::Settled,
     },
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What is marked to be computed again, by tier.
 #[derive(Debug, Default)]
 pub(super) struct Wave {
     gateways: BTreeSet<ObjectName>,
     ports: BTreeSet<Port>,
-    /// Who held a port before this wave touched it.
-    port_holders: BTreeMap<Port, Option<ObjectName>>,
     attachments: BTreeSet<RouteRef>,
-    slots: BTreeSet<Port>,
+    slots: BTreeSet<Slot>,
     pools: BTreeSet<RouteRef>,
     affected: Affected,
 }
@@ -66,7 +62,7 @@ impl Wave {
             self.attachments_tier(desired, &name);
         }
         for slot in std::mem::take(&mut self.slots) {
-            self.slots_tier(desired, slot);
+            self.slots_tier(desired, &slot);
         }
         for name in std::mem::take(&mut self.pools) {
             self.pools_tier(desired, &name);
@@ -86,7 +82,7 @@ impl Wave {
                 // Also when it becomes readable or unreadable without becoming ours.
                 self.attachments.extend(known.routes_by_gateway.of(name).cloned());
             }
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 self.verdict(kind, name);
                 // Becoming gone or readable is felt by the pool even where nothing is attached.
@@ -122,7 +118,7 @@ impl Wave {
     fn listeners_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
         let now = desired.known.gateways.get(name).and_then(|facts| {
             let class = listeners::class_state(&desired.known, &facts.class, &desired.settings.controller_name);
-            listeners::gateway(facts, class, &desired.settings.stream.sockets)
+            listeners::gateway(facts, class, desired.settings.version, &desired.settings.stream.sockets)
         });
         self.verdict(Kind::Gateway, name);
         if now.as_ref() == desired.gateways.get(name) {
@@ -132,23 +128,18 @@ impl Wave {
             Some(gateway) => desired.gateways.insert(name.clone(), gateway.clone()),
             None => desired.gateways.remove(name),
         };
-        let ports_of = |gateway: &Option<listeners::Gateway>| -> BTreeSet<Port> {
-            gateway.iter().flat_map(|gateway| gateway.contended_ports().chain(gateway.frozen_ports())).collect()
-        };
-        for port in ports_of(&before).union(&ports_of(&now)) {
-            self.port_holders.entry(*port).or_insert_with(|| desired.ports.holder(*port).cloned());
-        }
         self.ports.extend(desired.ports.replace(name, before.as_ref(), now.as_ref()));
         self.attachments.extend(desired.known.routes_by_gateway.of(name).cloned());
     }
 
     /// Gives the Gateways that gained or lost `port`.
-    fn ports_tier(&mut self, desired: &Desired, port: Port) -> Vec<ObjectName> {
+    fn ports_tier(&mut self, desired: &mut Desired, port: Port) -> BTreeSet<ObjectName> {
         // The slot may have become frozen, or stopped being so.
-        self.affected.documents.insert(ids::slot(port));
-        let before = self.port_holders.remove(&port).flatten();
-        let now = desired.ports.holder(port).cloned();
-        if before == now { Vec::new() } else { before.into_iter().chain(now).collect() }
+        self.affected.documents.insert(ids::port_slot(port));
+        let Settled { gateways, hostnames } = desired.ports.settle(port);
+        let slots = hostnames.into_iter().map(|name| ids::slot(&Slot { port, name }));
+        self.affected.documents.extend(slots);
+        gateways
     }
 
     fn attachments_tier(&mut self, desired: &mut Desired, name: &RouteRef) {
@@ -176,6 +167,8 @@ impl Wave {
             return;
         }
         self.affected.documents.insert(pool_id);
+        // How a slot takes its connections is said by the listener it is claimed through.
+        self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
         self.route_verdict(name);
         if attachments_before.parents.is_empty() != now.parents.is_empty() {
             self.pools.insert(name.clone());
@@ -213,7 +206,7 @@ impl Wave {
         }
     }
 
-    fn slots_tier(&mut self, desired: &mut Desired, slot: Port) {
+    fn slots_tier(&mut self, desired: &mut Desired, slot: &Slot) {
         let Some((before, now)) = desired.slots.settle(slot) else { return };
         self.affected.documents.insert(ids::slot(slot));
         for route in before.iter().chain(&now) {

@@ -44,6 +44,7 @@ fn listener(port: i64, namespaces: FromNamespaces) -> ListenerFacts {
         port,
         protocol: "TCP".into(),
         hostname: None,
+        tls: None,
         namespaces,
         kinds: Vec::new(),
     }
@@ -85,6 +86,7 @@ fn route(namespace: &str, name: &str, parents: Vec<ParentRef>, service: (&str, &
         generation: 1,
         created: Created::UNKNOWN,
         parents,
+        hostnames: Vec::new(),
         rules: 1,
         backends: vec![backend],
         drift: None,
@@ -141,7 +143,7 @@ fn five_routes() -> Desired {
 }
 
 fn slot(port: u16) -> WorkId {
-    ids::slot(Port::new(port).unwrap())
+    ids::port_slot(Port::new(port).unwrap())
 }
 
 #[test]
