@@ -4,7 +4,16 @@
 mod support;
 
 use anyhow::{Context as _, ensure};
-use apisix_etcd_controller::config::apisix::ApisixConfig;
+use apisix_etcd_controller::{
+    apisix::version::ApisixVersion,
+    cluster::folder,
+    config::apisix::ApisixConfig,
+    model::{
+        places::{Directory, WorkId},
+        sockets::StreamProxy,
+    },
+    translate::desired::{Desired, Settings, Wanted},
+};
 use proptest::{
     collection::vec,
     prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof},
@@ -137,6 +146,60 @@ async fn the_controller_runs_with_the_etcd_the_user_and_the_ports_of_the_file() 
         ensure!(log.contains(part), "{part} is not said:\n{log}");
     }
     ensure!(!log.contains(PASSWORD), "{log}");
+
+    let shown = Command::new(env!("CARGO_BIN_EXE_apisix-etcd-controller"))
+        .env_clear()
+        .args(["checkpoint", "show", "--output", "json", "--apisix-config"])
+        .arg(&path)
+        .output()?;
+    let out = String::from_utf8(shown.stdout)?;
+    ensure!(shown.status.success() && out.contains("\"/plane\""), "{out}{}", String::from_utf8_lossy(&shown.stderr));
+    Ok(())
+}
+
+/// Of the quickstart with a backend that is not there, the slot's value.
+fn slot(desired: &Desired) -> anyhow::Result<String> {
+    match desired.wanted(&WorkId::new(Directory::StreamRoutes, "gateway-api.9100")) {
+        Wanted::Document(document) => Ok(String::from_utf8(document.bytes.to_vec())?),
+        other => anyhow::bail!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_plugins_in_etcd_go_before_those_of_the_file() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    for name in ["gateway.yaml", "route.yaml", "service.yaml"] {
+        let text = fs::read_to_string(Path::new(QUICKSTART).join(name))?;
+        let text = text.replace("backendRefs:\n", "backendRefs:\n        - {name: gone, port: 1}\n");
+        fs::write(folder.path().join(name), text)?;
+    }
+    let settings = |traffic_split| Settings {
+        controller_name: "apisix-etcd.io/gateway-controller".into(),
+        instance: "default".into(),
+        prefix: "/apisix".into(),
+        version: "3.16.0".parse().unwrap_or(ApisixVersion::DEFAULT),
+        stream: StreamProxy { traffic_split, ..StreamProxy::default() },
+    };
+    for (said, in_etcd, splits) in [
+        (None, None, true),
+        (None, Some(false), false),
+        (Some(true), None, true),
+        (Some(true), Some(false), false),
+        (Some(false), None, false),
+        (Some(false), Some(true), true),
+    ] {
+        let mut desired = Desired::new(settings(said));
+        let objects = folder::read(&[folder.path().to_owned()], "apisix-etcd.io/gateway-controller")
+            .map_err(|errors| anyhow::anyhow!("{errors:?}"))?
+            .objects;
+        for (kind, listed) in objects {
+            desired.note_list(kind, listed.into_iter().map(|listed| (listed.name, listed.observed)).collect());
+        }
+        desired.note_traffic_split(in_etcd);
+        desired.settle();
+        let slot = slot(&desired)?;
+        ensure!(slot.contains("traffic-split") == splits, "{said:?} {in_etcd:?}: {slot}");
+    }
     Ok(())
 }
 

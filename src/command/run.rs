@@ -27,7 +27,7 @@ pub fn execute(settings: RunSettings) -> Outcome {
         return Outcome::Refused;
     }
     for Origin { setting, value, from } in &settings.origins {
-        tracing::info!(setting, value, %from, "taken from");
+        tracing::info!(setting, value, %from, "setting taken");
     }
     match Runtime::new().context("cannot start").and_then(|runtime| runtime.block_on(run(settings))) {
         Ok(()) => Outcome::Done,
