@@ -12,7 +12,9 @@ use apisix_etcd_controller::{
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::{Directory, ServerName, WorkId},
-        verdicts::{ClaimOutcome, Verdict},
+        verdicts::{
+            AttachmentRefusal, BackendFault, ClaimOutcome, ClaimVerdict, GatewayVerdict, RouteVerdict, Verdict,
+        },
     },
     translate::desired::{Affected, Desired, Settings, Wanted},
 };
@@ -261,6 +263,41 @@ fn change() -> impl Strategy<Value = Change> {
     })
 }
 
+/// A Gateway or route of a cluster that has little else than TLS in it.
+fn tls_change() -> impl Strategy<Value = Change> {
+    let facts = |kind: Kind| {
+        facts(kind).prop_map(|facts| match facts {
+            Facts::GatewayClass(facts) => {
+                Facts::GatewayClass(GatewayClassFacts { controller_name: OURS.into(), parameters: None, ..facts })
+            }
+            Facts::Gateway(mut facts) => {
+                for (n, listener) in facts.listeners.iter_mut().enumerate() {
+                    let hostnames = [Some("a.example"), Some("*.example"), Some("*.a.example"), None];
+                    let at =
+                        usize::try_from(listener.port.max(0)).unwrap() + n + usize::from(listener.hostname.is_some());
+                    *listener = ListenerFacts {
+                        name: listener.name.clone(),
+                        port: 9100 + listener.port % 2,
+                        protocol: "TLS".into(),
+                        hostname: hostnames[at % hostnames.len()].map(Into::into),
+                        tls: Some(TlsFacts { mode: "Passthrough".into(), certificates: vec![] }),
+                        namespaces: FromNamespaces::All,
+                        kinds: vec![],
+                    };
+                }
+                Facts::Gateway(GatewayFacts { class: "apisix".into(), parameters: None, ..facts })
+            }
+            other => other,
+        })
+    };
+    select(vec![Kind::GatewayClass, Kind::Gateway, Kind::Gateway, Kind::TlsRoute, Kind::TlsRoute, Kind::TlsRoute])
+        .prop_flat_map(move |kind| {
+            let observed =
+                prop_oneof![9 => facts(kind).prop_map(|facts| Some(Observed::Facts(facts))), 1 => Just(None)];
+            (select(names(kind)), observed).prop_map(move |(name, observed)| Change { kind, name, observed })
+        })
+}
+
 /// Nearly everything there can be, to start from.
 fn populated() -> impl Strategy<Value = Vec<Change>> {
     let object = |kind: Kind, name: ObjectName| {
@@ -334,6 +371,84 @@ impl Objects {
             observed: Some(observed.clone()),
         };
         self.0.iter().map(change).collect()
+    }
+}
+
+impl Objects {
+    fn gateway(&self, name: &ObjectName) -> &GatewayFacts {
+        let observed = self.0.get(&(Kind::Gateway, name.clone()));
+        let facts = observed.and_then(|observed| match observed {
+            Observed::Facts(Facts::Gateway(facts)) => Some(facts),
+            Observed::Facts(_) | Observed::Unreadable { .. } => None,
+        });
+        facts.unwrap()
+    }
+
+    fn route(&self, name: &ObjectRef) -> &RouteFacts {
+        let observed = self.0.get(&(name.kind, name.name.clone()));
+        let facts = observed.and_then(|observed| match observed {
+            Observed::Facts(Facts::TcpRoute(facts) | Facts::UdpRoute(facts)) => Some(facts),
+            Observed::Facts(_) | Observed::Unreadable { .. } => None,
+        });
+        facts.unwrap()
+    }
+
+    /// Whether some grant in `namespace` is for routes of this kind and namespace.
+    fn grant_for(&self, route: &ObjectRef, namespace: &Arc<str>) -> bool {
+        let from_route =
+            |from: &GrantFrom| *from.kind == *route.kind.as_str() && from.namespace == route.name.namespace;
+        self.0.iter().any(|((_, name), observed)| {
+            matches!(observed, Observed::Facts(Facts::ReferenceGrant(grant))
+                if name.namespace == *namespace && grant.from.iter().any(from_route))
+        })
+    }
+}
+
+impl Said {
+    fn routes(&self) -> impl Iterator<Item = (&ObjectRef, &RouteVerdict)> {
+        self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
+            Verdict::Route(verdict) => Some((object, verdict)),
+            Verdict::GatewayClass(_) | Verdict::Gateway(_) => None,
+        })
+    }
+
+    fn gateways(&self) -> impl Iterator<Item = (&ObjectName, &GatewayVerdict)> {
+        self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
+            Verdict::Gateway(verdict) => Some((&object.name, verdict)),
+            Verdict::GatewayClass(_) | Verdict::Route(_) => None,
+        })
+    }
+
+    /// Every claim of every route, with the Gateway it goes to.
+    fn claims(&self) -> impl Iterator<Item = (&ObjectRef, ObjectName, &ClaimVerdict)> {
+        self.routes().flat_map(|(route, verdict)| {
+            verdict.parents.iter().flat_map(move |parent| {
+                let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+                let gateway = ObjectName::new(namespace, &parent.parent.name);
+                let claims = parent.attachment.as_deref().unwrap_or_default();
+                claims.iter().map(move |claim| (route, gateway.clone(), claim))
+            })
+        })
+    }
+
+    /// A document's value, where there is one to put.
+    fn value(&self, id: &WorkId) -> Option<serde_json::Value> {
+        match self.documents.get(id) {
+            Some(Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) => {
+                Some(serde_json::from_slice(&document.bytes).unwrap())
+            }
+            Some(Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_)) | None => None,
+        }
+    }
+}
+
+/// Whether listeners of a protocol take routes of a kind.
+fn takes(protocol: &str, kind: Kind) -> bool {
+    match kind {
+        Kind::UdpRoute => protocol == "UDP",
+        Kind::TlsRoute => protocol == "TLS",
+        // Once TLS is ended, what is in it is a TCP connection like any other.
+        _ => protocol == "TCP" || protocol == "TLS",
     }
 }
 
@@ -463,13 +578,13 @@ proptest! {
     }
 
     #[test]
-    fn a_connection_gets_to_the_routes_of_the_most_specific_listener_alone(history in history()) {
+    fn a_connection_gets_to_the_routes_of_the_most_specific_listener_alone(history in vec(tls_change(), 1..60)) {
         let mut desired = Desired::new(settings("3.19.0"));
         let mut objects = Objects::default();
-        for change in history.iter().flatten() {
-            objects.take_in(change);
+        for change in history {
+            objects.take_in(&change);
+            desired.apply([change]);
         }
-        desired.apply(objects.changes());
         let listeners = accepted_listeners(&desired, &objects);
         let documents = routes_by_port_and_name(&desired);
         for (port, asked) in listeners.keys().flat_map(|(port, _)| ASKED.map(|asked| (*port, asked))) {
@@ -485,6 +600,98 @@ proptest! {
                 !held || claims(&desired, id).contains(listener),
                 "{asked} on {port} is {listener:?}'s and gets to {id}, claimed through {:?}", claims(&desired, id)
             );
+        }
+    }
+
+    #[test]
+    fn what_a_route_holds_speaks_the_protocol_of_its_kind_and_of_the_listener(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.14.0", objects.changes());
+        for (route, gateway, claim) in said.claims() {
+            let listeners = &objects.gateway(&gateway).listeners;
+            let listener = listeners.iter().find(|listener| listener.name == claim.listener).unwrap();
+            prop_assert!(takes(&listener.protocol, route.kind), "{} at {}", route, gateway);
+            match &claim.outcome {
+                ClaimOutcome::Holds { slot, pool } => {
+                    let Some((slot, pool_value)) = said.value(slot).zip(said.value(pool)) else { continue };
+                    prop_assert_eq!(slot["server_port"].as_i64(), Some(listener.port));
+                    prop_assert_eq!(slot["upstream_id"].as_str(), Some(&*pool.id));
+                    let scheme = if route.kind == Kind::UdpRoute { "udp" } else { "tcp" };
+                    prop_assert_eq!(pool_value["scheme"].as_str(), Some(scheme));
+                    let of = format!("{route} [");
+                    for desc in [&slot["desc"], &pool_value["desc"]] {
+                        prop_assert!(desc.as_str().unwrap().starts_with(&of), "{} of {}", desc, route);
+                    }
+                }
+                ClaimOutcome::Superseded { winner } => prop_assert!(takes(&listener.protocol, winner.kind)),
+                ClaimOutcome::ListenerMoreSpecific | ClaimOutcome::ListenerNotAccepted => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_is_for_one_protocol_each_hostname_is_one_listeners_and_every_listener_counts_its_routes(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.14.0", objects.changes());
+        let (mut protocols, mut hostnames) = (BTreeMap::new(), BTreeSet::new());
+        for (name, verdict) in said.gateways() {
+            for (listener, facts) in verdict.listeners.iter().zip(&objects.gateway(name).listeners) {
+                prop_assert_eq!(&listener.name, &facts.name);
+                for kind in &listener.supported_kinds {
+                    let carries = Kind::ROUTES.into_iter().any(|of| of.as_str() == &*kind.kind && takes(&facts.protocol, of));
+                    prop_assert!(carries, "{} carries {:?}", facts.protocol, kind);
+                }
+                let attached: BTreeSet<&ObjectRef> = said
+                    .claims()
+                    .filter(|(_, gateway, claim)| gateway == name && claim.listener == listener.name)
+                    .map(|(route, _, _)| route)
+                    .collect();
+                prop_assert_eq!(usize::try_from(listener.attached_routes).unwrap(), attached.len());
+                if listener.refusal.is_none() && verdict.refusal.is_none() {
+                    let protocol = protocols.entry(facts.port).or_insert(&facts.protocol);
+                    prop_assert_eq!(*protocol, &facts.protocol, "port {}", facts.port);
+                    let hostname = facts.hostname.as_deref().and_then(ServerName::of);
+                    prop_assert!(hostnames.insert((facts.port, hostname)), "port {} has two listeners", facts.port);
+                }
+            }
+        }
+        // A refusal is of the whole parent: no listener there of this name and port is for the kind and the namespace.
+        for (route, verdict) in said.routes() {
+            for parent in verdict.parents.iter().filter(|parent| parent.attachment == Err(AttachmentRefusal::NotAllowedByListeners)) {
+                let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+                let gateway = objects.gateway(&ObjectName::new(namespace, &parent.parent.name));
+                let open = gateway.listeners.iter().any(|listener| {
+                    (&*listener.protocol == "TCP" && route.kind == Kind::TcpRoute
+                            || takes(&listener.protocol, route.kind) && route.kind != Kind::TcpRoute)
+                        && listener.namespaces == FromNamespaces::All
+                        && listener.kinds.is_empty()
+                        && parent.parent.section_name.as_ref().is_none_or(|section| *section == listener.name)
+                        && parent.parent.port.is_none_or(|port| port == listener.port)
+                });
+                prop_assert!(!open, "{} is not allowed at {:?}", route, gateway);
+            }
+        }
+    }
+
+    #[test]
+    fn no_route_refers_to_another_namespace_by_a_grant_for_another_kind(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.14.0", objects.changes());
+        // Of a route without parents of ours nothing is worked out.
+        for (route, verdict) in said.routes().filter(|(_, verdict)| !verdict.parents.is_empty()) {
+            for (index, backend) in objects.route(route).backends.iter().enumerate() {
+                let Some(namespace) = backend.namespace.as_ref().filter(|namespace| **namespace != route.name.namespace) else {
+                    continue;
+                };
+                let problem = verdict.backends.problems.iter().find(|problem| problem.index == index);
+                let stopped = problem.is_some_and(|problem| {
+                    matches!(problem.fault, BackendFault::NotPermitted(_) | BackendFault::UnknownKind { .. })
+                });
+                prop_assert!(stopped || objects.grant_for(route, namespace), "{} refers to {}", route, namespace);
+            }
         }
     }
 }

@@ -38,10 +38,23 @@ pub fn render(
     controller_name: &str,
     standing: &dyn Fn(&WorkId) -> Standing,
 ) -> Value {
+    render_held(object, verdict, controller_name, standing, None)
+}
+
+/// The same, where etcd may still hold slots of a route which it is to have no more: `held` is the name by which the guard
+/// that keeps them is released.
+#[must_use]
+pub fn render_held(
+    object: &ObjectRef,
+    verdict: &Verdict,
+    controller_name: &str,
+    standing: &dyn Fn(&WorkId) -> Standing,
+    held: Option<&str>,
+) -> Value {
     match verdict {
         Verdict::GatewayClass(class) => gateway_class::render(class),
         Verdict::Gateway(gateway) => gateway::render(gateway),
-        Verdict::Route(route) => route::render(object, route, controller_name, standing),
+        Verdict::Route(route) => route::render(object, route, controller_name, standing, held),
     }
 }
 

@@ -53,14 +53,11 @@ fn versions(served: &Served) -> String {
         OPTIONAL.iter().filter_map(|kind| Some(format!("{kind} is read at {}", served.version(*kind)?))).collect();
     let missing = OPTIONAL.iter().filter(|kind| served.source == Source::Cluster && served.version(**kind).is_none());
     let missing: Vec<String> = missing.map(ToString::to_string).collect();
-    let mut text = String::new();
-    if !read.is_empty() {
-        text += &format!(" {}.", read.join(", "));
+    let read = if read.is_empty() { String::new() } else { format!(" {}.", read.join(", ")) };
+    if missing.is_empty() {
+        return read;
     }
-    if !missing.is_empty() {
-        text += &format!(" Not served yet: {}; install the CRDs to use these.", missing.join(", "));
-    }
-    text
+    format!("{read} Not served yet: {}; install the CRDs to use these.", missing.join(", "))
 }
 
 fn supported_version(served: &Served) -> Condition {

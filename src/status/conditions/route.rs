@@ -4,7 +4,7 @@ use super::{Condition, NAMES_MAX, add_sentence, listeners_named, render_all};
 use crate::{
     model::{
         facts::ParentRef,
-        names::ObjectRef,
+        names::{Kind, ObjectRef},
         places::WorkId,
         verdicts::{
             AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict, Occupant,
@@ -21,6 +21,7 @@ pub(super) fn render(
     verdict: &RouteVerdict,
     controller_name: &str,
     standing: &dyn Fn(&WorkId) -> Standing,
+    held: Option<&str>,
 ) -> Value {
     // Entries of frozen parents are not ours to write now; whoever writes the rest leaves them alone.
     let RouteVerdict { generation, parents, frozen_parents: _, backends, rules_not_served } = verdict;
@@ -29,8 +30,8 @@ pub(super) fn render(
         .map(|ParentVerdict { parent, attachment }| {
             let conditions = [
                 accepted(route, parent, attachment, *rules_not_served),
-                resolved_refs(&backends.problems),
-                programmed(route, attachment, backends, standing),
+                resolved_refs(route, &backends.problems),
+                programmed(route, attachment, backends, standing).unless_held(held),
             ];
             json!({
                 "parentRef": render_parent(parent),
@@ -123,13 +124,13 @@ fn asked_for(parent: &ParentRef) -> String {
 }
 
 /// The reason is that of the first problem in the spec, the message names all of them.
-fn resolved_refs(problems: &[BackendProblem]) -> Condition {
+fn resolved_refs(route: &ObjectRef, problems: &[BackendProblem]) -> Condition {
     let Some(first) = problems.first() else {
         return Condition::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, "All backends are resolved.");
     };
     let mut message = String::new();
     for BackendProblem { index, fault } in problems {
-        add_sentence(&mut message, format_args!("backendRefs[{index}]: {}", describe(fault)));
+        add_sentence(&mut message, format_args!("backendRefs[{index}]: {}", describe(route, fault)));
     }
     Condition::fails(ConditionType::ResolvedRefs, reason(&first.fault), message)
 }
@@ -146,7 +147,7 @@ fn reason(fault: &BackendFault) -> Reason {
     }
 }
 
-fn describe(fault: &BackendFault) -> String {
+fn describe(route: &ObjectRef, fault: &BackendFault) -> String {
     match fault {
         BackendFault::UnknownKind { group, kind } if group.is_empty() => {
             format!("kind {kind} is not served: use a Service.")
@@ -163,7 +164,7 @@ fn describe(fault: &BackendFault) -> String {
         BackendFault::PortMissing(service) => format!("a port of Service {service} must be named."),
         BackendFault::PortNotFound { service, port } => format!("Service {service} has no port {port}."),
         BackendFault::OtherTransport { service, port } => {
-            format!("port {port} of Service {service} is not a TCP port.")
+            format!("port {port} of Service {service} is not a {} port.", Carried::by(route.kind).protocol)
         }
         BackendFault::ExternalName(service) => {
             format!("Service {service} is of type ExternalName, which is not served.")
@@ -225,7 +226,7 @@ fn programmed(
     let mut message = String::new();
     if !serving.is_empty() {
         add_sentence(&mut message, format_args!("Served on {}.", listeners_named(&serving)));
-        describe_shares(backends, &mut message);
+        describe_shares(route, backends, &mut message);
     }
     for (_, listener, why) in obstructed.iter().take(NAMES_MAX) {
         add_sentence(&mut message, format_args!("Not on listener {listener}: {why}."));
@@ -245,6 +246,28 @@ fn programmed(
         ),
     }
 }
+
+impl Condition {
+    /// Where nothing of the route is to serve at the parent, and a guard keeps in etcd what served before, it still serves.
+    fn unless_held(mut self, held: Option<&str>) -> Self {
+        let Some(name) = held.filter(|_| ENDED.contains(&self.reason)) else { return self };
+        if self.reason == Reason::NotAccepted {
+            "The parent does not accept the route.".clone_into(&mut self.message);
+        }
+        self.reason = Reason::Held;
+        add_sentence(
+            &mut self.message,
+            format_args!(
+                "What served the route before is still in etcd and serves: a guard holds its end back; \
+                 `apisix-etcd-controller release {name}` lets it go."
+            ),
+        );
+        self
+    }
+}
+
+/// Why nothing of a route is to serve at a parent.
+const ENDED: [Reason; 3] = [Reason::NotAccepted, Reason::Superseded, Reason::ListenerNotProgrammed];
 
 fn obstacle(
     route: &ObjectRef,
@@ -320,21 +343,48 @@ fn describe_occupant(occupant: &Occupant) -> String {
     }
 }
 
+/// What a route carries, in the words for it.
+struct Carried {
+    protocol: &'static str,
+    unit: &'static str,
+    /// What becomes of the share of a bad backend: UDP has nothing to refuse a datagram with.
+    turned_away: &'static str,
+}
+
+impl Carried {
+    fn by(route: Kind) -> Self {
+        match route {
+            Kind::UdpRoute => Self { protocol: "UDP", unit: "session", turned_away: "dropped" },
+            Kind::TcpRoute
+            | Kind::TlsRoute
+            | Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::ReferenceGrant
+            | Kind::Namespace
+            | Kind::Service
+            | Kind::EndpointSlice => Self { protocol: "TCP", unit: "connection", turned_away: "refused" },
+        }
+    }
+}
+
 /// What becomes of connections that reach a slot of the route.
-fn describe_shares(backends: &BackendsVerdict, message: &mut String) {
+fn describe_shares(route: &ObjectRef, backends: &BackendsVerdict, message: &mut String) {
     let BackendsVerdict { problems: _, refused, rounded } = backends;
+    let Carried { protocol: _, unit, turned_away } = Carried::by(route.kind);
     match refused {
         None => {}
         Some(RefusedShare::Part { refused, total }) => add_sentence(
             message,
             format_args!(
-                "By weight, {refused} of {total} connections are refused: the backends they belong to are not resolved or \
+                "By weight, {refused} of {total} {unit}s are {turned_away}: the backends they belong to are not resolved or \
                  have no endpoints."
             ),
         ),
         Some(RefusedShare::All) => add_sentence(
             message,
-            format_args!("Every connection is refused: no backend is resolved and has endpoints and a weight above 0."),
+            format_args!(
+                "Every {unit} is {turned_away}: no backend is resolved and has endpoints and a weight above 0."
+            ),
         ),
     }
     if *rounded {
@@ -349,7 +399,7 @@ fn describe_shares(backends: &BackendsVerdict, message: &mut String) {
 mod tests {
     use super::*;
     use crate::model::{
-        names::{GATEWAY_GROUP, Kind, ObjectName, RouteRef},
+        names::{GATEWAY_GROUP, ObjectName, RouteRef},
         places::Directory,
     };
 
@@ -416,7 +466,17 @@ mod tests {
         standing: &dyn Fn(&WorkId) -> Standing,
         r#type: ConditionType,
     ) -> (String, String) {
-        let status = render(&route(), verdict, OURS, standing);
+        condition_held(verdict, standing, r#type, None)
+    }
+
+    /// The same, while a guard of this name keeps slots for the route that it is to have no more.
+    fn condition_held(
+        verdict: &RouteVerdict,
+        standing: &dyn Fn(&WorkId) -> Standing,
+        r#type: ConditionType,
+        held: Option<&str>,
+    ) -> (String, String) {
+        let status = render(&route(), verdict, OURS, standing, held);
         let conditions = status["parents"][0]["conditions"].as_array().unwrap();
         assert_eq!(conditions.len(), 3);
         let found = conditions.iter().find(|c| c["type"] == r#type.as_str()).unwrap();
@@ -462,7 +522,7 @@ mod tests {
                 attachment: Ok(vec![holds(0)]),
             },
         ];
-        let status = render(&route(), &verdict, OURS, &all_programmed);
+        let status = render(&route(), &verdict, OURS, &all_programmed, None);
         assert_eq!(status["parents"][0]["parentRef"], json!({"group": GATEWAY_GROUP, "kind": "Gateway", "name": "gw"}));
         assert_eq!(
             status["parents"][1]["parentRef"],
@@ -479,7 +539,7 @@ mod tests {
         let mut verdict = verdict(Ok(vec![]));
         verdict.parents.clear();
         verdict.frozen_parents.push(parent(None, None));
-        assert_eq!(render(&route(), &verdict, OURS, &all_programmed), json!({"parents": []}));
+        assert_eq!(render(&route(), &verdict, OURS, &all_programmed, None), json!({"parents": []}));
     }
 
     #[test]
@@ -562,6 +622,24 @@ mod tests {
     }
 
     #[test]
+    fn a_route_that_is_to_serve_no_more_says_so_while_a_guard_keeps_what_served_before() {
+        let programmed = |verdict: &RouteVerdict, standing: &dyn Fn(&WorkId) -> Standing| {
+            condition_held(verdict, standing, ConditionType::RouteProgrammed, Some("namespace/a"))
+        };
+        let refused = verdict(Err(AttachmentRefusal::NotAllowedByListeners));
+        for ended in [&refused, &verdict(Ok(vec![superseded("default")])), &verdict(Ok(vec![unlistened()]))] {
+            let (got, message) = programmed(ended, &all_programmed);
+            assert_eq!(got, "False/Held");
+            assert!(message.contains("is still in etcd and serves"), "{message}");
+            assert!(message.ends_with("`apisix-etcd-controller release namespace/a` lets it go."), "{message}");
+        }
+        assert!(programmed(&refused, &all_programmed).1.starts_with("The parent does not accept the route. What"));
+        let serves = verdict(Ok(vec![holds(0), unlistened()]));
+        assert_eq!(programmed(&serves, &all_programmed).0, "True/Programmed");
+        assert_eq!(programmed(&serves, &|_| Standing::Pending).0, "False/Pending");
+    }
+
+    #[test]
     fn what_needs_somebody_is_said_before_what_needs_only_time() {
         let at = |id: &WorkId| if *id == slot(0) { Standing::Pending } else { Standing::Refused("too long".into()) };
         assert_eq!(condition(&verdict(Ok(vec![holds(0)])), &at, ConditionType::RouteProgrammed).0, "False/Refused");
@@ -621,6 +699,23 @@ mod tests {
         assert!(message.contains("Every connection is refused"), "{message}");
         let (_, message) = condition(&verdict, &|_| Standing::Pending, ConditionType::RouteProgrammed);
         assert!(!message.contains("refused"), "{message}");
+    }
+
+    #[test]
+    fn what_becomes_of_a_udproute_is_said_in_the_words_of_udp() {
+        let route = ObjectRef::new(Kind::UdpRoute, ObjectName::new("default", "dns"));
+        let mut verdict = verdict(Ok(vec![holds(0)]));
+        let fault = BackendFault::OtherTransport { service: ObjectName::new("default", "dns"), port: 53 };
+        verdict.backends.problems = vec![BackendProblem { index: 0, fault }];
+        verdict.backends.refused = Some(RefusedShare::Part { refused: 30, total: 100 });
+        let message = |verdict: &RouteVerdict, n: usize| {
+            let status = render(&route, verdict, OURS, &all_programmed, None);
+            status["parents"][0]["conditions"][n]["message"].as_str().unwrap().to_owned()
+        };
+        assert!(message(&verdict, 1).contains("is not a UDP port"), "{}", message(&verdict, 1));
+        assert!(message(&verdict, 2).contains("30 of 100 sessions are dropped"), "{}", message(&verdict, 2));
+        verdict.backends.refused = Some(RefusedShare::All);
+        assert!(message(&verdict, 2).contains("Every session is dropped"), "{}", message(&verdict, 2));
     }
 
     #[test]
