@@ -28,6 +28,7 @@ pub(crate) fn settings(prefix: &str) -> Settings {
         instance: "bench".into(),
         prefix: prefix.into(),
         version: ApisixVersion::DEFAULT,
+        stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
     }
 }
 

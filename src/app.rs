@@ -80,7 +80,7 @@ impl Drop for BrokenOff {
 ///
 /// Errors are those of settings that could not be checked before: an address that is taken, a kubeconfig that cannot be read.
 pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
-    let RunSettings { source, etcd, writing, translation, admin_address, log: _ } = settings;
+    let RunSettings { source, etcd, writing, translation, origins: _, admin_address, log: _ } = settings;
     install_tls_provider();
     let admin = Admin::bind(admin_address).await?;
     let admin_address = admin.address();

@@ -6,5 +6,6 @@ pub mod facts;
 pub mod link;
 pub mod names;
 pub mod places;
+pub mod sockets;
 pub mod verdicts;
 pub mod versions;

@@ -2,7 +2,8 @@
 //! prints of it, documents and statuses.
 //!
 //! An input is whole: its first lines are comments that say in a sentence what it shows, and a line `# apisix-version: 3.14.0`
-//! where the version matters (else it is the default). Nothing else goes in. `BLESS=1 cargo test --test golden` takes what
+//! where the version matters (else it is the default), and `# listen: tcp:9100,udp:9200` or `# stream-plugins: syslog` where
+//! it matters where APISIX listens, or what it runs there (else nobody knows). Nothing else goes in. `BLESS=1 cargo test --test golden` takes what
 //! comes out as what should; read the diff.
 //!
 //! Each input is two tests: what comes out, and that it comes out whatever the order of its documents and of events.
@@ -10,13 +11,15 @@
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use apisix_etcd_controller::{
-    apisix::{ids, version::ApisixVersion},
+    apisix::{ids, plugins, version::ApisixVersion},
     cluster::{folder, manifests},
     command::translate::{Translation, translate},
+    config::settings::listen,
     model::{
         facts::{Change, Observed},
         names::{Kind, ObjectName, ObjectRef},
         places::WorkId,
+        sockets::{Inventory, StreamProxy},
         verdicts::Verdict,
     },
     translate::desired::{Desired, Settings, Wanted},
@@ -33,6 +36,12 @@ use std::{
 
 const IN: &str = ".in.yaml";
 const OUT: &str = ".out.json";
+
+/// What the comments of an input may say beside its sentence.
+const SAID: [&str; 3] = [VERSION, LISTEN, PLUGINS];
+const VERSION: &str = "apisix-version:";
+const LISTEN: &str = "listen:";
+const PLUGINS: &str = "stream-plugins:";
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
@@ -177,9 +186,9 @@ impl Case {
     fn input(&self) -> Result<Input> {
         let text = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
         let comments: Vec<&str> = text.lines().map_while(|line| line.strip_prefix('#')).map(str::trim).collect();
-        let version = comments.iter().find_map(|line| line.strip_prefix("apisix-version:"));
-        let sentence: Vec<&str> =
-            comments.iter().copied().filter(|line| !line.starts_with("apisix-version:")).collect();
+        let said = |name: &str| comments.iter().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let said_anything = |line: &&str| SAID.iter().any(|name| line.starts_with(name));
+        let sentence: Vec<&str> = comments.iter().copied().filter(|line| !said_anything(line)).collect();
         ensure!(
             sentence.join(" ").ends_with('.'),
             "{} must begin with a comment that says in a sentence what it shows",
@@ -189,10 +198,20 @@ impl Case {
             controller_name: "apisix-etcd.io/gateway-controller".into(),
             instance: "default".into(),
             prefix: "/apisix".into(),
-            version: version.map_or(Ok(ApisixVersion::DEFAULT), |version| version.trim().parse())?,
+            version: said(VERSION).map_or(Ok(ApisixVersion::DEFAULT), str::parse)?,
+            stream: StreamProxy {
+                sockets: said(LISTEN).map_or(Ok(Inventory::Unknown), listening)?,
+                traffic_split: said(PLUGINS).map(|names| names.split(',').any(plugins::is_traffic_split)),
+            },
         };
         Ok(Input { text, settings })
     }
+}
+
+/// As the flag says it.
+fn listening(text: &str) -> Result<Inventory> {
+    let entries: Vec<String> = text.split(',').map(str::to_owned).collect();
+    Ok(listen::sockets(&entries)?.map_or(Inventory::Unknown, |sockets| Inventory::Known(sockets.into())))
 }
 
 struct Input {

@@ -33,6 +33,7 @@ fn settings(version: &str) -> Settings {
         instance: "default".into(),
         prefix: "/apisix".into(),
         version: version.parse().unwrap(),
+        stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
     }
 }
 

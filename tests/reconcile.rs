@@ -97,6 +97,7 @@ async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str
         instance: instance.into(),
         prefix: prefix.into(),
         version: ApisixVersion::DEFAULT,
+        stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
     });
     let published = Published::default();
     let statuses = Statuses { sink: published.clone(), idle: Box::new(|_, _| {}) };

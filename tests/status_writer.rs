@@ -8,6 +8,7 @@ use apisix_etcd_controller::{
         facts::{ParentRef, RouteKind},
         names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
         places::{Directory, WorkId},
+        sockets::Footing,
         verdicts::{
             AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome,
             ClaimVerdict, ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict,
@@ -137,6 +138,7 @@ fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
     ListenerVerdict {
         name: name.into(),
         refusal,
+        footing: Footing::Listening,
         supported_kinds: vec![kind("TCPRoute")],
         invalid_kinds: vec![kind("UDPRoute")],
         attached_routes: 1,

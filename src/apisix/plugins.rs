@@ -12,13 +12,19 @@ struct Plugin {
     stream: bool,
 }
 
+/// Whether a plugin of this name is the one that gives a share of connections to another upstream.
+#[must_use]
+pub fn is_traffic_split(name: &str) -> bool {
+    name == TRAFFIC_SPLIT
+}
+
 /// Whether the value of `{prefix}/plugins` lists `traffic-split` as a stream plugin (`stream` absent: an HTTP plugin).
 ///
 /// A value that cannot be read counts as "no": what is written then works with and without the plugin.
 #[must_use]
 pub fn lists_stream_traffic_split(value: &[u8]) -> bool {
     serde_json::from_slice::<Vec<Plugin>>(value)
-        .is_ok_and(|plugins| plugins.iter().any(|plugin| plugin.stream && plugin.name == TRAFFIC_SPLIT))
+        .is_ok_and(|plugins| plugins.iter().any(|plugin| plugin.stream && is_traffic_split(&plugin.name)))
 }
 
 #[cfg(test)]

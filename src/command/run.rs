@@ -3,7 +3,11 @@
 //! SIGINT or SIGTERM ends it in good order; a second one at once.
 
 use super::{Outcome, complain};
-use crate::{app, config::settings::RunSettings, telemetry};
+use crate::{
+    app,
+    config::settings::{RunSettings, apisix::Origin},
+    telemetry,
+};
 use anyhow::Context as _;
 use std::{io, num::NonZero, process, thread};
 use tokio::{
@@ -24,6 +28,9 @@ pub fn execute(settings: RunSettings) -> Outcome {
     if let Err(error) = telemetry::init(settings.log.clone()) {
         complain(&error);
         return Outcome::Refused;
+    }
+    for Origin { setting, value, from } in &settings.origins {
+        tracing::info!(setting, value, %from, "setting taken");
     }
     match runtime().context("cannot start").and_then(|runtime| runtime.block_on(run(settings))) {
         Ok(()) => Outcome::Done,

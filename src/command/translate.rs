@@ -136,6 +136,11 @@ pub fn execute(settings: &TranslateSettings) -> Outcome {
             return Outcome::Unusable;
         }
     };
+    if settings.apisix_config.is_some() {
+        for origin in &settings.origins {
+            eprintln!("{origin}");
+        }
+    }
     print(&render(&translation, settings.output, table::terminal_width()));
     if translation.refuses() { Outcome::Refused } else { Outcome::Done }
 }
@@ -177,6 +182,7 @@ mod tests {
             instance: "default".into(),
             prefix: "/apisix".into(),
             version: ApisixVersion::DEFAULT,
+            stream: crate::model::sockets::StreamProxy::default(),
         };
         let file = |(i, text): (usize, &&str)| File { path: format!("{i}.yaml").into(), text: (*text).to_owned() };
         let files: Vec<File> = texts.iter().enumerate().map(file).collect();

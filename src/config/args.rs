@@ -37,6 +37,12 @@ Examples:
   Without Kubernetes, from a folder that is watched for changes; statuses are shown, not written:
     apisix-etcd-controller run --manifests ./manifests --etcd-endpoints http://127.0.0.1:2379
 
+  With the file that APISIX itself is started with: which etcd, prefix, user, TLS files, ports and stream plugins:
+    apisix-etcd-controller run --apisix-config /apisix/config.yaml --apisix-version 3.16.0
+
+  With the ports said here: a listener on any other is refused, and its status names these:
+    apisix-etcd-controller run --etcd-endpoints http://etcd:2379 --listen tcp:9100,tcp:9000-9010,tls:9443,udp:9200
+
   With TLS, a client certificate and a user of etcd; the files may be replaced while it runs:
     apisix-etcd-controller run --etcd-endpoints https://etcd:2379 --etcd-ca-file /etcd/ca.crt \\
         --etcd-cert-file /etcd/tls.crt --etcd-key-file /etcd/tls.key \\
@@ -52,6 +58,9 @@ Examples:
 
   Several files and folders together, for data planes of APISIX 3.14, as one JSON object:
     apisix-etcd-controller translate --manifests gateway.yaml --manifests routes/ --apisix-version 3.14.0 --output json
+
+  For the ports and stream plugins of an APISIX whose file is at hand:
+    apisix-etcd-controller translate --manifests ./manifests --apisix-config ./config.yaml --apisix-version 3.16.0
 
   One document, by its etcd key:
     apisix-etcd-controller translate --manifests ./manifests --output json \\
@@ -112,6 +121,9 @@ pub struct RunArgs {
     /// Kubeconfig of the cluster to follow [default: KUBECONFIG, ~/.kube/config, the cluster this runs in]
     #[arg(long, value_name = "FILE", env = "APISIX_ETCD_CONTROLLER_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
+    /// What APISIX itself is told.
+    #[command(flatten)]
+    pub apisix: ApisixArgs,
     /// How to reach etcd.
     #[command(flatten)]
     pub etcd: EtcdArgs,
@@ -157,7 +169,7 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Link to etcd")]
 pub struct EtcdArgs {
-    /// URLs of the etcd cluster that APISIX reads, separated by commas (required)
+    /// URLs of the etcd cluster that APISIX reads, separated by commas (required without --apisix-config)
     #[arg(
         long,
         value_name = "URL",
@@ -191,6 +203,15 @@ pub struct EtcdArgs {
     /// Name that etcd's certificate must have [default: the host of each endpoint]
     #[arg(long, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_ETCD_SERVER_NAME")]
     pub etcd_server_name: Option<String>,
+}
+
+/// What APISIX itself is told: alike in every command that needs any of it.
+#[derive(Debug, Args)]
+pub struct ApisixArgs {
+    /// APISIX's own config.yaml: says what no flag does, of etcd, prefix, user, TLS files, ports and stream plugins. Read
+    /// once, at the start; ${{NAME:=default}} in it takes this program's environment
+    #[arg(long, help_heading = None::<&str>, value_name = "FILE", env = "APISIX_ETCD_CONTROLLER_APISIX_CONFIG")]
+    pub apisix_config: Option<PathBuf>,
 }
 
 /// How to write, and who of several replicas does.
@@ -243,6 +264,9 @@ pub struct TranslateArgs {
     /// File or folder of manifests; may be repeated
     #[arg(long, value_name = "PATH", env = "APISIX_ETCD_CONTROLLER_MANIFESTS", required = true)]
     pub manifests: Vec<PathBuf>,
+    /// What APISIX itself is told.
+    #[command(flatten)]
+    pub apisix: ApisixArgs,
     /// What to translate for.
     #[command(flatten)]
     pub target: TargetArgs,
@@ -270,9 +294,9 @@ pub struct VersionArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Translation")]
 pub struct TargetArgs {
-    /// The prefix that APISIX reads (deployment.etcd.prefix in its config.yaml)
-    #[arg(long, value_name = "PREFIX", env = "APISIX_ETCD_CONTROLLER_ETCD_PREFIX", default_value = "/apisix")]
-    pub etcd_prefix: String,
+    /// The prefix that APISIX reads (deployment.etcd.prefix in its config.yaml) [default: /apisix]
+    #[arg(long, value_name = "PREFIX", env = "APISIX_ETCD_CONTROLLER_ETCD_PREFIX")]
+    pub etcd_prefix: Option<String>,
     /// Name of this controller instance: goes into every document, so that several can share a prefix
     #[arg(long, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_INSTANCE", default_value = "default")]
     pub instance: String,
@@ -287,6 +311,14 @@ pub struct TargetArgs {
     /// The oldest APISIX that reads the prefix, 3.8 or later
     #[arg(long, value_name = "VERSION", env = "APISIX_ETCD_CONTROLLER_APISIX_VERSION", default_value = "3.13")]
     pub apisix_version: String,
+    /// What APISIX listens on below HTTP, separated by commas: tcp:PORT, tls:PORT, udp:PORT, tls-passthrough:PORT or
+    /// tls-either:PORT, each also with FIRST-LAST; none for nothing. Unsaid, every port is taken on trust
+    #[arg(long, value_name = "SOCKET", env = "APISIX_ETCD_CONTROLLER_LISTEN", value_delimiter = ',')]
+    pub listen: Vec<String>,
+    /// The stream plugins that APISIX runs (stream_plugins in its config.yaml), separated by commas, or none
+    /// [default: those of APISIX; traffic-split from 3.14 on]
+    #[arg(long, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_STREAM_PLUGINS", value_delimiter = ',')]
+    pub stream_plugins: Vec<String>,
 }
 
 /// What is done with a document that somebody else edited.

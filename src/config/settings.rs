@@ -3,19 +3,26 @@
 //! The command line as written goes in; settings come out, or every error in it at once, each saying which flag it is about
 //! and what would do. Nothing is opened or asked here, but what the machine is called.
 
+pub mod apisix;
 pub mod control;
 pub mod etcd;
+pub mod listen;
 pub mod time;
 pub mod validate;
 pub mod writing;
 
-use super::args::{LogFormat, OutputFormat, RunArgs, TargetArgs, TranslateArgs};
+use super::{
+    apisix::{ApisixConfig, ApisixConfigError},
+    args::{ApisixArgs, EtcdArgs, LogFormat, OutputFormat, RunArgs, TargetArgs, TranslateArgs},
+};
 use crate::{
     apisix::version::{ApisixVersion, VersionError},
     translate::desired::Settings,
 };
+use apisix::{Origin, Teller};
 use control::ControlSettingError;
 use etcd::{EtcdAddress, EtcdSettingError};
+use listen::ListenError;
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use time::TimeError;
 use tracing_subscriber::{
@@ -35,6 +42,8 @@ pub struct RunSettings {
     pub writing: WritingSettings,
     /// What to translate for.
     pub translation: Settings,
+    /// Where settings came from that APISIX's own configuration could have said.
+    pub origins: Vec<Origin>,
     /// Where the admin port listens; port 0 takes any free one.
     pub admin_address: SocketAddr,
     /// What is logged, and how.
@@ -48,6 +57,10 @@ pub struct TranslateSettings {
     pub manifests: Vec<PathBuf>,
     /// What to translate for.
     pub translation: Settings,
+    /// APISIX's own configuration.
+    pub apisix_config: Option<PathBuf>,
+    /// Where settings came from that it could have said.
+    pub origins: Vec<Origin>,
     /// How results are printed.
     pub output: OutputFormat,
 }
@@ -75,6 +88,12 @@ pub struct LogSettings {
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingError {
+    /// Of APISIX's own configuration.
+    #[error(transparent)]
+    Apisix(#[from] ApisixConfigError),
+    /// Of what APISIX listens on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Of the commands about the controller's own keys.
     #[error(transparent)]
     Control(#[from] ControlSettingError),
@@ -148,17 +167,22 @@ pub enum SettingError {
     },
 }
 
+/// What APISIX reads if nobody says.
+const PREFIX: &str = "/apisix";
+
 /// `maxLength` of `spec.controllerName`.
 const CONTROLLER_NAME_MAX: usize = 253;
 
 impl RunSettings {
     /// Checks `args`; every error is returned, in the order of the flags in the help text.
     pub fn check(args: RunArgs) -> Result<Self, Vec<SettingError>> {
-        let RunArgs { manifests, kubeconfig, etcd, writing, target, admin_address, log_format, log_level } = args;
-        let mut errors = Vec::new();
-        let etcd = etcd::check(etcd).map_err(|more| errors.extend(more.into_iter().map(SettingError::from))).ok();
+        let RunArgs { manifests, kubeconfig, apisix, etcd, writing, target, admin_address, log_format, log_level } =
+            args;
+        let (mut errors, mut origins) = (Vec::new(), Vec::new());
+        let told = told(&apisix).map_err(|error| vec![error])?;
+        let etcd = link(etcd, told.as_ref(), &mut origins).map_err(|more| errors.extend(more)).ok();
         let writing = writing::check(writing).map_err(|more| errors.extend(more)).ok();
-        let translation = translation(target).map_err(|more| errors.extend(more)).ok();
+        let translation = translation(target, told.as_ref(), &mut origins).map_err(|more| errors.extend(more)).ok();
         if let (Some(writing), Some(translation)) = (&writing, &translation) {
             keep(&mut errors, writing::apart(&writing.control_prefix, &translation.prefix));
         }
@@ -174,6 +198,7 @@ impl RunSettings {
             etcd,
             writing,
             translation,
+            origins,
             admin_address,
             log: LogSettings { format: log_format, filter },
         })
@@ -183,25 +208,75 @@ impl RunSettings {
 impl TranslateSettings {
     /// Checks `args`; every error is returned, in the order of the flags in the help text.
     pub fn check(args: TranslateArgs) -> Result<Self, Vec<SettingError>> {
-        let TranslateArgs { manifests, target, output } = args;
-        Ok(Self { manifests, translation: translation(target)?, output })
+        let TranslateArgs { manifests, apisix, target, output } = args;
+        let told = told(&apisix).map_err(|error| vec![error])?;
+        let mut origins = Vec::new();
+        let translation = translation(target, told.as_ref(), &mut origins)?;
+        Ok(Self { manifests, translation, apisix_config: apisix.apisix_config, origins, output })
     }
 }
 
+/// APISIX's own configuration, if it is named.
+fn told(args: &ApisixArgs) -> Result<Option<ApisixConfig>, SettingError> {
+    let ApisixArgs { apisix_config } = args;
+    let Some(file) = apisix_config else { return Ok(None) };
+    let config = ApisixConfig::read(file, variable)?;
+    config.role()?;
+    Ok(Some(config))
+}
+
+/// What is not text cannot be what anybody meant.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The link to etcd.
+fn link(
+    args: EtcdArgs,
+    told: Option<&ApisixConfig>,
+    origins: &mut Vec<Origin>,
+) -> Result<EtcdAddress, Vec<SettingError>> {
+    let by_flag = args.etcd_endpoints.iter().any(|endpoint| !endpoint.trim().is_empty());
+    let args = match told {
+        Some(told) => apisix::fill_etcd(args, told, origins)?,
+        None => args,
+    };
+    let etcd = etcd::check(args).map_err(|errors| errors.into_iter().map(SettingError::from).collect::<Vec<_>>())?;
+    if told.is_some() && by_flag {
+        let value = etcd.endpoints.join(", ");
+        origins.insert(0, Origin { setting: "etcd", value, from: Teller::Flag("--etcd-endpoints") });
+    }
+    Ok(etcd)
+}
+
 /// Settings for translation alone.
-fn translation(target: TargetArgs) -> Result<Settings, Vec<SettingError>> {
-    let TargetArgs { etcd_prefix, instance, controller_name, apisix_version } = target;
+fn translation(
+    target: TargetArgs,
+    told: Option<&ApisixConfig>,
+    origins: &mut Vec<Origin>,
+) -> Result<Settings, Vec<SettingError>> {
+    let TargetArgs { etcd_prefix, instance, controller_name, apisix_version, listen, stream_plugins } = target;
     let mut errors = Vec::new();
-    let prefix = keep(&mut errors, prefix(etcd_prefix));
+    let prefix = keep(&mut errors, apisix::prefix(etcd_prefix, told, origins));
     let instance = keep(&mut errors, checked(instance, is_instance, SettingError::Instance));
     let controller_name = keep(&mut errors, checked(controller_name, is_controller_name, SettingError::ControllerName));
     let version = keep(&mut errors, ApisixVersion::from_str(&apisix_version).map_err(SettingError::Version));
-    let (Some(prefix), Some(instance), Some(controller_name), Some(version)) =
-        (prefix, instance, controller_name, version)
+    // What the file says of ports depends on the version; one that is wrong is named alone then.
+    let stream =
+        apisix::stream_proxy(&listen, &stream_plugins, version.unwrap_or(ApisixVersion::DEFAULT), told, origins);
+    let stream = stream.map_err(|more| errors.extend(more)).ok();
+    let (Some(prefix), Some(instance), Some(controller_name), Some(version), Some(stream)) =
+        (prefix, instance, controller_name, version, stream)
     else {
         return Err(errors);
     };
-    Ok(Settings { controller_name: controller_name.into(), instance: instance.into(), prefix: prefix.into(), version })
+    Ok(Settings {
+        controller_name: controller_name.into(),
+        instance: instance.into(),
+        prefix: prefix.into(),
+        version,
+        stream,
+    })
 }
 
 fn keep<T>(errors: &mut Vec<SettingError>, result: Result<T, SettingError>) -> Option<T> {

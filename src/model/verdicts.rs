@@ -6,6 +6,7 @@ use super::{
     facts::{ParentRef, RouteKind},
     names::{Kind, ObjectName, RouteRef},
     places::{Port, ServerName, WorkId},
+    sockets::{Footing, Need, SocketFault},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -99,6 +100,8 @@ pub struct ListenerVerdict {
     pub name: Arc<str>,
     /// Why it is not accepted, if so.
     pub refusal: Option<ListenerRefusal>,
+    /// Why it may have its port, if it is accepted.
+    pub footing: Footing,
     /// `supportedKinds`.
     pub supported_kinds: Vec<RouteKind>,
     /// Kinds listed in `allowedRoutes.kinds` that the protocol cannot carry.
@@ -132,6 +135,15 @@ pub enum ListenerRefusal {
     HostnameConflict,
     /// An older Gateway of the data plane holds the port. Which one is nobody else's business.
     PortTaken(Port),
+    /// APISIX does not listen there for what the listener needs.
+    NoSocket {
+        /// The port.
+        port: Port,
+        /// What the listener needs there.
+        need: Need,
+        /// What is there instead.
+        fault: SocketFault,
+    },
 }
 
 /// Of a route.

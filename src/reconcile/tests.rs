@@ -117,6 +117,7 @@ impl Table {
             instance: "default".into(),
             prefix: "/apisix".into(),
             version: ApisixVersion::DEFAULT,
+            stream: crate::model::sockets::StreamProxy::default(),
         });
         let n_idle = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&n_idle);
@@ -313,6 +314,7 @@ fn what_is_shown_is_what_etcd_holds() {
             instance: "default".into(),
             prefix: "/apisix".into(),
             version: ApisixVersion::DEFAULT,
+            stream: crate::model::sockets::StreamProxy::default(),
         };
         Overview::standing(&table.state.desired, &settings, &|id| table.state.standing(id)).documents.len()
     };

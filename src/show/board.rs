@@ -285,6 +285,7 @@ mod tests {
             instance: "default".into(),
             prefix: "/apisix".into(),
             version: crate::apisix::version::ApisixVersion::DEFAULT,
+            stream: crate::model::sockets::StreamProxy::default(),
         };
         let (mut sink, mut news) = FolderSink::new(translation.clone());
         let mut board = Board::new("/apisix".into());
@@ -315,6 +316,7 @@ mod tests {
             instance: "default".into(),
             prefix: "/apisix".into(),
             version: crate::apisix::version::ApisixVersion::DEFAULT,
+            stream: crate::model::sockets::StreamProxy::default(),
         });
         for n in 0..=NOTICES_WAITING {
             sink.announce(Notice {

@@ -5,6 +5,7 @@ use crate::model::{
     facts::{ParentRef, RouteKind},
     names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
     places::{Directory, WorkId},
+    sockets::{Footing, Need, SocketFault},
     verdicts::{
         AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
         ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, Occupant, ParentVerdict,
@@ -93,6 +94,7 @@ fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
     ListenerVerdict {
         name: name.into(),
         refusal,
+        footing: Footing::Listening,
         supported_kinds: vec![kind("TCPRoute")],
         invalid_kinds: if name == "kinds" { vec![kind("UDPRoute")] } else { Vec::new() },
         attached_routes: 3,
@@ -106,6 +108,7 @@ fn gateways() -> Vec<GatewayVerdict> {
         ListenerRefusal::ProtocolConflict,
         ListenerRefusal::HostnameConflict,
         ListenerRefusal::PortTaken(9100.try_into().unwrap()),
+        ListenerRefusal::NoSocket { port: 9100.try_into().unwrap(), need: Need::Tcp, fault: SocketFault::Ambiguous },
     ];
     let bad: Vec<ListenerVerdict> =
         refusals.into_iter().enumerate().map(|(n, refusal)| listener(&format!("bad{n}"), Some(refusal))).collect();

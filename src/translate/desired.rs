@@ -22,6 +22,7 @@ use crate::{
         facts::{Change, DriftPolicy, Observed},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         places::{Directory, WorkId},
+        sockets::StreamProxy,
         verdicts::{Served, Verdict},
     },
 };
@@ -41,6 +42,8 @@ pub struct Settings {
     pub prefix: Arc<str>,
     /// The oldest APISIX that reads the prefix.
     pub version: ApisixVersion,
+    /// Where APISIX listens, and what it runs there.
+    pub stream: StreamProxy,
 }
 
 /// What a document should be.
@@ -170,7 +173,7 @@ impl Desired {
     }
 
     /// Takes in whether the data plane runs `traffic-split` in stream mode, as the key `{prefix}/plugins` says;
-    /// `None` when there is no such key: then the version's default holds. As with [`Desired::note`], the consequences are
+    /// `None` when there is no such key: then the settings hold, else the version's default. As with [`Desired::note`], the consequences are
     /// asked for later.
     pub fn note_traffic_split(&mut self, enabled: Option<bool>) {
         let before = self.splits();
@@ -280,7 +283,8 @@ impl Desired {
 
     /// Whether the data plane can refuse a share beside a pool.
     fn splits(&self) -> bool {
-        self.settings.version.has_stream_traffic_split() && self.traffic_split.unwrap_or(true)
+        let told = self.traffic_split.or(self.settings.stream.traffic_split);
+        self.settings.version.has_stream_traffic_split() && told.unwrap_or(true)
     }
 
     fn sealing(&self) -> Sealing<'_> {
@@ -395,6 +399,7 @@ mod tests {
             instance: "us".into(),
             prefix: "/apisix".into(),
             version: "3.16.0".parse().unwrap(),
+            stream: StreamProxy::default(),
         });
         let class = GatewayClassFacts { generation: 1, controller_name: "a/b".into(), parameters: None };
         let listener = ListenerFacts {

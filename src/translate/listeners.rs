@@ -7,6 +7,7 @@ use crate::{
         facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
         names::{Created, Kind, ObjectName},
         places::{Port, ServerName},
+        sockets::{Footing, Inventory, Need},
         verdicts::{AddressProblem, GatewayRefusal, ListenerRefusal},
     },
 };
@@ -56,6 +57,8 @@ pub struct Listener {
     pub hostname: Option<ServerName>,
     /// Why it cannot be accepted whatever other Gateways want.
     pub refusal: Option<ListenerRefusal>,
+    /// Why it may have its port, unless it is refused.
+    pub footing: Footing,
     /// Route kinds that it can carry and allows.
     pub supported_kinds: Vec<RouteKind>,
     /// Route kinds that it allows but cannot carry.
@@ -112,21 +115,31 @@ pub fn class_state(known: &Known, name: &Arc<str>, controller_name: &str) -> Cla
 
 /// Reads a Gateway; `None` if its class is another controller's.
 #[must_use]
-pub fn gateway(facts: &GatewayFacts, class: ClassState, version: ApisixVersion) -> Option<Gateway> {
+pub fn gateway(
+    facts: &GatewayFacts,
+    class: ClassState,
+    version: ApisixVersion,
+    sockets: &Inventory,
+) -> Option<Gateway> {
     let frozen = match class {
         ClassState::Foreign => return None,
         ClassState::Ours => false,
         ClassState::Frozen => true,
     };
     let conflicts = conflicts(&facts.listeners, version);
-    let listeners =
-        facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict, version)).collect();
+    let with_conflicts = facts.listeners.iter().zip(conflicts);
+    let listeners = with_conflicts.map(|(facts, conflict)| listener(facts, conflict, version, sockets)).collect();
     let (refusal, address) = addresses(facts);
     let refusal = facts.parameters.clone().map(GatewayRefusal::Parameters).or(refusal);
     Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, address, listeners })
 }
 
-fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>, version: ApisixVersion) -> Listener {
+fn listener(
+    facts: &ListenerFacts,
+    conflict: Option<ListenerRefusal>,
+    version: ApisixVersion,
+    sockets: &Inventory,
+) -> Listener {
     let protocol = Protocol::of(facts);
     // Names mean nothing to a protocol that does not carry them.
     let asked = facts.hostname.as_deref().filter(|_| protocol.has_hostnames());
@@ -147,6 +160,13 @@ fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>, version: A
         (Some(_), None, Protocol::Http | Protocol::Https | Protocol::Unknown) => {
             Some(ListenerRefusal::UnsupportedProtocol(Arc::clone(&facts.protocol)))
         }
+    };
+    let (refusal, footing) = match (refusal, port, protocol.need()) {
+        (None, Some(port), Some(need)) => match sockets.serves(port, need) {
+            Ok(footing) => (None, footing),
+            Err(fault) => (Some(ListenerRefusal::NoSocket { port, need, fault }), Footing::OnTrust),
+        },
+        (refusal, _, _) => (refusal, Footing::OnTrust),
     };
     let carried = protocol.route_kinds();
     let (supported_kinds, invalid_kinds) = if facts.kinds.is_empty() {
@@ -169,6 +189,7 @@ fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>, version: A
         protocol,
         hostname,
         refusal,
+        footing,
         supported_kinds,
         invalid_kinds,
         namespaces: facts.namespaces.clone(),
@@ -222,6 +243,17 @@ impl Protocol {
             "HTTP" => Self::Http,
             "HTTPS" => Self::Https,
             _ => Self::Unknown,
+        }
+    }
+
+    /// What a data plane must listen for, so that such a listener can be served.
+    fn need(self) -> Option<Need> {
+        match self {
+            Self::Tcp => Some(Need::Tcp),
+            Self::Udp => Some(Need::Udp),
+            Self::TlsTerminate => Some(Need::TlsTerminate),
+            Self::TlsPassthrough => Some(Need::TlsPassthrough),
+            Self::TlsUnknown | Self::Http | Self::Https | Self::Unknown => None,
         }
     }
 

@@ -40,6 +40,7 @@ pub fn gateway(
         .iter()
         .map(|listener| ListenerVerdict {
             name: Arc::clone(&listener.name),
+            footing: listener.footing,
             refusal: listener_refusal(name, listener, ports),
             supported_kinds: listener.supported_kinds.clone(),
             invalid_kinds: listener.invalid_kinds.clone(),

@@ -198,5 +198,6 @@ pub(crate) fn translation() -> desired::Settings {
         instance: INSTANCE.into(),
         prefix: PREFIX.into(),
         version: ApisixVersion::DEFAULT,
+        stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
     }
 }

@@ -1,6 +1,6 @@
 //! The commands about the controller's own keys in etcd, as written: `checkpoint show`, `checkpoint reset`, `release`.
 
-use super::{EtcdArgs, OutputFormat};
+use super::{ApisixArgs, EtcdArgs, OutputFormat};
 use clap::{Args, Subcommand};
 
 const SHOW_EXAMPLES: &str = "\
@@ -103,6 +103,9 @@ pub struct ReleaseArgs {
 /// Whose keys, and in which etcd: alike in every command that is about nothing else.
 #[derive(Debug, Args)]
 pub struct ControlArgs {
+    /// What APISIX itself is told.
+    #[command(flatten)]
+    pub apisix: ApisixArgs,
     /// Which etcd.
     #[command(flatten)]
     pub etcd: EtcdArgs,

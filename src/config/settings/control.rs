@@ -1,8 +1,9 @@
 //! Settings of the commands about the controller's own keys: flags go in, settings come out, or every error at once.
 
 use super::{
-    EtcdAddress, SettingError, checked, etcd, is_instance, keep,
+    EtcdAddress, SettingError, checked, is_instance, keep, link,
     time::{Bounds, time},
+    told,
     writing::own_prefix,
 };
 use crate::config::args::{
@@ -108,9 +109,10 @@ impl ReleaseSettings {
 }
 
 fn control(args: ControlArgs) -> Result<ControlSettings, Vec<SettingError>> {
-    let ControlArgs { etcd, control_prefix, instance } = args;
+    let ControlArgs { apisix, etcd, control_prefix, instance } = args;
     let mut errors = Vec::new();
-    let etcd = etcd::check(etcd).map_err(|more| errors.extend(more.into_iter().map(SettingError::Etcd))).ok();
+    let told = told(&apisix).map_err(|error| vec![error])?;
+    let etcd = link(etcd, told.as_ref(), &mut Vec::new()).map_err(|more| errors.extend(more)).ok();
     let control_prefix = keep(&mut errors, own_prefix(control_prefix));
     let instance = keep(&mut errors, checked(instance, is_instance, SettingError::Instance));
     let (Some(etcd), Some(control_prefix), Some(instance)) = (etcd, control_prefix, instance) else {

@@ -129,7 +129,7 @@ fn endpoints(endpoints: &[String]) -> Result<Vec<String>, EtcdSettingError> {
 }
 
 /// An endpoint as its parts say, since the client knows `https://` in small letters only.
-fn endpoint(endpoint: &str) -> Result<String, EtcdSettingError> {
+pub(super) fn endpoint(endpoint: &str) -> Result<String, EtcdSettingError> {
     // First, so that no message below can show a password.
     if endpoint.contains('@') {
         return Err(EtcdSettingError::Credentials);
@@ -151,7 +151,7 @@ fn endpoint(endpoint: &str) -> Result<String, EtcdSettingError> {
     Ok(format!("{scheme}://{}", url.authority().map_or("", http::uri::Authority::as_str)))
 }
 
-fn is_https(endpoint: &str) -> bool {
+pub(super) fn is_https(endpoint: &str) -> bool {
     endpoint.starts_with("https://")
 }
 

@@ -1,9 +1,11 @@
 //! A Gateway's verdict as its conditions and those of its listeners.
 
-use super::{Condition, listeners_named, render_all};
+use super::{Condition, add_sentence, listeners_named, render_all};
 use crate::{
     model::{
         facts::RouteKind,
+        places::Port,
+        sockets::{Footing, Need, Socket, SocketFault},
         verdicts::{AddressProblem, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict},
     },
     status::reasons::{ConditionType, Reason},
@@ -86,7 +88,7 @@ fn programmed(verdict: &GatewayVerdict, accepted: &Condition) -> Condition {
 }
 
 fn render_listener(verdict: &ListenerVerdict, gateway_refused: bool, generation: i64) -> Value {
-    let ListenerVerdict { name, refusal, supported_kinds, invalid_kinds, attached_routes } = verdict;
+    let ListenerVerdict { name, refusal, footing, supported_kinds, invalid_kinds, attached_routes } = verdict;
     let mut conditions = match refusal {
         Some(refusal) => refused(refusal),
         None => vec![
@@ -94,7 +96,7 @@ fn render_listener(verdict: &ListenerVerdict, gateway_refused: bool, generation:
             if gateway_refused {
                 Condition::fails(ConditionType::Programmed, Reason::Invalid, "The Gateway is not accepted.")
             } else {
-                Condition::holds(ConditionType::Programmed, Reason::Programmed, "The listener is ready to take routes.")
+                Condition::holds(ConditionType::Programmed, Reason::Programmed, ready(*footing))
             },
         ],
     };
@@ -105,6 +107,24 @@ fn render_listener(verdict: &ListenerVerdict, gateway_refused: bool, generation:
         "attachedRoutes": attached_routes,
         "conditions": render_all(conditions, generation),
     })
+}
+
+/// What is said of an accepted listener, with what the data plane does at its port as far as that is known.
+fn ready(footing: Footing) -> String {
+    let mut message = "The listener is ready to take routes.".to_owned();
+    match footing {
+        Footing::Listening => {}
+        Footing::OnTrust => {
+            add_sentence(&mut message, format_args!("That APISIX listens on its port is taken on trust."));
+        }
+        Footing::ListeningForBoth => add_sentence(
+            &mut message,
+            format_args!(
+                "APISIX listens there for both TCP and UDP and cannot tell them apart: its routes get what comes by either."
+            ),
+        ),
+    }
+    message
 }
 
 /// `Accepted` and `Programmed` of a listener that is not accepted, and `Conflicted` where that is why.
@@ -131,6 +151,9 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
             ),
             false,
         ),
+        ListenerRefusal::NoSocket { port, need, fault } => {
+            (Reason::PortUnavailable, no_socket(*port, *need, fault), false)
+        }
         ListenerRefusal::TlsMode(mode) => (
             Reason::UnsupportedValue,
             format!("TLS mode {mode} cannot be had from the data plane's version of APISIX."),
@@ -164,6 +187,49 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
     conditions
 }
 
+fn no_socket(port: Port, need: Need, fault: &SocketFault) -> String {
+    let (instead, elsewhere) = match fault {
+        SocketFault::NotListening { instead, elsewhere } => (*instead, elsewhere),
+        SocketFault::Ambiguous => {
+            return format!(
+                "APISIX has several TCP sockets on port {port}, on different addresses, that treat TLS differently, and \
+                 routes cannot say which: use another port."
+            );
+        }
+    };
+    let wanted = match need {
+        Need::Tcp => socket_named(Socket::Tcp),
+        Need::TlsTerminate => socket_named(Socket::Tls),
+        Need::TlsPassthrough => socket_named(Socket::TlsPassthrough),
+        Need::Udp => socket_named(Socket::Udp),
+    };
+    match (instead, elsewhere.is_empty()) {
+        (None, true) => format!("APISIX listens on no port for {wanted}: add port {port} to its stream_proxy."),
+        (None, false) => format!(
+            "APISIX does not listen on port {port} for {wanted}, but on {elsewhere}: change the port, or add it to APISIX's \
+             stream_proxy."
+        ),
+        (Some(instead), true) => format!(
+            "APISIX listens on port {port} for {}, and on no port for {wanted}: add another port to its stream_proxy.",
+            socket_named(instead)
+        ),
+        (Some(instead), false) => format!(
+            "APISIX listens on port {port} for {}, and for {wanted} on {elsewhere}: change the port.",
+            socket_named(instead)
+        ),
+    }
+}
+
+fn socket_named(socket: Socket) -> &'static str {
+    match socket {
+        Socket::Tcp => "TCP without TLS",
+        Socket::Tls => "TLS that it terminates",
+        Socket::TlsPassthrough => "TLS that it passes through",
+        Socket::TlsEither => "TLS that routes may have terminated or passed through",
+        Socket::Udp => "UDP",
+    }
+}
+
 fn resolved_refs(invalid_kinds: &[RouteKind]) -> Condition {
     if invalid_kinds.is_empty() {
         return Condition::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, "All references are resolved.");
@@ -187,12 +253,16 @@ fn render_kind(kind: &RouteKind) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::names::GATEWAY_GROUP;
+    use crate::model::{
+        names::GATEWAY_GROUP,
+        sockets::{Inventory, Sockets},
+    };
 
     fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
         ListenerVerdict {
             name: name.into(),
             refusal,
+            footing: Footing::Listening,
             supported_kinds: vec![RouteKind { group: GATEWAY_GROUP.into(), kind: "TCPRoute".into() }],
             invalid_kinds: Vec::new(),
             attached_routes: 2,
@@ -302,6 +372,53 @@ mod tests {
             let want = format!("Accepted=False/{reason} Programmed=False/{reason} Conflicted=True/{reason} {resolved}");
             check_listener(listener("a", Some(refusal)), &want, "same port");
         }
+    }
+
+    #[test]
+    fn a_port_without_a_fitting_socket_is_refused_with_what_would_do() {
+        let port = Port::new(9443).unwrap();
+        let inventory = |kinds: &[(&str, Socket)]| {
+            let mut sockets = Sockets::default();
+            for (range, socket) in kinds {
+                sockets.insert(range.parse().unwrap(), *socket);
+            }
+            Inventory::Known(sockets.into())
+        };
+        for (kinds, need, message) in [
+            (&[][..], Need::Tcp, "listens on no port for TCP without TLS: add port 9443 to its stream_proxy."),
+            (
+                &[("1-9", Socket::Udp)],
+                Need::Udp,
+                "does not listen on port 9443 for UDP, but on 1-9: change the port, or",
+            ),
+            (
+                &[("9443", Socket::Tls)],
+                Need::Tcp,
+                "on port 9443 for TLS that it terminates, and on no port for TCP without",
+            ),
+            (
+                &[("9443", Socket::Tcp), ("8443", Socket::TlsEither)],
+                Need::TlsPassthrough,
+                "on port 9443 for TCP without TLS, and for TLS that it passes through on 8443: change the port.",
+            ),
+            (&[("9443", Socket::Tcp), ("9443", Socket::Tls)], Need::Udp, "has several TCP sockets on port 9443"),
+        ] {
+            let fault = inventory(kinds).serves(port, need).unwrap_err();
+            check_listener(
+                listener("a", Some(ListenerRefusal::NoSocket { port, need, fault })),
+                "Accepted=False/PortUnavailable Programmed=False/Invalid ResolvedRefs=True/ResolvedRefs",
+                message,
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_a_port_is_said_of_an_accepted_listener() {
+        let on = |footing| render(&gateway(vec![ListenerVerdict { footing, ..listener("a", None) }]));
+        let message = |footing| on(footing)["listeners"][0]["conditions"][1]["message"].as_str().unwrap().to_owned();
+        assert_eq!(message(Footing::Listening), "The listener is ready to take routes.");
+        assert!(message(Footing::OnTrust).ends_with("That APISIX listens on its port is taken on trust."));
+        assert!(message(Footing::ListeningForBoth).contains("both TCP and UDP"));
     }
 
     #[test]

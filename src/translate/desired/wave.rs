@@ -118,7 +118,7 @@ impl Wave {
     fn listeners_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
         let now = desired.known.gateways.get(name).and_then(|facts| {
             let class = listeners::class_state(&desired.known, &facts.class, &desired.settings.controller_name);
-            listeners::gateway(facts, class, desired.settings.version)
+            listeners::gateway(facts, class, desired.settings.version, &desired.settings.stream.sockets)
         });
         self.verdict(Kind::Gateway, name);
         if now.as_ref() == desired.gateways.get(name) {

@@ -25,6 +25,7 @@ fn empty() -> Desired {
         instance: "default".into(),
         prefix: "/apisix".into(),
         version: ApisixVersion::DEFAULT,
+        stream: crate::model::sockets::StreamProxy::default(),
     })
 }
 
