@@ -127,6 +127,7 @@ fn attached(name: &str) -> ParentVerdict {
     let outcome = ClaimOutcome::Holds {
         slot: WorkId::new(Directory::StreamRoutes, "slot"),
         pool: WorkId::new(Directory::Upstreams, "pool"),
+        certificate: None,
     };
     let claim = ClaimVerdict { listener: "foo".into(), outcome };
     ParentVerdict { parent: parent(name), attachment: Ok(vec![claim]) }

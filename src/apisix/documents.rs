@@ -41,18 +41,25 @@ pub struct Split {
 /// A node that refuses every connection: the share of bad backends where `traffic-split` cannot be had.
 pub const DEAD_NODE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// The value of the stream_route `id`, which takes the connections of `slot` and sends them to `pool`.
+/// The value of the stream_route `id`, which takes the connections of `slot` and sends them to `pool`. That it needs
+/// `certificate` is for us alone to know, and stands in its `desc`: a data plane finds certificates by the name that a client
+/// asks for.
 pub fn stream_route(
     sealing: Sealing<'_>,
     id: &WorkId,
     slot: &Slot,
     pool: &WorkId,
+    certificate: Option<&WorkId>,
     split: Option<Split>,
     provenance: &str,
 ) -> Result<String, check::Refused> {
+    let desc = match certificate {
+        Some(certificate) => seal::unsealed_desc_needing(provenance, certificate, sealing.instance),
+        None => seal::unsealed_desc(provenance, sealing.instance),
+    };
     let document = StreamRoute {
         id: &id.id,
-        desc: seal::unsealed_desc(provenance, sealing.instance),
+        desc,
         server_port: slot.port.get(),
         sni: slot.name.as_ref().map(ServerName::as_str),
         upstream_id: &pool.id,
@@ -182,7 +189,7 @@ mod tests {
     #[test]
     fn a_stream_route_has_port_and_upstream_and_nothing_it_does_not_need() {
         let (id, pool, slot) = ids();
-        let value = stream_route(SEALING, &id, &slot, &pool, None, "TCPRoute default/tcp-app").unwrap();
+        let value = stream_route(SEALING, &id, &slot, &pool, None, None, "TCPRoute default/tcp-app").unwrap();
         assert_eq!(
             without_desc(&value),
             json!({"id": "gateway-api.9100", "server_port": 9100, "upstream_id": &*pool.id})
@@ -193,7 +200,7 @@ mod tests {
     #[test]
     fn a_split_puts_an_inline_empty_upstream_beside_the_pool() {
         let (id, pool, slot) = ids();
-        let value = stream_route(SEALING, &id, &slot, &pool, Some(Split { refused: 3, served: 7 }), "").unwrap();
+        let value = stream_route(SEALING, &id, &slot, &pool, None, Some(Split { refused: 3, served: 7 }), "").unwrap();
         assert_eq!(
             without_desc(&value)["plugins"],
             json!({"traffic-split": {"rules": [{"weighted_upstreams": [

@@ -167,8 +167,8 @@ mod tests {
     fn written(instance: &str, pool: &str) -> String {
         let pool = WorkId::new(Directory::Upstreams, pool);
         let sealing = Sealing { prefix: "/apisix", instance };
-        documents::stream_route(sealing, &slot(), &Slot::of_port(Port::new(9100).unwrap()), &pool, None, "TCPRoute a/b")
-            .unwrap()
+        let place = Slot::of_port(Port::new(9100).unwrap());
+        documents::stream_route(sealing, &slot(), &place, &pool, None, None, "TCPRoute a/b").unwrap()
     }
 
     /// `value` with another port: the letters of its seal stay as they are.
@@ -177,7 +177,7 @@ mod tests {
     }
 
     fn document() -> Document {
-        Document { bytes: written("us", "p").into_bytes().into(), pool: None }
+        Document { bytes: written("us", "p").into_bytes().into(), pool: None, certificate: None }
     }
 
     fn look(value: &str) -> Inspected {

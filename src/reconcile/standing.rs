@@ -52,10 +52,10 @@ pub(super) fn standing(
         Wanted::Document(document) => {
             let hash = ValueHash::of(&document.bytes);
             let as_wanted = stored.is_some_and(|stored| stored.inspected.hash == hash);
-            // An older state of a pool serves until it is rewritten; an older state of a slot may be another route's.
+            // An older state of a pool or certificate serves until it is rewritten; one of a slot may be another route's.
             let older_serves = match id.directory {
-                Directory::Upstreams => !contended && held.is_none(),
-                Directory::StreamRoutes | Directory::Ssls => false,
+                Directory::Upstreams | Directory::Ssls => !contended && held.is_none(),
+                Directory::StreamRoutes => false,
             };
             intact && (as_wanted || older_serves)
         }
@@ -84,7 +84,7 @@ mod tests {
 
     fn inspected(content: &str, seal: Seal) -> Inspected {
         let hash = ValueHash::of(content.as_bytes());
-        Inspected { seal, hash, sealed_as: None, pool: None, reach: Reach::Nothing }
+        Inspected { seal, hash, sealed_as: None, pool: None, certificate: None, reach: Reach::Nothing }
     }
 
     fn ours(content: &str) -> Inspected {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn document(content: &str) -> Document {
-        Document { bytes: content.as_bytes().into(), pool: None }
+        Document { bytes: content.as_bytes().into(), pool: None, certificate: None }
     }
 
     const SLOT: Directory = Directory::StreamRoutes;

@@ -184,7 +184,7 @@ mod tests {
         let (slot, pool) = (ids::port_slot(port), ids::pool("default", Kind::TcpRoute, &name));
         let nodes: Vec<_> =
             (1..=n_nodes).map(|last| Node { address: ([192, 0, 2, last], 8080).into(), weight: 1 }).collect();
-        let route = stream_route(sealing, &slot, &Slot::of_port(port), &pool, None, "").unwrap();
+        let route = stream_route(sealing, &slot, &Slot::of_port(port), &pool, None, None, "").unwrap();
         let upstream = upstream(sealing, &pool, Scheme::Tcp, &nodes, "").unwrap();
         let status = json!({"parents": [
             {"parentRef": {"name": "gw", "sectionName": "foo"}, "conditions": [

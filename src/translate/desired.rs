@@ -63,6 +63,15 @@ pub struct Document {
     pub bytes: Arc<[u8]>,
     /// The pool a slot names: it must be in etcd before the slot and outlive it.
     pub pool: Option<WorkId>,
+    /// The certificate a slot needs: it must be in etcd before the slot and outlive it.
+    pub certificate: Option<WorkId>,
+}
+
+impl Document {
+    /// What a slot needs beside itself: its pool and its certificate.
+    pub fn needs(&self) -> impl Iterator<Item = &WorkId> {
+        self.pool.iter().chain(&self.certificate)
+    }
 }
 
 /// What a change touched. An id may be listed although nothing about it differs; nothing that differs is missing.
@@ -90,6 +99,9 @@ pub struct Desired {
     route_of_pool: BTreeMap<WorkId, RouteRef>,
     /// What was noted and not worked out yet.
     pending: wave::Wave,
+    /// What tests of the loop want in the place of what translation says.
+    #[cfg(test)]
+    pub(crate) wishes: BTreeMap<WorkId, Wanted>,
 }
 
 /// What the tiers said of one route.
@@ -118,6 +130,8 @@ impl Desired {
             slots: Slots::default(),
             route_of_pool: BTreeMap::new(),
             pending: wave::Wave::default(),
+            #[cfg(test)]
+            wishes: BTreeMap::new(),
         }
     }
 
@@ -177,9 +191,15 @@ impl Desired {
     /// What one document should be.
     #[must_use]
     pub fn wanted(&self, id: &WorkId) -> Wanted {
+        #[cfg(test)]
+        if let Some(wished) = self.wishes.get(id) {
+            return wished.clone();
+        }
         if id.is_placeholder() {
             // What a data plane has put there itself is as good.
-            return Wanted::Kept { otherwise: Some(Document { bytes: PLACEHOLDER.into(), pool: None }) };
+            return Wanted::Kept {
+                otherwise: Some(Document { bytes: PLACEHOLDER.into(), pool: None, certificate: None }),
+            };
         }
         match id.directory {
             Directory::Upstreams => self.wanted_pool(id),
@@ -200,6 +220,18 @@ impl Desired {
     /// Every slot that a route holds, in order, without asking what its document should be.
     pub fn held_slots(&self) -> impl Iterator<Item = WorkId> {
         self.slots.held().map(|(slot, _)| ids::slot(slot))
+    }
+
+    /// The slots that are to need a pool or a certificate, in order.
+    pub fn slots_needing(&self, id: &WorkId) -> impl Iterator<Item = WorkId> {
+        let of_pool = match id.directory {
+            Directory::Upstreams => Some(self.slots_of(id)),
+            Directory::Ssls | Directory::StreamRoutes => None,
+        };
+        let slots = of_pool.into_iter().flatten();
+        #[cfg(test)]
+        let slots = slots.chain(self.wished_slots(id));
+        slots
     }
 
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
@@ -256,6 +288,15 @@ impl Desired {
         self.known.count(kind)
     }
 
+    #[cfg(test)]
+    fn wished_slots(&self, id: &WorkId) -> impl Iterator<Item = WorkId> {
+        let wishes = self.wishes.iter().filter_map(move |(slot, wanted)| match wanted {
+            Wanted::Document(document) if document.needs().any(|need| need == id) => Some(slot.clone()),
+            Wanted::Document(_) | Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => None,
+        });
+        wishes
+    }
+
     /// Lets the pending wave mark what is to be worked out; it steps out for that long, as it reads everything else.
     fn mark(&mut self, mark: impl FnOnce(&mut wave::Wave, &mut Self)) {
         let mut wave = std::mem::take(&mut self.pending);
@@ -288,7 +329,8 @@ impl Desired {
         };
         let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
         let split = route.pool.as_ref().and_then(|pool| pool.split);
-        let value = documents::stream_route(self.sealing(), id, &slot, &route.pool_id, split, &holder.to_string());
+        let value =
+            documents::stream_route(self.sealing(), id, &slot, &route.pool_id, None, split, &holder.to_string());
         wanted(value, Some(route.pool_id.clone()))
     }
 
@@ -320,7 +362,7 @@ impl Desired {
 
 fn wanted(value: Result<String, crate::apisix::check::Refused>, pool: Option<WorkId>) -> Wanted {
     match value {
-        Ok(value) => Wanted::Document(Document { bytes: value.into_bytes().into(), pool }),
+        Ok(value) => Wanted::Document(Document { bytes: value.into_bytes().into(), pool, certificate: None }),
         Err(why) => Wanted::Refused(why.to_string().into()),
     }
 }

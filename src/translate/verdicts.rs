@@ -78,7 +78,7 @@ pub fn route(
 ) -> RouteVerdict {
     let outcome = |slot: &Slot| match slots.holder(slot) {
         Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
-        Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone() },
+        Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone(), certificate: None },
     };
     let claims = |listener: &AttachedListener| {
         let outcomes = match &listener.claims {

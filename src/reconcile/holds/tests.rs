@@ -36,7 +36,7 @@ impl HoldScene for Table {
         self.n_looks.set(self.n_looks.get() + 1);
         self.stored
             .iter()
-            .filter(|(_, stored)| stored.pool.as_ref() == Some(pool))
+            .filter(|(_, stored)| stored.needs().any(|need| need == pool))
             .map(|(slot, _)| slot.clone())
             .collect()
     }
@@ -72,6 +72,7 @@ fn naming(pool: Option<WorkId>) -> Inspected {
         hash: ValueHash::of(b""),
         sealed_as: None,
         pool,
+        certificate: None,
         reach: Reach::Nothing,
     }
 }

@@ -241,10 +241,11 @@ fn obstacle(
     standing: &dyn Fn(&WorkId) -> Standing,
 ) -> Option<(Obstacle, String)> {
     match outcome {
-        // Both documents must be there; of two obstacles the one that needs somebody comes first.
-        ClaimOutcome::Holds { slot, pool } => [standing_obstacle(standing(slot)), standing_obstacle(standing(pool))]
+        // All its documents must be there; of several obstacles the one that needs somebody comes first.
+        ClaimOutcome::Holds { slot, pool, certificate } => [slot, pool]
             .into_iter()
-            .flatten()
+            .chain(certificate)
+            .filter_map(|id| standing_obstacle(standing(id)))
             .min_by_key(|(obstacle, _)| *obstacle),
         ClaimOutcome::Superseded { winner } => Some((
             Obstacle::Superseded,
@@ -364,7 +365,10 @@ mod tests {
     }
 
     fn holds(n: usize) -> ClaimVerdict {
-        ClaimVerdict { listener: format!("l{n}").into(), outcome: ClaimOutcome::Holds { slot: slot(n), pool: pool() } }
+        ClaimVerdict {
+            listener: format!("l{n}").into(),
+            outcome: ClaimOutcome::Holds { slot: slot(n), pool: pool(), certificate: None },
+        }
     }
 
     fn superseded(namespace: &str) -> ClaimVerdict {
