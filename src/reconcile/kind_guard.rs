@@ -194,6 +194,14 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_not_deleted_nor_refused_and_is_renewed() {
+        let certificate = stored(None);
+        check(Some(&certificate), &Wanted::Absent, false, true);
+        check(Some(&certificate), &Wanted::Refused("bad key".into()), false, true);
+        check(Some(&certificate), &document(None), false, false);
+    }
+
+    #[test]
     fn what_is_new_is_written_and_what_is_kept_anyway_stays_so() {
         check(None, &document(Some("p")), true, false);
         check(None, &document(None), true, false);

@@ -148,10 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn an_older_state_of_a_pool_serves_and_one_of_a_slot_does_not() {
+    fn an_older_state_of_a_pool_or_certificate_serves_and_one_of_a_slot_does_not() {
         let wanted = Wanted::Document(document("a"));
-        check(POOL, &wanted, Some(&ours("older")), &around(), &Standing::Programmed);
-        check(POOL, &wanted, Some(&ours("older")), &contended(), &Standing::Contended);
+        for directory in [POOL, Directory::Ssls] {
+            check(directory, &wanted, Some(&ours("older")), &around(), &Standing::Programmed);
+            check(directory, &wanted, Some(&ours("older")), &contended(), &Standing::Contended);
+        }
         check(SLOT, &wanted, Some(&ours("older")), &around(), &Standing::Pending);
     }
 

@@ -49,6 +49,7 @@ const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");
 const ROUTE: &str = include_str!("../../deploy/quickstart/route.yaml");
 const SERVICE: &str = include_str!("../../deploy/quickstart/service.yaml");
 
+mod certificates;
 mod terms;
 
 /// Statuses that nobody writes, counted.

@@ -289,6 +289,16 @@ impl Desired {
     }
 
     #[cfg(test)]
+    fn wished_to_serve(&self, slot: &WorkId) -> Option<reach::Serves> {
+        self.wishes.get(slot).map(|wanted| match wanted {
+            Wanted::Absent => reach::Serves::Absent,
+            Wanted::Document(_) => reach::Serves::Nodes(1),
+            Wanted::Kept { otherwise: _ } => reach::Serves::Kept,
+            Wanted::Refused(_) => reach::Serves::Refused,
+        })
+    }
+
+    #[cfg(test)]
     fn wished_slots(&self, id: &WorkId) -> impl Iterator<Item = WorkId> {
         let wishes = self.wishes.iter().filter_map(move |(slot, wanted)| match wanted {
             Wanted::Document(document) if document.needs().any(|need| need == id) => Some(slot.clone()),

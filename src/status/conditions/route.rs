@@ -410,6 +410,28 @@ mod tests {
         (format!("{}/{}", text("status"), text("reason")), text("message"))
     }
 
+    #[test]
+    fn a_slot_is_programmed_only_with_its_certificate_which_says_why_if_not() {
+        let certificate = WorkId::new(Directory::Ssls, "certificate");
+        let outcome = ClaimOutcome::Holds { slot: slot(0), pool: pool(), certificate: Some(certificate.clone()) };
+        let verdict = verdict(Ok(vec![ClaimVerdict { listener: "l0".into(), outcome }]));
+        let is = |of_slot: Standing, of_certificate: Standing| {
+            let standing = |id: &WorkId| match id.directory {
+                Directory::Ssls => of_certificate.clone(),
+                Directory::StreamRoutes => of_slot.clone(),
+                Directory::Upstreams => Standing::Programmed,
+            };
+            condition(&verdict, &standing, ConditionType::RouteProgrammed)
+        };
+        assert_eq!(is(Standing::Programmed, Standing::Programmed).0, "True/Programmed");
+        assert_eq!(is(Standing::Programmed, Standing::Pending).0, "False/Pending");
+        let (got, message) = is(Standing::Pending, Standing::Refused("bad key".into()));
+        assert_eq!(got, "False/Refused");
+        assert!(message.contains("APISIX would reject it (bad key)"), "{message}");
+        let by = Occupant::Instance("them".into());
+        assert_eq!(is(Standing::Pending, Standing::Occupied { by }).0, "False/Occupied");
+    }
+
     #[track_caller]
     fn check(
         verdict: &RouteVerdict,
