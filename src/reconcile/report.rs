@@ -122,6 +122,12 @@ impl<K: StatusSink> Report<K> {
         self.due.append(&mut self.waiting);
     }
 
+    /// Whether what is said of an object is to be looked at.
+    #[cfg(test)]
+    pub(super) fn is_due(&self, object: &ObjectRef) -> bool {
+        self.due.contains(object)
+    }
+
     /// Where statuses go.
     #[cfg(test)]
     pub(super) fn sink(&self) -> &K {

@@ -2,6 +2,8 @@
 
 pub mod reach;
 mod wave;
+#[cfg(test)]
+mod wishes;
 
 use super::{
     attachments::Attachments, known::Known, listeners::Gateway, pools::Pool, ports::Ports, slots::Slots, verdicts,
@@ -286,25 +288,6 @@ impl Desired {
     #[must_use]
     pub fn object_count(&self, kind: Kind) -> usize {
         self.known.count(kind)
-    }
-
-    #[cfg(test)]
-    fn wished_to_serve(&self, slot: &WorkId) -> Option<reach::Serves> {
-        self.wishes.get(slot).map(|wanted| match wanted {
-            Wanted::Absent => reach::Serves::Absent,
-            Wanted::Document(_) => reach::Serves::Nodes(1),
-            Wanted::Kept { otherwise: _ } => reach::Serves::Kept,
-            Wanted::Refused(_) => reach::Serves::Refused,
-        })
-    }
-
-    #[cfg(test)]
-    fn wished_slots(&self, id: &WorkId) -> impl Iterator<Item = WorkId> {
-        let wishes = self.wishes.iter().filter_map(move |(slot, wanted)| match wanted {
-            Wanted::Document(document) if document.needs().any(|need| need == id) => Some(slot.clone()),
-            Wanted::Document(_) | Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => None,
-        });
-        wishes
     }
 
     /// Lets the pending wave mark what is to be worked out; it steps out for that long, as it reads everything else.

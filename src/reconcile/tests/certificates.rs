@@ -341,6 +341,21 @@ fn a_slot_that_lost_its_certificate_in_flight_waits_for_it() {
     assert_eq!(table.sends(), only(&[&slot(2)], &[&pool(), &certificate('a')]));
 }
 
+#[test]
+fn with_a_certificate_the_slots_that_are_to_need_it_are_looked_at_and_so_are_their_routes() {
+    let mut table = Table::settled();
+    let port = ids::port_slot(Port::new(9100).unwrap());
+    let route = ObjectRef::new(Kind::TcpRoute, ObjectName::new("default", "tcp-app"));
+    table.wish(port.clone(), Wanted::Document(Document { certificate: Some(certificate('a')), ..secured(1, 'a') }));
+    table.wish(certificate('a'), Wanted::Refused("bad key".into()));
+    table.work_off();
+    assert!(!table.state.work.due(&port) && !table.state.report.is_due(&route));
+    table.state.add(certificate('a'));
+    assert!(table.state.work.due(&port));
+    table.state.touch_users(&certificate('a'));
+    assert!(table.state.report.is_due(&route));
+}
+
 /// The pool of a route that has nothing but the slots of a crowd.
 fn crowded() -> WorkId {
     WorkId::new(Directory::Upstreams, "gateway-api.crowded")
