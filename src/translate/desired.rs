@@ -2,7 +2,6 @@
 
 pub mod reach;
 mod wave;
-#[cfg(test)]
 mod wishes;
 
 use super::{
@@ -101,9 +100,9 @@ pub struct Desired {
     route_of_pool: BTreeMap<WorkId, RouteRef>,
     /// What was noted and not worked out yet.
     pending: wave::Wave,
-    /// What tests of the loop want in the place of what translation says.
-    #[cfg(test)]
-    pub(crate) wishes: BTreeMap<WorkId, Wanted>,
+    /// Nothing, but in tests.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody wishes anything"))]
+    pub(crate) wishes: wishes::Wishes,
 }
 
 /// What the tiers said of one route.
@@ -132,8 +131,7 @@ impl Desired {
             slots: Slots::default(),
             route_of_pool: BTreeMap::new(),
             pending: wave::Wave::default(),
-            #[cfg(test)]
-            wishes: BTreeMap::new(),
+            wishes: wishes::Wishes::default(),
         }
     }
 

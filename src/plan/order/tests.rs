@@ -163,6 +163,10 @@ fn check(table: &Table, id: &WorkId, want: &Next) {
 
 const TXN: TxnNumber = TxnNumber(5);
 
+fn moment() -> Instant {
+    clock::now()
+}
+
 #[test]
 fn a_new_slot_travels_with_its_new_pool() {
     let table = Table::default().want_pool("p", "a").want_slot("9100", "s", "p");

@@ -75,7 +75,7 @@ fn a_slot_that_serves_gets_another_certificate_once_that_is_in_etcd_and_the_old_
     let mut table = table.has_certificate("c", "k", 8);
     check(&table, &slot("1"), &Next::Write(vec![puts_secured("s", 6, Some(4), "c", 8)]));
     check(&table, &certificate("b"), &SETTLED);
-    let later = clock::now() + Duration::from_secs(1);
+    let later = moment() + Duration::from_secs(1);
     table.lingers.insert(certificate("b"), later);
     let table = table.has_secured("s", "c", 9);
     check(&table, &certificate("b"), &Next::NotBefore(later));
@@ -114,7 +114,7 @@ fn a_certificate_is_renewed_alone() {
 
 #[test]
 fn a_slot_relies_on_the_older_state_of_a_certificate_that_rests_or_waits_for_a_first_one() {
-    let until = clock::now();
+    let until = moment();
     let table = wanting().hold(certificate("c"), Hold::Resting(until));
     check(&table, &slot("1"), &Next::NotBefore(until));
     check(&table, &certificate("c"), &Next::NotBefore(until));
