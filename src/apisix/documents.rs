@@ -41,18 +41,29 @@ pub struct Split {
 /// A node that refuses every connection: the share of bad backends where `traffic-split` cannot be had.
 pub const DEAD_NODE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// The value of the stream_route `id`, which takes the connections of `slot` and sends them to `pool`. That it needs
-/// `certificate` is for us alone to know, and stands in its `desc`: a data plane finds certificates by the name that a client
-/// asks for.
+/// Where a stream_route sends its connections, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct To<'a> {
+    /// The upstream.
+    pub pool: &'a WorkId,
+    /// The certificate that TLS is terminated with. That is for us alone to know, and stands in `desc`: a data plane finds
+    /// certificates by the name that a client asks for.
+    pub certificate: Option<&'a WorkId>,
+    /// How many are refused.
+    pub split: Option<Split>,
+    /// Whether TLS is handed on as it comes (APISIX 3.19 and later).
+    pub passthrough: bool,
+}
+
+/// The value of the stream_route `id`, which takes the connections of `slot`.
 pub fn stream_route(
     sealing: Sealing<'_>,
     id: &WorkId,
     slot: &Slot,
-    pool: &WorkId,
-    certificate: Option<&WorkId>,
-    split: Option<Split>,
+    to: To<'_>,
     provenance: &str,
 ) -> Result<String, check::Refused> {
+    let To { pool, certificate, split, passthrough } = to;
     let desc = match certificate {
         Some(certificate) => seal::unsealed_desc_needing(provenance, certificate, sealing.instance),
         None => seal::unsealed_desc(provenance, sealing.instance),
@@ -62,8 +73,27 @@ pub fn stream_route(
         desc,
         server_port: slot.port.get(),
         sni: slot.name.as_ref().map(ServerName::as_str),
-        upstream_id: &pool.id,
+        tls_passthrough: passthrough.then_some(true),
+        upstream: None,
+        upstream_id: Some(&pool.id),
         plugins: split.map(plugins),
+    };
+    check::stream_route(&document)?;
+    Ok(sealed(sealing, id, &document))
+}
+
+/// The value of the stream_route `id`, which refuses the connections of `slot`: those of a listener that has no route for
+/// them, which a listener with a wider hostname would take otherwise.
+pub fn closing(sealing: Sealing<'_>, id: &WorkId, slot: &Slot, passthrough: bool) -> Result<String, check::Refused> {
+    let document = StreamRoute {
+        id: &id.id,
+        desc: seal::unsealed_desc("closed: its listener has no route for this name", sealing.instance),
+        server_port: slot.port.get(),
+        sni: slot.name.as_ref().map(ServerName::as_str),
+        tls_passthrough: passthrough.then_some(true),
+        upstream: Some(EmptyUpstream { r#type: "roundrobin", nodes: [] }),
+        upstream_id: None,
+        plugins: None,
     };
     check::stream_route(&document)?;
     Ok(sealed(sealing, id, &document))
@@ -189,7 +219,14 @@ mod tests {
     #[test]
     fn a_stream_route_has_port_and_upstream_and_nothing_it_does_not_need() {
         let (id, pool, slot) = ids();
-        let value = stream_route(SEALING, &id, &slot, &pool, None, None, "TCPRoute default/tcp-app").unwrap();
+        let value = stream_route(
+            SEALING,
+            &id,
+            &slot,
+            To { pool: &pool, certificate: None, split: None, passthrough: false },
+            "TCPRoute default/tcp-app",
+        )
+        .unwrap();
         assert_eq!(
             without_desc(&value),
             json!({"id": "gateway-api.9100", "server_port": 9100, "upstream_id": &*pool.id})
@@ -200,7 +237,14 @@ mod tests {
     #[test]
     fn a_split_puts_an_inline_empty_upstream_beside_the_pool() {
         let (id, pool, slot) = ids();
-        let value = stream_route(SEALING, &id, &slot, &pool, None, Some(Split { refused: 3, served: 7 }), "").unwrap();
+        let value = stream_route(
+            SEALING,
+            &id,
+            &slot,
+            To { pool: &pool, certificate: None, split: Some(Split { refused: 3, served: 7 }), passthrough: false },
+            "",
+        )
+        .unwrap();
         assert_eq!(
             without_desc(&value)["plugins"],
             json!({"traffic-split": {"rules": [{"weighted_upstreams": [

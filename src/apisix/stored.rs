@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::{
         apisix::{
-            documents::{self, Sealing},
+            documents::{self, Sealing, To},
             ids,
         },
         model::{
@@ -96,8 +96,14 @@ mod tests {
         let (slot, pool) = (ids::port_slot(port), ids::pool("blue", Kind::TcpRoute, &ObjectName::new("a", "b")));
         let key = slot.key("/apisix");
         let sealing = Sealing { prefix: "/apisix", instance: "blue" };
-        let value =
-            documents::stream_route(sealing, &slot, &Slot::of_port(port), &pool, None, None, "TCPRoute a/b").unwrap();
+        let value = documents::stream_route(
+            sealing,
+            &slot,
+            &Slot::of_port(port),
+            To { pool: &pool, certificate: None, split: None, passthrough: false },
+            "TCPRoute a/b",
+        )
+        .unwrap();
 
         let found = inspect(&slot, &key, value.as_bytes());
         assert_eq!(found.seal, Seal::Intact { instance: "blue".into() });
@@ -117,8 +123,8 @@ mod tests {
         let (id, pool) = (ids::slot(&slot), ids::pool("blue", Kind::TcpRoute, &ObjectName::new("a", "b")));
         let certificate = WorkId::new(Directory::Ssls, &format!("gateway-api.{}", "c".repeat(26)));
         let sealing = Sealing { prefix: "/apisix", instance: "blue" };
-        let value =
-            documents::stream_route(sealing, &id, &slot, &pool, Some(&certificate), None, "TLSRoute a/b").unwrap();
+        let to = To { pool: &pool, certificate: Some(&certificate), split: None, passthrough: false };
+        let value = documents::stream_route(sealing, &id, &slot, to, "TLSRoute a/b").unwrap();
 
         let found = inspect(&id, &id.key("/apisix"), value.as_bytes());
         assert_eq!(found.needs().collect::<Vec<_>>(), [&pool, &certificate]);

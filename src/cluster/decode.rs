@@ -71,6 +71,9 @@ fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde
         Kind::TcpRoute => {
             specified(kind, json, controller_name, |metadata, spec| Facts::TcpRoute(convert::route(metadata, spec)))
         }
+        Kind::TlsRoute => {
+            specified(kind, json, controller_name, |metadata, spec| Facts::TlsRoute(convert::route(metadata, spec)))
+        }
         Kind::UdpRoute => {
             specified(kind, json, controller_name, |metadata, spec| Facts::UdpRoute(convert::route(metadata, spec)))
         }

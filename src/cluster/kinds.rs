@@ -9,7 +9,12 @@ use crate::model::names::Kind;
 #[must_use]
 pub fn from_crd(kind: Kind) -> bool {
     match kind {
-        Kind::GatewayClass | Kind::Gateway | Kind::TcpRoute | Kind::UdpRoute | Kind::ReferenceGrant => true,
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::TlsRoute
+        | Kind::ReferenceGrant => true,
         Kind::Namespace | Kind::Service | Kind::EndpointSlice => false,
     }
 }
@@ -20,7 +25,9 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
         Kind::ReferenceGrant => &["v1", "v1beta1"],
-        Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Service | Kind::EndpointSlice => &["v1"],
+        Kind::GatewayClass | Kind::Gateway | Kind::TlsRoute | Kind::Namespace | Kind::Service | Kind::EndpointSlice => {
+            &["v1"]
+        }
     }
 }
 
@@ -32,6 +39,7 @@ pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
         Kind::GatewayClass | Kind::Gateway => &["v1", "v1beta1"],
         Kind::TcpRoute
         | Kind::UdpRoute
+        | Kind::TlsRoute
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::Service

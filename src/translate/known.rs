@@ -57,6 +57,9 @@ impl Known {
             Kind::TcpRoute => set(&mut self.routes.tcp, name, observed, |facts| {
                 if let Facts::TcpRoute(facts) = facts { Some(facts) } else { None }
             }),
+            Kind::TlsRoute => set(&mut self.routes.tls, name, observed, |facts| {
+                if let Facts::TlsRoute(facts) = facts { Some(facts) } else { None }
+            }),
             Kind::UdpRoute => set(&mut self.routes.udp, name, observed, |facts| {
                 if let Facts::UdpRoute(facts) = facts { Some(facts) } else { None }
             }),
@@ -85,6 +88,7 @@ impl Known {
             Kind::Gateway => self.gateways.names().cloned().collect(),
             Kind::TcpRoute => self.routes.tcp.names().cloned().collect(),
             Kind::UdpRoute => self.routes.udp.names().cloned().collect(),
+            Kind::TlsRoute => self.routes.tls.names().cloned().collect(),
             Kind::ReferenceGrant => self.grants.names().cloned().collect(),
             Kind::Namespace => self.namespaces.names().cloned().collect(),
             Kind::Service => self.services.names().cloned().collect(),
@@ -100,6 +104,7 @@ impl Known {
             Kind::Gateway => self.gateways.len(),
             Kind::TcpRoute => self.routes.tcp.len(),
             Kind::UdpRoute => self.routes.udp.len(),
+            Kind::TlsRoute => self.routes.tls.len(),
             Kind::ReferenceGrant => self.grants.len(),
             Kind::Namespace => self.namespaces.len(),
             Kind::Service => self.services.len(),
@@ -117,7 +122,7 @@ impl Known {
     fn index(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Gateway => self.gateways_by_class.add(self.class_of(name), name),
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
                 self.routes_by_gateway.add(references.gateways, &route);
@@ -132,7 +137,7 @@ impl Known {
     fn unindex(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Gateway => self.gateways_by_class.remove(self.class_of(name), name),
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
                 self.routes_by_gateway.remove(references.gateways, &route);
@@ -170,6 +175,7 @@ impl Known {
 pub struct Routes {
     tcp: Shelf<RouteFacts>,
     udp: Shelf<RouteFacts>,
+    tls: Shelf<RouteFacts>,
 }
 
 impl Routes {
@@ -205,6 +211,7 @@ impl Routes {
         match kind {
             Kind::TcpRoute => Some(&self.tcp),
             Kind::UdpRoute => Some(&self.udp),
+            Kind::TlsRoute => Some(&self.tls),
             Kind::GatewayClass
             | Kind::Gateway
             | Kind::ReferenceGrant

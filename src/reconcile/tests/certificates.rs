@@ -7,7 +7,7 @@ mod crowds;
 use super::*;
 use crate::{
     apisix::{
-        documents::{self, Sealing},
+        documents::{self, Sealing, To},
         ids,
         stored::inspect,
     },
@@ -43,8 +43,8 @@ fn pool() -> WorkId {
 /// The document of slot `n`, which needs a certificate.
 fn secured(n: u16, name: char) -> Document {
     let (pool, certificate) = (pool(), certificate(name));
-    let value =
-        documents::stream_route(SEALING, &slot(n), &place(n), &pool, Some(&certificate), None, "TLSRoute default/app");
+    let to = To { pool: &pool, certificate: Some(&certificate), split: None, passthrough: false };
+    let value = documents::stream_route(SEALING, &slot(n), &place(n), to, "TLSRoute default/app");
     Document { bytes: value.unwrap().into_bytes().into(), pool: Some(pool), certificate: Some(certificate) }
 }
 

@@ -10,7 +10,8 @@ fn crowded() -> WorkId {
 fn crowd_of(name: char) -> impl Iterator<Item = (WorkId, Wanted)> {
     let document = move |n| {
         let (pool, certificate) = (crowded(), certificate(name));
-        let value = documents::stream_route(SEALING, &slot(n), &place(n), &pool, Some(&certificate), None, "");
+        let to = To { pool: &pool, certificate: Some(&certificate), split: None, passthrough: false };
+        let value = documents::stream_route(SEALING, &slot(n), &place(n), to, "");
         Document { bytes: value.unwrap().into_bytes().into(), pool: Some(pool), certificate: Some(certificate) }
     };
     (1..=120).map(move |n| (slot(n), Wanted::Document(document(n))))
