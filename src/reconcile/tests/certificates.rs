@@ -346,10 +346,12 @@ fn a_slot_that_lost_its_certificate_in_flight_waits_for_it() {
 #[test]
 fn with_a_certificate_the_slots_that_are_to_need_it_are_looked_at_and_so_are_their_routes() {
     let mut table = Table::settled();
+    // It is not there for want of a pool, so that nothing but what is wanted leads from the certificate to it.
+    let nowhere = WorkId::new(Directory::Upstreams, "gateway-api.nowhere");
     let port = ids::port_slot(Port::new(9100).unwrap());
     let route = ObjectRef::new(Kind::TcpRoute, ObjectName::new("default", "tcp-app"));
-    table.wish(port.clone(), Wanted::Document(Document { certificate: Some(certificate('a')), ..secured(1, 'a') }));
-    table.wish(certificate('a'), Wanted::Refused("bad key".into()));
+    table.wish(port.clone(), Wanted::Document(Document { pool: Some(nowhere.clone()), ..secured(1, 'a') }));
+    table.wish(nowhere, Wanted::Refused("too large".into()));
     table.work_off();
     assert!(!table.state.work.due(&port) && !table.state.report.is_due(&route));
     table.state.add(certificate('a'));
