@@ -22,15 +22,23 @@ pub struct DocumentWrite {
     pub expected: Revision,
     /// What to do.
     pub action: Action,
-    /// For the put of a slot: the pool it names.
-    pub pool: Option<PoolUse>,
+    /// For the put of a slot: its pool, and its certificate if it needs one.
+    pub needs: Vec<Need>,
 }
 
-/// The pool a slot names when it is put.
+/// What a slot needs when it is put: its pool, or its certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolUse {
-    /// The pool.
+pub struct Need {
+    /// The pool or certificate.
     pub id: WorkId,
     /// The revision at which it is expected, unless the same transaction puts it.
     pub expected: Option<Revision>,
+}
+
+impl Need {
+    /// What has to be compared for it: nothing if the same transaction puts it.
+    #[must_use]
+    pub fn condition(&self) -> Option<(&WorkId, Revision)> {
+        self.expected.map(|expected| (&self.id, expected))
+    }
 }

@@ -613,7 +613,7 @@ proptest! {
             let listener = listeners.iter().find(|listener| listener.name == claim.listener).unwrap();
             prop_assert!(takes(&listener.protocol, route.kind), "{} at {}", route, gateway);
             match &claim.outcome {
-                ClaimOutcome::Holds { slot, pool } => {
+                ClaimOutcome::Holds { slot, pool, certificate: _ } => {
                     let Some((slot, pool_value)) = said.value(slot).zip(said.value(pool)) else { continue };
                     prop_assert_eq!(slot["server_port"].as_i64(), Some(listener.port));
                     prop_assert_eq!(slot["upstream_id"].as_str(), Some(&*pool.id));

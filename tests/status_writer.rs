@@ -128,6 +128,7 @@ fn attached(name: &str) -> ParentVerdict {
     let outcome = ClaimOutcome::Holds {
         slot: WorkId::new(Directory::StreamRoutes, "slot"),
         pool: WorkId::new(Directory::Upstreams, "pool"),
+        certificate: None,
     };
     let claim = ClaimVerdict { listener: "foo".into(), hostname: None, outcome };
     ParentVerdict { parent: parent(name), attachment: Ok(vec![claim]) }

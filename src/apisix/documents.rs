@@ -46,6 +46,9 @@ pub const DEAD_NODE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST
 pub struct To<'a> {
     /// The upstream.
     pub pool: &'a WorkId,
+    /// The certificate that TLS is terminated with. That is for us alone to know, and stands in `desc`: a data plane finds
+    /// certificates by the name that a client asks for.
+    pub certificate: Option<&'a WorkId>,
     /// How many are refused.
     pub split: Option<Split>,
     /// Whether TLS is handed on as it comes (APISIX 3.19 and later).
@@ -60,10 +63,14 @@ pub fn stream_route(
     to: To<'_>,
     provenance: &str,
 ) -> Result<String, check::Refused> {
-    let To { pool, split, passthrough } = to;
+    let To { pool, certificate, split, passthrough } = to;
+    let desc = match certificate {
+        Some(certificate) => seal::unsealed_desc_needing(provenance, certificate, sealing.instance),
+        None => seal::unsealed_desc(provenance, sealing.instance),
+    };
     let document = StreamRoute {
         id: &id.id,
-        desc: seal::unsealed_desc(provenance, sealing.instance),
+        desc,
         server_port: slot.port.get(),
         sni: slot.name.as_ref().map(ServerName::as_str),
         tls_passthrough: passthrough.then_some(true),
@@ -216,7 +223,7 @@ mod tests {
             SEALING,
             &id,
             &slot,
-            To { pool: &pool, split: None, passthrough: false },
+            To { pool: &pool, certificate: None, split: None, passthrough: false },
             "TCPRoute default/tcp-app",
         )
         .unwrap();
@@ -234,7 +241,7 @@ mod tests {
             SEALING,
             &id,
             &slot,
-            To { pool: &pool, split: Some(Split { refused: 3, served: 7 }), passthrough: false },
+            To { pool: &pool, certificate: None, split: Some(Split { refused: 3, served: 7 }), passthrough: false },
             "",
         )
         .unwrap();

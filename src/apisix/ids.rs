@@ -50,6 +50,15 @@ impl SlotPlace {
         }
     }
 
+    /// Whether it is of a server name.
+    #[must_use]
+    pub fn is_of_a_name(self) -> bool {
+        match self {
+            Self::Port(_) => false,
+            Self::Name(..) => true,
+        }
+    }
+
     /// The stream_route there.
     #[must_use]
     pub fn id(self) -> WorkId {

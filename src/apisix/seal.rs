@@ -1,10 +1,11 @@
 //! The seal in a document's `desc`: who wrote the document, and whether it is as written.
 //!
 //! `desc` is the only free field that every supported version of APISIX accepts, at most 256 bytes. It holds readable
-//! provenance, a space, and `[gateway-api:{instance}:{26 letters}]`. The letters are a hash over the key and the whole value
+//! provenance, of a stream_route that needs one `; certificate {id}`, a space, and `[gateway-api:{instance}:{26 letters}]`. The letters are a hash over the key and the whole value
 //! with the letters themselves left out, byte for byte: whatever is edited, copied to another key or reformatted breaks it.
 
-use super::ids::{HASH_LETTERS, hash_letters};
+use super::ids::{HASH_LETTERS, hash_letters, is_our_shape};
+use crate::model::places::{Directory, WorkId};
 use std::sync::Arc;
 
 /// `desc`'s limit in APISIX's schema (`apisix/schema_def.lua`).
@@ -12,9 +13,21 @@ const DESC_BYTES_MAX: usize = 256;
 
 const OPENING: &str = "[gateway-api:";
 
+/// What stands between provenance and the id of the certificate that a stream_route needs.
+const CERTIFICATE: &str = "; certificate ";
+
 /// `desc` with a seal whose letters are still missing. Provenance that does not fit is cut and ends in `...`.
 pub(super) fn unsealed_desc(provenance: &str, instance: &str) -> String {
-    let seal_bytes = 1 + OPENING.len() + instance.len() + 1 + HASH_LETTERS + 1;
+    desc(provenance, "", instance)
+}
+
+/// The same of a stream_route that needs a certificate, which stands between provenance and seal and is never cut.
+pub(super) fn unsealed_desc_needing(provenance: &str, certificate: &WorkId, instance: &str) -> String {
+    desc(provenance, &format!("{CERTIFICATE}{}", certificate.id), instance)
+}
+
+fn desc(provenance: &str, need: &str, instance: &str) -> String {
+    let seal_bytes = need.len() + 1 + OPENING.len() + instance.len() + 1 + HASH_LETTERS + 1;
     let room = DESC_BYTES_MAX.saturating_sub(seal_bytes);
     let mut desc = String::with_capacity(DESC_BYTES_MAX);
     if provenance.len() <= room {
@@ -24,6 +37,7 @@ pub(super) fn unsealed_desc(provenance: &str, instance: &str) -> String {
         desc.push_str(provenance.get(..end).unwrap_or_default());
         desc.push_str("...");
     }
+    desc.push_str(need);
     desc.push(' ');
     desc.push_str(OPENING);
     desc.push_str(instance);
@@ -50,6 +64,15 @@ pub struct SealHash([u8; 16]);
 pub(super) fn verify(key: &str, value: &[u8]) -> Option<Arc<str>> {
     let Found { instance, letters, before, after } = find(value)?;
     (hash_of(key, before, after) == letters).then(|| instance.into())
+}
+
+/// The certificate named in front of the seal of `value`. Worth something only where the seal is whole: nobody else's words
+/// are ours.
+pub(super) fn certificate(value: &[u8]) -> Option<WorkId> {
+    let (before, _) = find(value)?.before.rsplit_once(OPENING)?;
+    let (_, id) = before.strip_suffix(' ')?.rsplit_once(CERTIFICATE)?;
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (is_our_shape(id) && id.bytes().all(letters)).then(|| WorkId::new(Directory::Ssls, id))
 }
 
 /// The hash in the seal of `value`, whole or broken, as far as its letters can still be read.
@@ -145,6 +168,51 @@ mod tests {
             assert_eq!(verify("/k", value.as_bytes()), None, "{value}");
         }
         assert_eq!(verify("/k", &[0xff, 0xfe]), None);
+    }
+
+    fn needing(provenance: &str, instance: &str) -> (WorkId, String) {
+        let certificate = WorkId::new(Directory::Ssls, &format!("gateway-api.{}", "a".repeat(HASH_LETTERS)));
+        let desc = unsealed_desc_needing(provenance, &certificate, instance);
+        (certificate, complete("/k", serde_json::json!({"desc": desc, "n": 1}).to_string(), instance))
+    }
+
+    #[test]
+    fn the_certificate_in_front_of_a_seal_is_read_back_however_long_provenance_is() {
+        for length in [0, 20, 100, 150, 200, 400] {
+            for instance in ["blue", &"b".repeat(63)] {
+                let provenance = "é".repeat(length / 2);
+                let (id, value) = needing(&provenance, instance);
+                let read: serde_json::Value = serde_json::from_str(&value).unwrap();
+                let desc = read["desc"].as_str().unwrap();
+                assert!(desc.len() <= DESC_BYTES_MAX, "{length}: {}", desc.len());
+                let room =
+                    DESC_BYTES_MAX - CERTIFICATE.len() - id.id.len() - " [gateway-api::]".len() - instance.len() - 26;
+                assert_eq!(desc.contains("..."), length > room, "{length}");
+                assert_eq!(verify("/k", value.as_bytes()).as_deref(), Some(instance));
+                assert_eq!(certificate(value.as_bytes()), Some(id), "{length}");
+            }
+        }
+        let (_, value) = needing("TLSRoute default/db", "blue");
+        let begins =
+            "{\"desc\":\"TLSRoute default/db; certificate gateway-api.aaaaaaaaaaaaaaaaaaaaaaaaaa [gateway-api:blue:";
+        assert!(value.starts_with(begins), "{value}");
+    }
+
+    #[test]
+    fn other_words_in_front_of_a_seal_name_no_certificate() {
+        for provenance in [
+            "",
+            "TCPRoute a/b",
+            "; certificate ",
+            "; certificate x",
+            "; certificate gateway-api.a b",
+            "certificate gateway-api.a",
+        ] {
+            assert_eq!(certificate(sealed("/k", provenance).as_bytes()), None, "{provenance}");
+        }
+        for value in ["", "init_dir", "; certificate gateway-api.a [gateway-api:", "; certificate gateway-api.a"] {
+            assert_eq!(certificate(value.as_bytes()), None, "{value}");
+        }
     }
 
     #[test]

@@ -18,8 +18,18 @@ pub struct Inspected {
     pub sealed_as: Option<SealHash>,
     /// The upstream a stream_route names by `upstream_id`, whoever wrote it.
     pub pool: Option<WorkId>,
+    /// The certificate a stream_route needs, as its `desc` says. Of documents with an intact seal only: what somebody else
+    /// writes into a `desc` means nothing.
+    pub certificate: Option<WorkId>,
     /// The slots whose connections a stream_route can take, whoever wrote it.
     pub reach: Reach,
+}
+
+impl Inspected {
+    /// What a stream_route needs beside itself: its pool and its certificate.
+    pub fn needs(&self) -> impl Iterator<Item = &WorkId> {
+        self.pool.iter().chain(&self.certificate)
+    }
 }
 
 /// The state of a stored value's seal.
@@ -59,7 +69,11 @@ pub fn inspect(id: &WorkId, key: &str, value: &[u8]) -> Inspected {
         Directory::StreamRoutes => routing::read(value),
         Directory::Upstreams | Directory::Ssls => Routing::default(),
     };
-    Inspected { seal, hash: ValueHash::of(value), sealed_as, pool, reach }
+    let certificate = match (&seal, id.directory) {
+        (Seal::Intact { instance: _ }, Directory::StreamRoutes) => seal::certificate(value),
+        (Seal::Intact { instance: _ }, Directory::Upstreams | Directory::Ssls) | (Seal::Broken, _) => None,
+    };
+    Inspected { seal, hash: ValueHash::of(value), sealed_as, pool, certificate, reach }
 }
 
 #[cfg(test)]
@@ -72,7 +86,7 @@ mod tests {
         },
         model::{
             names::{Kind, ObjectName},
-            places::{Port, Slot},
+            places::{Port, ServerName, Slot},
         },
     };
 
@@ -86,7 +100,7 @@ mod tests {
             sealing,
             &slot,
             &Slot::of_port(port),
-            To { pool: &pool, split: None, passthrough: false },
+            To { pool: &pool, certificate: None, split: None, passthrough: false },
             "TCPRoute a/b",
         )
         .unwrap();
@@ -101,6 +115,25 @@ mod tests {
         assert_eq!((found.seal, found.pool), (Seal::Broken, Some(pool)));
         assert!(found.sealed_as.is_some() && found.sealed_as == seal::sealed_hash(value.as_bytes()));
         assert_eq!(found.reach, Reach::Port(Port::new(9101).unwrap()));
+    }
+
+    #[test]
+    fn the_certificate_a_slot_needs_is_read_back_and_an_edited_one_names_none() {
+        let slot = Slot { port: Port::new(9443).unwrap(), name: ServerName::of("a.example") };
+        let (id, pool) = (ids::slot(&slot), ids::pool("blue", Kind::TcpRoute, &ObjectName::new("a", "b")));
+        let certificate = WorkId::new(Directory::Ssls, &format!("gateway-api.{}", "c".repeat(26)));
+        let sealing = Sealing { prefix: "/apisix", instance: "blue" };
+        let to = To { pool: &pool, certificate: Some(&certificate), split: None, passthrough: false };
+        let value = documents::stream_route(sealing, &id, &slot, to, "TLSRoute a/b").unwrap();
+
+        let found = inspect(&id, &id.key("/apisix"), value.as_bytes());
+        assert_eq!(found.needs().collect::<Vec<_>>(), [&pool, &certificate]);
+        let edited = inspect(&id, &id.key("/apisix"), value.replace("9443,", "9444,").as_bytes());
+        assert_eq!((edited.seal, edited.certificate, edited.pool), (Seal::Broken, None, Some(pool)));
+        // The seal covers the key: the same bytes elsewhere are somebody's copy.
+        assert_eq!(inspect(&id, "/other", value.as_bytes()).certificate, None);
+        let not_a_slot = WorkId::new(Directory::Upstreams, &id.id);
+        assert_eq!(inspect(&not_a_slot, &id.key("/apisix"), value.as_bytes()).certificate, None);
     }
 
     #[test]

@@ -201,6 +201,8 @@ pub enum ClaimOutcome {
         slot: WorkId,
         /// The upstream it names.
         pool: WorkId,
+        /// The certificate it needs, where TLS is terminated for it.
+        certificate: Option<WorkId>,
     },
     /// An older route holds the slot.
     Superseded {

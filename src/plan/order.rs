@@ -1,16 +1,20 @@
 //! What one id of the work set comes to now: writes that travel together, or what it has to wait for. Pure.
 //!
-//! The order that data planes need (they apply directories independently, and drop connections of a slot without its pool):
-//! a new slot may travel with its pool; a slot that already serves gets another pool only once that is in etcd; a pool goes
-//! a while after its last user. A pool's rewrite and those of its slots travel together where both are due, so that a
-//! refused share changes at once.
+//! The order that data planes need (they apply directories independently, and drop connections of a slot without its pool or
+//! certificate): a new slot may travel with its pool; a slot that already serves gets another pool only once that is in etcd;
+//! a slot is put only once its certificate is in etcd; a pool or certificate goes a while after its last user. A pool's
+//! rewrite and those of its slots travel together where both are due, so that a refused share changes at once. A
+//! certificate's rewrite leaves slots alone.
+
+mod needs;
+#[cfg(test)]
+mod tests;
 
 use super::{
-    DocumentWrite, PoolUse,
+    DocumentWrite, Need,
     step::{Ours, Step, Unsealed, step},
 };
 use crate::{
-    apisix::stored::Seal,
     model::{
         facts::DriftPolicy,
         places::{Directory, WorkId},
@@ -21,6 +25,7 @@ use crate::{
     },
     translate::desired::{Document, Wanted},
 };
+use needs::Fate;
 use std::time::Instant;
 
 /// The number of a transaction, in the order of sending.
@@ -32,7 +37,7 @@ pub struct TxnNumber(pub u64);
 pub enum Hold {
     /// Nobody is about to write it or relies on it.
     Free,
-    /// A transaction in flight puts a slot that names it.
+    /// A transaction in flight puts a slot that needs it.
     Shared(TxnNumber),
     /// A transaction in flight writes it.
     Exclusive(TxnNumber),
@@ -54,14 +59,14 @@ pub trait Scene {
     fn wanted(&self, id: &WorkId) -> Wanted;
     /// What it is.
     fn stored(&self, id: &WorkId) -> Option<Stored<'_>>;
-    /// The stored stream_routes that name this pool, ours and foreign alike.
-    fn users(&self, pool: &WorkId) -> Vec<WorkId>;
+    /// The stored stream_routes that name this pool, ours and foreign alike, or that need this certificate.
+    fn users(&self, id: &WorkId) -> Vec<WorkId>;
     /// Whether it can be written now.
     fn hold(&self, id: &WorkId) -> Hold;
     /// Whether it may need work.
     fn due(&self, id: &WorkId) -> bool;
-    /// Before when an unused pool must not be deleted, if that is yet to come.
-    fn lingers_until(&self, pool: &WorkId) -> Option<Instant>;
+    /// Before when an unused pool or certificate must not be deleted, if that is yet to come.
+    fn lingers_until(&self, id: &WorkId) -> Option<Instant>;
 }
 
 /// What one id comes to.
@@ -69,7 +74,8 @@ pub trait Scene {
 pub enum Next {
     /// Nothing to do.
     Settled {
-        /// For a slot that is not put because its pool cannot be: that pool. It is worth another look when the pool changes.
+        /// For a slot that is not put because its pool or certificate cannot be: that one. The slot is worth another look
+        /// when it changes.
         starved_by: Option<WorkId>,
         /// For what is not as it is wanted and is left so: why. To be reported.
         left: Option<Left>,
@@ -98,49 +104,14 @@ pub fn next(id: &WorkId, scene: &impl Scene) -> Next {
     match (scene.hold(id), id.directory) {
         (Hold::Exclusive(txn), _) => Next::After(txn),
         (Hold::Resting(until), _) => Next::NotBefore(until),
-        (Hold::Free | Hold::Shared(_), Directory::Upstreams | Directory::Ssls) => next_of_pool(id, scene),
+        (Hold::Free | Hold::Shared(_), Directory::Upstreams | Directory::Ssls) => needs::next(id, scene),
         (Hold::Free | Hold::Shared(_), Directory::StreamRoutes) => next_of_slot(id, scene),
-    }
-}
-
-fn next_of_pool(id: &WorkId, scene: &impl Scene) -> Next {
-    let step = step_of(id, &scene.wanted(id), scene);
-    let left = left(&step);
-    let (document, expected) = match step {
-        Step::Keep | Step::Refused | Step::Edited | Step::Occupied { .. } | Step::Stray | Step::Foreign => {
-            return Next::Settled { starved_by: None, left };
-        }
-        Step::Delete { expected } => return delete_pool(id, expected, scene),
-        Step::Create(document) => (document, Revision::ABSENT),
-        Step::Update { document, expected } => (document, expected),
-    };
-    match scene.hold(id) {
-        Hold::Shared(txn) | Hold::Exclusive(txn) => Next::After(txn),
-        Hold::Resting(until) => Next::NotBefore(until),
-        Hold::Free => {
-            let mut writes = vec![put(id, document, expected, None)];
-            writes.extend(slots_in_step(id, None, scene));
-            Next::Write(writes)
-        }
-    }
-}
-
-fn delete_pool(id: &WorkId, expected: Revision, scene: &impl Scene) -> Next {
-    // Its turn comes when the last user leaves.
-    if !scene.users(id).is_empty() {
-        return Next::Settled { starved_by: None, left: None };
-    }
-    match (scene.hold(id), scene.lingers_until(id)) {
-        (Hold::Shared(txn) | Hold::Exclusive(txn), _) => Next::After(txn),
-        (Hold::Resting(until), _) | (Hold::Free, Some(until)) => Next::NotBefore(until),
-        (Hold::Free, None) => Next::Write(vec![delete(id, expected)]),
     }
 }
 
 fn next_of_slot(id: &WorkId, scene: &impl Scene) -> Next {
     let mut wanted = scene.wanted(id);
-    let starves = |pool: &&WorkId| !usable(pool, scene) && matches!(fate(pool, scene), Fate::Never);
-    let starved_by = pool_of(&wanted).filter(starves).cloned();
+    let starved_by = needs_of(&wanted).find(|need| needs::starve(need, scene)).cloned();
     if starved_by.is_some() {
         wanted = Wanted::Absent;
     }
@@ -154,84 +125,49 @@ fn next_of_slot(id: &WorkId, scene: &impl Scene) -> Next {
         Step::Create(document) => (document, Revision::ABSENT),
         Step::Update { document, expected } => (document, expected),
     };
-    let Some(pool) = document.pool.clone() else {
-        return Next::Write(vec![put(id, document, expected, None)]);
+    let certificate_at = match certificate_at(&document, scene) {
+        Ok(at) => at,
+        Err(first) => return first,
     };
-    match fate(&pool, scene) {
-        Fate::Stands(revision) => Next::Write(vec![put(id, document, expected, Some(revision))]),
+    let Some(pool) = document.pool.clone() else {
+        return Next::Write(vec![put_slot(id, document, expected, None, certificate_at)]);
+    };
+    match needs::fate(&pool, scene) {
+        Fate::Stands(at) => Next::Write(vec![put_slot(id, document, expected, Some(at), certificate_at)]),
         Fate::Put { document: pool_document, expected: pool_expected } => {
-            let mut writes = vec![put(&pool, pool_document, pool_expected, None)];
+            let mut writes = vec![put(&pool, pool_document, pool_expected)];
             let serves = expected != Revision::ABSENT;
             // A slot that already serves, with another pool, waits until its new pool is in etcd.
             if !serves || pool_expected != Revision::ABSENT || names(id, &pool, scene) {
-                writes.push(put(id, document, expected, None));
+                writes.push(put_slot(id, document, expected, None, certificate_at));
             }
             writes.extend(slots_in_step(&pool, Some(id), scene));
             Next::Write(writes)
         }
-        Fate::After(txn) => Next::After(txn),
-        Fate::NotBefore(until) => Next::NotBefore(until),
-        Fate::Never => Next::Settled { starved_by: Some(pool), left: None },
+        Fate::Not(next) => next,
     }
 }
 
-/// What a slot that is to be put has to expect of its pool.
-enum Fate {
-    /// It is in etcd, at this revision, and is not about to change.
-    Stands(Revision),
-    /// It has to be put, and can be now.
-    Put { document: Document, expected: Revision },
-    /// This transaction has to be answered first.
-    After(TxnNumber),
-    /// It has to be put, and cannot be before this.
-    NotBefore(Instant),
-    /// It is not in etcd, or another's, and cannot be put.
-    Never,
-}
-
-fn fate(pool: &WorkId, scene: &impl Scene) -> Fate {
-    let stored = scene.stored(pool).map(|stored| stored.revision);
-    let (document, expected) = match step_of(pool, &scene.wanted(pool), scene) {
-        // An edited pool counts as one that exists.
-        Step::Keep | Step::Refused | Step::Edited => {
-            return stored.map_or(Fate::Never, |revision| stands(pool, revision, scene));
-        }
-        Step::Delete { .. } | Step::Occupied { .. } | Step::Stray | Step::Foreign => return Fate::Never,
-        Step::Create(document) => (document, Revision::ABSENT),
-        Step::Update { document, expected } => (document, expected),
-    };
-    match (scene.hold(pool), stored) {
-        (Hold::Free, _) => Fate::Put { document, expected },
-        (Hold::Shared(txn) | Hold::Exclusive(txn), _) => Fate::After(txn),
-        (Hold::Resting(_), Some(revision)) => Fate::Stands(revision),
-        (Hold::Resting(until), None) => Fate::NotBefore(until),
+/// The revision at which the certificate of a slot that is to be put stands in etcd, `None` for a slot that needs none; else
+/// what comes before the slot.
+fn certificate_at(slot: &Document, scene: &impl Scene) -> Result<Option<Revision>, Next> {
+    let Some(certificate) = &slot.certificate else { return Ok(None) };
+    match needs::fate(certificate, scene) {
+        Fate::Stands(at) => Ok(Some(at)),
+        // Not in one transaction: a data plane that hears of the slot first would fail every handshake.
+        Fate::Put { document, expected } => Err(Next::Write(vec![put(certificate, document, expected)])),
+        Fate::Not(next) => Err(next),
     }
 }
 
-/// Whether etcd holds a pool of ours here, in whatever state. Spares a translation of every pool for each of its slots.
-fn usable(pool: &WorkId, scene: &impl Scene) -> bool {
-    scene.stored(pool).is_some_and(|stored| match &stored.inspected.seal {
-        Seal::Intact { instance } => **instance == *scene.instance(),
-        Seal::Broken => match scene.unsealed() {
-            Unsealed::Foreign => false,
-            Unsealed::Ours | Unsealed::IfWanted => true,
-        },
-    })
-}
-
-fn stands(pool: &WorkId, revision: Revision, scene: &impl Scene) -> Fate {
-    match scene.hold(pool) {
-        Hold::Exclusive(txn) => Fate::After(txn),
-        Hold::Free | Hold::Shared(_) | Hold::Resting(_) => Fate::Stands(revision),
-    }
-}
-
-/// Rewrites that are due for slots that name `pool` and go on naming it; `but` is left out.
+/// Rewrites that are due for slots that name `pool` and go on naming it; `but` is left out, and so is a slot whose certificate
+/// has to be put first.
 fn slots_in_step(pool: &WorkId, but: Option<&WorkId>, scene: &impl Scene) -> Vec<DocumentWrite> {
     let due = |slot: &WorkId| scene.due(slot) && scene.hold(slot) == Hold::Free && Some(slot) != but;
     let rewrite = |slot: WorkId| match step_of(&slot, &scene.wanted(&slot), scene) {
         Step::Update { document, expected } if document.pool.as_ref() == Some(pool) => {
-            Some(put(&slot, document, expected, None))
+            let certificate_at = certificate_at(&document, scene).ok()?;
+            Some(put_slot(&slot, document, expected, None, certificate_at))
         }
         Step::Update { .. }
         | Step::Keep
@@ -274,11 +210,12 @@ fn left(step: &Step) -> Option<Left> {
     }
 }
 
-fn pool_of(wanted: &Wanted) -> Option<&WorkId> {
-    match wanted {
-        Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) } => document.pool.as_ref(),
+fn needs_of(wanted: &Wanted) -> impl Iterator<Item = &WorkId> {
+    let document = match wanted {
+        Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) } => Some(document),
         Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_) => None,
-    }
+    };
+    document.into_iter().flat_map(Document::needs)
 }
 
 /// Whether the stored slot names `pool`.
@@ -286,383 +223,27 @@ fn names(slot: &WorkId, pool: &WorkId, scene: &impl Scene) -> bool {
     scene.stored(slot).is_some_and(|stored| stored.inspected.pool.as_ref() == Some(pool))
 }
 
-/// The put of a document; `pool_at` is where its pool is expected, `None` if the same transaction puts it.
-fn put(id: &WorkId, document: Document, expected: Revision, pool_at: Option<Revision>) -> DocumentWrite {
-    let Document { bytes, pool } = document;
-    let pool = pool.map(|id| PoolUse { id, expected: pool_at });
-    DocumentWrite { id: id.clone(), expected, action: Action::Put(bytes), pool }
+/// The put of a slot; `pool_at` is where its pool is expected, `None` if the same transaction puts it, and `certificate_at`
+/// where its certificate is.
+fn put_slot(
+    id: &WorkId,
+    document: Document,
+    expected: Revision,
+    pool_at: Option<Revision>,
+    certificate_at: Option<Revision>,
+) -> DocumentWrite {
+    let Document { bytes, pool, certificate } = document;
+    let pool = pool.map(|id| Need { id, expected: pool_at });
+    let certificate = certificate.map(|id| Need { id, expected: certificate_at });
+    let needs = pool.into_iter().chain(certificate).collect();
+    DocumentWrite { id: id.clone(), expected, action: Action::Put(bytes), needs }
+}
+
+/// The put of a document that needs none beside itself.
+fn put(id: &WorkId, document: Document, expected: Revision) -> DocumentWrite {
+    DocumentWrite { id: id.clone(), expected, action: Action::Put(document.bytes), needs: Vec::new() }
 }
 
 fn delete(id: &WorkId, expected: Revision) -> DocumentWrite {
-    DocumentWrite { id: id.clone(), expected, action: Action::Delete, pool: None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        apisix::{
-            routing::Reach,
-            stored::{Inspected, ValueHash},
-        },
-        clock,
-    };
-    use std::{
-        collections::{BTreeMap, BTreeSet},
-        time::Duration,
-    };
-
-    /// A cluster and a store in a few words: `"p"` is pool `gateway-api.p`, `"9100"` slot `gateway-api.9100`.
-    struct Table {
-        unsealed: Unsealed,
-        drift: DriftPolicy,
-        overlaps: BTreeMap<WorkId, WorkId>,
-        wanted: BTreeMap<WorkId, Wanted>,
-        stored: BTreeMap<WorkId, (Revision, Inspected)>,
-        holds: BTreeMap<WorkId, Hold>,
-        due: BTreeSet<WorkId>,
-        lingers: BTreeMap<WorkId, Instant>,
-    }
-
-    impl Default for Table {
-        fn default() -> Self {
-            Self {
-                unsealed: Unsealed::Ours,
-                drift: DriftPolicy::Repair,
-                overlaps: BTreeMap::new(),
-                wanted: BTreeMap::new(),
-                stored: BTreeMap::new(),
-                holds: BTreeMap::new(),
-                due: BTreeSet::new(),
-                lingers: BTreeMap::new(),
-            }
-        }
-    }
-
-    const SETTLED: Next = Next::Settled { starved_by: None, left: None };
-
-    impl Scene for Table {
-        fn instance(&self) -> &'static str {
-            "us"
-        }
-
-        fn unsealed(&self) -> Unsealed {
-            self.unsealed
-        }
-
-        fn drift_policy(&self, _: &WorkId) -> DriftPolicy {
-            self.drift
-        }
-
-        fn overlap(&self, slot: &WorkId) -> Option<WorkId> {
-            self.overlaps.get(slot).cloned()
-        }
-
-        fn wanted(&self, id: &WorkId) -> Wanted {
-            self.wanted.get(id).cloned().unwrap_or(Wanted::Absent)
-        }
-
-        fn stored(&self, id: &WorkId) -> Option<Stored<'_>> {
-            self.stored.get(id).map(|(revision, inspected)| Stored { revision: *revision, inspected })
-        }
-
-        fn users(&self, pool: &WorkId) -> Vec<WorkId> {
-            let names = |(id, (_, doc)): (&WorkId, &(Revision, Inspected))| {
-                (doc.pool.as_ref() == Some(pool)).then(|| id.clone())
-            };
-            self.stored.iter().filter_map(names).collect()
-        }
-
-        fn hold(&self, id: &WorkId) -> Hold {
-            self.holds.get(id).copied().unwrap_or(Hold::Free)
-        }
-
-        fn due(&self, id: &WorkId) -> bool {
-            self.due.contains(id)
-        }
-
-        fn lingers_until(&self, pool: &WorkId) -> Option<Instant> {
-            self.lingers.get(pool).copied()
-        }
-    }
-
-    fn pool(name: &str) -> WorkId {
-        WorkId::new(Directory::Upstreams, &format!("gateway-api.{name}"))
-    }
-
-    fn slot(name: &str) -> WorkId {
-        WorkId::new(Directory::StreamRoutes, &format!("gateway-api.{name}"))
-    }
-
-    fn doc(content: &str, pool: Option<WorkId>) -> Document {
-        Document { bytes: content.as_bytes().into(), pool }
-    }
-
-    impl Table {
-        fn want_pool(mut self, name: &str, content: &str) -> Self {
-            self.wanted.insert(pool(name), Wanted::Document(doc(content, None)));
-            self
-        }
-
-        fn want_slot(mut self, name: &str, content: &str, of: &str) -> Self {
-            self.wanted.insert(slot(name), Wanted::Document(doc(content, Some(pool(of)))));
-            self
-        }
-
-        fn want(mut self, id: WorkId, wanted: Wanted) -> Self {
-            self.wanted.insert(id, wanted);
-            self
-        }
-
-        fn has(mut self, id: WorkId, content: &str, of: Option<&str>, at: i64) -> Self {
-            let seal = Seal::Intact { instance: "us".into() };
-            let hash = ValueHash::of(content.as_bytes());
-            let doc = Inspected { seal, hash, sealed_as: None, pool: of.map(pool), reach: Reach::Nothing };
-            self.stored.insert(id, (Revision(at), doc));
-            self
-        }
-
-        fn sealed_by(mut self, id: &WorkId, instance: &str) -> Self {
-            self.stored.get_mut(id).unwrap().1.seal = Seal::Intact { instance: instance.into() };
-            self
-        }
-
-        fn edited(mut self, id: &WorkId) -> Self {
-            self.stored.get_mut(id).unwrap().1.seal = Seal::Broken;
-            self
-        }
-
-        fn hold(mut self, id: WorkId, hold: Hold) -> Self {
-            self.holds.insert(id, hold);
-            self
-        }
-
-        fn due(mut self, id: WorkId) -> Self {
-            self.due.insert(id);
-            self
-        }
-    }
-
-    fn puts(id: &WorkId, content: &str, expected: i64) -> DocumentWrite {
-        put(id, doc(content, None), Revision(expected), None)
-    }
-
-    fn puts_slot(name: &str, content: &str, expected: i64, of: &str, pool_at: Option<i64>) -> DocumentWrite {
-        put(&slot(name), doc(content, Some(pool(of))), Revision(expected), pool_at.map(Revision))
-    }
-
-    #[track_caller]
-    fn check(table: &Table, id: &WorkId, want: &Next) {
-        assert_eq!(next(id, table), *want);
-    }
-
-    const TXN: TxnNumber = TxnNumber(5);
-
-    #[test]
-    fn a_new_slot_travels_with_its_new_pool() {
-        let table = Table::default().want_pool("p", "a").want_slot("9100", "s", "p");
-        let want = vec![puts(&pool("p"), "a", 0), puts_slot("9100", "s", 0, "p", None)];
-        check(&table, &slot("9100"), &Next::Write(want));
-        check(&table, &pool("p"), &Next::Write(vec![puts(&pool("p"), "a", 0)]));
-    }
-
-    #[test]
-    fn a_slot_whose_pool_stands_relies_on_it() {
-        let table = Table::default().want_pool("p", "a").want_slot("9100", "s", "p").has(pool("p"), "a", None, 4);
-        check(&table, &slot("9100"), &Next::Write(vec![puts_slot("9100", "s", 0, "p", Some(4))]));
-        check(&table, &pool("p"), &SETTLED);
-    }
-
-    #[test]
-    fn a_slot_that_serves_gets_another_pool_only_once_that_is_in_etcd() {
-        let table = Table::default()
-            .want_pool("new", "b")
-            .want_slot("9100", "t", "new")
-            .has(slot("9100"), "s", Some("old"), 6)
-            .has(pool("old"), "a", None, 5);
-        check(&table, &slot("9100"), &Next::Write(vec![puts(&pool("new"), "b", 0)]));
-        let table = table.hold(pool("new"), Hold::Exclusive(TXN));
-        check(&table, &slot("9100"), &Next::After(TXN));
-        check(&table, &pool("old"), &SETTLED);
-        let table = table.hold(pool("new"), Hold::Free).has(pool("new"), "b", None, 8);
-        check(&table, &slot("9100"), &Next::Write(vec![puts_slot("9100", "t", 6, "new", Some(8))]));
-        let table = table.has(slot("9100"), "t", Some("new"), 9);
-        let delete = vec![delete(&pool("old"), Revision(5))];
-        check(&table, &pool("old"), &Next::Write(delete));
-    }
-
-    #[test]
-    fn a_pool_update_touches_no_slot() {
-        let table = Table::default()
-            .want_pool("p", "b")
-            .want_slot("9100", "s", "p")
-            .has(pool("p"), "a", None, 4)
-            .has(slot("9100"), "s", Some("p"), 4)
-            .due(slot("9100"));
-        check(&table, &pool("p"), &Next::Write(vec![puts(&pool("p"), "b", 4)]));
-        check(&table, &slot("9100"), &SETTLED);
-    }
-
-    #[test]
-    fn a_pool_and_its_slots_are_rewritten_together_when_both_are_due() {
-        let table = Table::default()
-            .want_pool("p", "b")
-            .want_slot("1", "t1", "p")
-            .want_slot("2", "t2", "p")
-            .want_slot("3", "t3", "p")
-            .has(pool("p"), "a", None, 4)
-            .has(slot("1"), "s1", Some("p"), 4)
-            .has(slot("2"), "s2", Some("p"), 4)
-            .has(slot("3"), "s3", Some("p"), 4)
-            .has(WorkId::new(Directory::StreamRoutes, "foreign"), "f", Some("p"), 2)
-            .due(slot("1"))
-            .due(slot("2"));
-        let (first, second) = (puts_slot("1", "t1", 4, "p", None), puts_slot("2", "t2", 4, "p", None));
-        let p = puts(&pool("p"), "b", 4);
-        check(&table, &pool("p"), &Next::Write(vec![p.clone(), first.clone(), second.clone()]));
-        check(&table, &slot("2"), &Next::Write(vec![p, second, first]));
-    }
-
-    #[test]
-    fn a_pool_deleted_by_hand_comes_back_with_the_slots_that_name_it() {
-        let table =
-            Table::default().want_pool("p", "a").want_slot("9100", "t", "p").has(slot("9100"), "s", Some("p"), 4);
-        let want = vec![puts(&pool("p"), "a", 0), puts_slot("9100", "t", 4, "p", None)];
-        check(&table, &slot("9100"), &Next::Write(want));
-    }
-
-    #[test]
-    fn a_pool_is_deleted_a_while_after_its_last_user_ours_or_foreign() {
-        let foreign = WorkId::new(Directory::StreamRoutes, "foreign");
-        let mut table = Table::default().has(pool("p"), "a", None, 4).has(foreign.clone(), "f", Some("p"), 5);
-        check(&table, &pool("p"), &SETTLED);
-        table.stored.remove(&foreign);
-        let later = clock::now() + Duration::from_secs(1);
-        table.lingers.insert(pool("p"), later);
-        check(&table, &pool("p"), &Next::NotBefore(later));
-        table.lingers.clear();
-        check(&table, &pool("p"), &Next::Write(vec![delete(&pool("p"), Revision(4))]));
-        let table = table.hold(pool("p"), Hold::Shared(TXN));
-        check(&table, &pool("p"), &Next::After(TXN));
-    }
-
-    #[test]
-    fn an_unwanted_slot_is_deleted_at_once_and_its_pool_is_not() {
-        let table = Table::default().has(pool("p"), "a", None, 4).has(slot("9100"), "s", Some("p"), 5);
-        check(&table, &slot("9100"), &Next::Write(vec![delete(&slot("9100"), Revision(5))]));
-        check(&table, &pool("p"), &SETTLED);
-    }
-
-    #[test]
-    fn an_unwanted_slot_of_a_kept_pool_is_kept() {
-        let table = Table::default()
-            .want(pool("p"), Wanted::Kept { otherwise: None })
-            .has(pool("p"), "a", None, 4)
-            .has(slot("9100"), "s", Some("p"), 5);
-        check(&table, &slot("9100"), &SETTLED);
-        check(&table, &pool("p"), &SETTLED);
-    }
-
-    #[test]
-    fn whoever_is_being_written_or_relied_on_is_waited_for() {
-        let table = Table::default().want_pool("p", "b").want_slot("9100", "s", "p").has(pool("p"), "a", None, 4);
-        let written = table.hold(pool("p"), Hold::Exclusive(TXN));
-        check(&written, &pool("p"), &Next::After(TXN));
-        check(&written, &slot("9100"), &Next::After(TXN));
-        let relied_on = written.hold(pool("p"), Hold::Shared(TXN));
-        check(&relied_on, &pool("p"), &Next::After(TXN));
-        check(&relied_on, &slot("9100"), &Next::After(TXN));
-        let slot_written = relied_on.hold(pool("p"), Hold::Free).hold(slot("9100"), Hold::Exclusive(TXN));
-        check(&slot_written, &slot("9100"), &Next::After(TXN));
-    }
-
-    #[test]
-    fn a_pool_that_stands_can_be_relied_on_by_several() {
-        let table = Table::default()
-            .want_pool("p", "a")
-            .want_slot("9100", "s", "p")
-            .has(pool("p"), "a", None, 4)
-            .hold(pool("p"), Hold::Shared(TXN));
-        check(&table, &slot("9100"), &Next::Write(vec![puts_slot("9100", "s", 0, "p", Some(4))]));
-    }
-
-    #[test]
-    fn a_slot_relies_on_the_older_state_of_a_pool_that_rests_or_waits_for_a_first_one() {
-        let until = clock::now();
-        let table =
-            Table::default().want_pool("p", "b").want_slot("9100", "s", "p").hold(pool("p"), Hold::Resting(until));
-        check(&table, &slot("9100"), &Next::NotBefore(until));
-        check(&table, &pool("p"), &Next::NotBefore(until));
-        let table = table.has(pool("p"), "a", None, 4);
-        check(&table, &slot("9100"), &Next::Write(vec![puts_slot("9100", "s", 0, "p", Some(4))]));
-    }
-
-    #[test]
-    fn a_slot_whose_pool_cannot_be_put_is_not_wanted() {
-        let starved = Next::Settled { starved_by: Some(pool("p")), left: None };
-        let refused = Table::default().want(pool("p"), Wanted::Refused("why".into())).want_slot("9100", "s", "p");
-        check(&refused, &slot("9100"), &starved);
-        check(&refused, &pool("p"), &SETTLED);
-        let serving = refused.has(slot("9100"), "old", Some("old"), 5);
-        check(&serving, &slot("9100"), &Next::Write(vec![delete(&slot("9100"), Revision(5))]));
-        let older = serving.has(pool("p"), "a", None, 4);
-        check(&older, &slot("9100"), &Next::Write(vec![puts_slot("9100", "s", 5, "p", Some(4))]));
-        let occupied = Table::default()
-            .want_pool("p", "a")
-            .want_slot("9100", "s", "p")
-            .has(pool("p"), "x", None, 4)
-            .sealed_by(&pool("p"), "them");
-        check(&occupied, &slot("9100"), &starved);
-    }
-
-    #[test]
-    fn an_edited_pool_that_is_left_exists_for_its_slots() {
-        let mut table = Table::default()
-            .want_pool("p", "a")
-            .want_slot("9100", "s", "p")
-            .has(pool("p"), "x", None, 4)
-            .edited(&pool("p"));
-        table.drift = DriftPolicy::Report;
-        check(&table, &pool("p"), &Next::Settled { starved_by: None, left: Some(Left::Edited) });
-        check(&table, &slot("9100"), &Next::Write(vec![puts_slot("9100", "s", 0, "p", Some(4))]));
-        let table = table.has(slot("9100"), "x", Some("p"), 5).edited(&slot("9100"));
-        check(&table, &slot("9100"), &Next::Settled { starved_by: None, left: Some(Left::Edited) });
-        let mut table = table.want(slot("9100"), Wanted::Absent);
-        check(&table, &slot("9100"), &Next::Write(vec![delete(&slot("9100"), Revision(5))]));
-        table.unsealed = Unsealed::IfWanted;
-        check(&table, &slot("9100"), &Next::Settled { starved_by: None, left: Some(Left::Stray) });
-    }
-
-    #[test]
-    fn a_slot_whose_pool_is_somebody_elses_is_not_wanted() {
-        let mut table = Table::default()
-            .want_pool("p", "a")
-            .want_slot("9100", "s", "p")
-            .has(pool("p"), "x", None, 4)
-            .edited(&pool("p"));
-        table.unsealed = Unsealed::Foreign;
-        let starved = Next::Settled { starved_by: Some(pool("p")), left: None };
-        check(&table, &pool("p"), &SETTLED);
-        check(&table, &slot("9100"), &starved);
-        let table = table.has(slot("9100"), "older", Some("old"), 5);
-        check(&table, &slot("9100"), &Next::Write(vec![delete(&slot("9100"), Revision(5))]));
-    }
-
-    #[test]
-    fn a_slot_with_an_overlap_is_not_put_before_that_is_gone_and_stays_if_it_came_later() {
-        let mut table = Table::default().want_pool("p", "a").want_slot("9100", "s", "p").has(pool("p"), "a", None, 4);
-        table.overlaps.insert(slot("9100"), WorkId::new(Directory::StreamRoutes, "1"));
-        check(&table, &slot("9100"), &SETTLED);
-        let served = table.has(slot("9100"), "older", Some("p"), 5);
-        check(&served, &slot("9100"), &Next::Write(vec![puts_slot("9100", "s", 5, "p", Some(4))]));
-    }
-
-    #[test]
-    fn a_placeholder_is_put_where_it_is_missing() {
-        let id = WorkId::placeholder(Directory::StreamRoutes);
-        let wanted = Wanted::Kept { otherwise: Some(doc("init_dir", None)) };
-        let table = Table::default().want(id.clone(), wanted);
-        check(&table, &id, &Next::Write(vec![puts(&id, "init_dir", 0)]));
-        check(&table.has(id.clone(), "init_dir", None, 3), &id, &SETTLED);
-    }
+    DocumentWrite { id: id.clone(), expected, action: Action::Delete, needs: Vec::new() }
 }

@@ -1,6 +1,6 @@
 //! Packing: writes in, transactions within the store's limits out. Pure.
 
-use super::{DocumentWrite, PoolUse};
+use super::{DocumentWrite, Need};
 use crate::{
     model::places::WorkId,
     store::txn::{Condition, Fence, Revision, Txn, Write, condition_bytes, fence_bytes, write_bytes},
@@ -68,7 +68,7 @@ pub enum Packed {
 pub struct Packet {
     /// The documents it writes, in order.
     pub writes: Vec<DocumentWrite>,
-    /// The pools it relies on without writing them.
+    /// The pools and certificates it relies on without writing them.
     pub conditions: BTreeMap<WorkId, Revision>,
 }
 
@@ -79,7 +79,7 @@ impl Packet {
         let Envelope { fence, lane } = envelope;
         let conditions =
             self.conditions.iter().map(|(id, &expected)| Condition { key: id.key(prefix).into(), expected });
-        let writes = self.writes.iter().map(|DocumentWrite { id, expected, action, pool: _ }| Write {
+        let writes = self.writes.iter().map(|DocumentWrite { id, expected, action, needs: _ }| Write {
             key: id.key(prefix).into(),
             expected: *expected,
             action: action.clone(),
@@ -130,23 +130,19 @@ impl Packer {
 
     /// Puts one write in if it fits.
     fn push(&mut self, write: DocumentWrite) -> bool {
-        let condition = match &write.pool {
-            Some(PoolUse { id, expected: Some(expected) }) if !self.conditions.contains_key(id) => {
-                Some((id.clone(), *expected))
-            }
-            Some(_) | None => None,
-        };
-        let n_compares =
-            Envelope::OPERATIONS + self.writes.len() + self.conditions.len() + 1 + usize::from(condition.is_some());
+        let more = write.needs.iter().filter_map(Need::condition).filter(|(id, _)| !self.conditions.contains_key(id));
+        // Each key once, within the write as well.
+        let more: BTreeMap<WorkId, Revision> = more.map(|(id, expected)| (id.clone(), expected)).collect();
+        let n_compares = Envelope::OPERATIONS + self.writes.len() + self.conditions.len() + 1 + more.len();
         let n_bytes = self.n_bytes
             + write_bytes(&write.id.key(&self.prefix), &write.action)
-            + condition.as_ref().map_or(0, |(id, _)| condition_bytes(&id.key(&self.prefix)));
+            + more.keys().map(|id| condition_bytes(&id.key(&self.prefix))).sum::<usize>();
         // Every compare has a read in the other branch, and writes are fewer: compares are the longest list.
         if n_compares > self.limits.operations_max || n_bytes > self.limits.bytes_max {
             return false;
         }
         self.n_bytes = n_bytes;
-        self.conditions.extend(condition);
+        self.conditions.extend(more);
         self.writes.push(write);
         true
     }
@@ -166,13 +162,20 @@ mod tests {
 
     fn pool(name: &str, n_bytes: usize) -> DocumentWrite {
         let id = WorkId::new(Directory::Upstreams, name);
-        DocumentWrite { id, expected: Revision(3), action: Action::Put(vec![b'x'; n_bytes].into()), pool: None }
+        DocumentWrite { id, expected: Revision(3), action: Action::Put(vec![b'x'; n_bytes].into()), needs: Vec::new() }
     }
 
     fn slot(name: &str, pool: &str, pool_at: Option<i64>) -> DocumentWrite {
-        let pool = PoolUse { id: WorkId::new(Directory::Upstreams, pool), expected: pool_at.map(Revision) };
+        let pool = Need { id: WorkId::new(Directory::Upstreams, pool), expected: pool_at.map(Revision) };
         let id = WorkId::new(Directory::StreamRoutes, name);
-        DocumentWrite { id, expected: Revision::ABSENT, action: Action::Put([b'y'; 10].into()), pool: Some(pool) }
+        DocumentWrite { id, expected: Revision::ABSENT, action: Action::Put([b'y'; 10].into()), needs: vec![pool] }
+    }
+
+    /// The put of a slot that needs a certificate, too, which is expected at revision 9.
+    fn secured(name: &str, pool: &str, pool_at: Option<i64>, certificate: &str) -> DocumentWrite {
+        let mut write = slot(name, pool, pool_at);
+        write.needs.push(Need { id: WorkId::new(Directory::Ssls, certificate), expected: Some(Revision(9)) });
+        write
     }
 
     fn packed(names: &[&DocumentWrite]) -> Packed {
@@ -208,6 +211,48 @@ mod tests {
         let txn = packer.finish().unwrap().txn("/apisix", envelope());
         assert_eq!(txn.n_operations(), 6);
         assert_eq!(txn.conditions, [Condition { key: "/apisix/upstreams/p".into(), expected: Revision(7) }]);
+    }
+
+    #[test]
+    fn a_certificate_costs_an_operation_once_however_many_slots_need_it() {
+        let mut filled = packer(SMALL);
+        for name in ["a", "b"] {
+            let secured = secured(name, "p", Some(7), "c");
+            assert_eq!(filled.add(vec![secured.clone()]), packed(&[&secured]));
+        }
+        assert_eq!(filled.add(vec![pool("e", 1)]), Packed::Full);
+        let txn = filled.finish().unwrap().txn("/apisix", envelope());
+        assert_eq!(txn.n_operations(), 6);
+        let keys: Vec<_> = txn.conditions.iter().map(|condition| (&*condition.key, condition.expected)).collect();
+        assert_eq!(keys, [("/apisix/upstreams/p", Revision(7)), ("/apisix/ssls/c", Revision(9))]);
+    }
+
+    #[test]
+    fn pool_certificate_and_slot_fit_up_to_the_limit_and_not_one_more() {
+        let three = |write: DocumentWrite, n: usize| {
+            let mut packer = packer(SMALL);
+            let begun: Vec<_> = ["x", "y"].iter().take(n).map(|name| pool(name, 1)).collect();
+            packer.add(begun);
+            let packed = packer.add(vec![write]);
+            (packed != Packed::Full).then(|| packer.finish().unwrap().txn("/apisix", envelope()).n_operations())
+        };
+        assert_eq!(three(secured("s", "p", Some(7), "c"), 1), Some(6));
+        assert_eq!(three(secured("s", "p", Some(7), "c"), 2), None);
+        assert_eq!(three(secured("s", "p", None, "c"), 2), Some(6));
+        let tiny = Limits { operations_max: 4, ..SMALL };
+        let write = secured("s", "p", Some(7), "c");
+        assert_eq!(packer(tiny).add(vec![write.clone()]), Packed::TooLarge(write.id));
+    }
+
+    #[test]
+    fn a_need_named_twice_is_one_condition() {
+        let mut write = secured("s", "p", None, "c");
+        write.needs.push(Need { id: WorkId::new(Directory::Ssls, "c"), expected: Some(Revision(9)) });
+        let mut packer = packer(Limits::DEFAULT);
+        packer.add(vec![write]);
+        let n_bytes = packer.n_bytes;
+        let txn = packer.finish().unwrap().txn("/apisix", envelope());
+        assert_eq!((txn.conditions.len(), txn.n_bytes()), (1, n_bytes));
     }
 
     #[test]
@@ -256,7 +301,7 @@ mod tests {
     fn what_is_reckoned_is_what_the_transaction_says_of_itself() {
         let mut packer = packer(Limits::DEFAULT);
         packer.add(vec![pool("p", 700), slot("s", "p", None)]);
-        packer.add(vec![slot("t", "q", Some(9))]);
+        packer.add(vec![slot("t", "q", Some(9)), secured("u", "q", Some(9), "c")]);
         let n_bytes = packer.n_bytes;
         assert_eq!(packer.finish().unwrap().txn("/apisix", envelope()).n_bytes(), n_bytes);
     }

@@ -171,7 +171,7 @@ mod tests {
             sealing,
             &slot(),
             &Slot::of_port(Port::new(9100).unwrap()),
-            To { pool: &pool, split: None, passthrough: false },
+            To { pool: &pool, certificate: None, split: None, passthrough: false },
             "TCPRoute a/b",
         )
         .unwrap()
@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn document() -> Document {
-        Document { bytes: written("us", "p").into_bytes().into(), pool: None }
+        Document { bytes: written("us", "p").into_bytes().into(), pool: None, certificate: None }
     }
 
     fn look(value: &str) -> Inspected {

@@ -116,8 +116,8 @@ impl<K: StatusSink> State<K> {
             {
                 self.reached_by_others(&id, freed, taken);
                 self.mind_holds(&id);
-                if let Some(pool) = left {
-                    self.left(pool, now);
+                for unneeded in left {
+                    self.left(unneeded, now);
                 }
             }
             if self.drifted.remove(&write.id) {
@@ -158,8 +158,7 @@ impl<K: StatusSink> State<K> {
             "lost a transaction to somebody else's write"
         );
         for write in &packet.writes {
-            let pool_lost = write.pool.as_ref().is_some_and(|pool| lost.contains(&pool.id));
-            if lost.contains(&write.id) || pool_lost {
+            if lost.contains(&write.id) || write.needs.iter().any(|need| lost.contains(&need.id)) {
                 self.work.failed(&write.id, Mishap::Lost, now);
                 self.touch_users(&write.id);
             } else {

@@ -1,4 +1,4 @@
-//! When pools lost their last users. Departures in; out comes, for a while, when each was. Pure.
+//! When pools and certificates lost their last users. Departures in; out comes, for a while, when each was. Pure.
 //!
 //! However many leave at once, taking one in costs what it costs for a single one: each is forgotten once, in its turn.
 
@@ -8,32 +8,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// When pools lost their last users, as long as that matters.
+/// When pools and certificates lost their last users, as long as that matters.
 #[derive(Debug, Default)]
 pub(super) struct Departures {
     at: HashMap<WorkId, Instant>,
-    /// Oldest first. A pool that was left twice is in twice.
+    /// Oldest first. One that was left twice is in twice.
     order: VecDeque<(Instant, WorkId)>,
 }
 
 impl Departures {
-    /// `pool` has just lost its last user. What happened longer than `linger` ago is forgotten.
-    pub(super) fn left(&mut self, pool: WorkId, now: Instant, linger: Duration) {
+    /// `id` has just lost its last user. What happened longer than `linger` ago is forgotten.
+    pub(super) fn left(&mut self, id: WorkId, now: Instant, linger: Duration) {
         while let Some((at, _)) = self.order.front()
             && now.saturating_duration_since(*at) >= linger
         {
-            let Some((at, pool)) = self.order.pop_front() else { break };
-            if self.at.get(&pool) == Some(&at) {
-                self.at.remove(&pool);
+            let Some((at, id)) = self.order.pop_front() else { break };
+            if self.at.get(&id) == Some(&at) {
+                self.at.remove(&id);
             }
         }
-        self.order.push_back((now, pool.clone()));
-        self.at.insert(pool, now);
+        self.order.push_back((now, id.clone()));
+        self.at.insert(id, now);
     }
 
-    /// When `pool` lost its last user, if that was not long ago.
-    pub(super) fn at(&self, pool: &WorkId) -> Option<Instant> {
-        self.at.get(pool).copied()
+    /// When `id` lost its last user, if that was not long ago.
+    pub(super) fn at(&self, id: &WorkId) -> Option<Instant> {
+        self.at.get(id).copied()
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     apisix::{
-        ids,
+        ids::{self, SlotPlace},
         stored::{Inspected, ValueHash},
     },
     model::{
@@ -44,6 +44,25 @@ impl Look<'_> {
             Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => false,
         }
     }
+
+    /// Whether a slot needs a certificate that is neither in etcd nor can be put there: then the slot goes.
+    fn lacks_certificate(&self, slot: &WorkId) -> bool {
+        // Nobody asks for a certificate but by a name; the others are spared a translation.
+        if !SlotPlace::of(slot).is_some_and(SlotPlace::is_of_a_name) {
+            return false;
+        }
+        let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = self.desired.wanted(slot)
+        else {
+            return false;
+        };
+        let lacks = |certificate: &WorkId| match self.desired.wanted(certificate) {
+            Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) } => false,
+            Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_) => {
+                self.stored(certificate).is_none()
+            }
+        };
+        document.certificate.as_ref().is_some_and(lacks)
+    }
 }
 
 impl HoldScene for Look<'_> {
@@ -56,12 +75,12 @@ impl HoldScene for Look<'_> {
         written_by(&stored.seal, self.instance).then_some(stored)
     }
 
-    fn stored_slots(&self, pool: &WorkId) -> Vec<WorkId> {
-        self.mirror.users(pool).filter(|slot| self.stored(slot).is_some()).cloned().collect()
+    fn stored_slots(&self, id: &WorkId) -> Vec<WorkId> {
+        self.mirror.users(id).filter(|slot| self.stored(slot).is_some()).cloned().collect()
     }
 
-    fn wanted_slots(&self, pool: &WorkId) -> Vec<WorkId> {
-        self.desired.slots_of(pool).collect()
+    fn wanted_slots(&self, id: &WorkId) -> Vec<WorkId> {
+        self.desired.slots_needing(id).collect()
     }
 
     fn serves(&self, slot: &WorkId) -> Serves {
@@ -69,7 +88,10 @@ impl HoldScene for Look<'_> {
         if self.guard.is_up() && self.guard.keeps(self.stored(slot), &wanted(), self.desired.refuses(slot)) {
             return Serves::Kept;
         }
-        self.desired.serves(slot)
+        match self.desired.serves(slot) {
+            Serves::Nodes(_) | Serves::NoNodes if self.lacks_certificate(slot) => Serves::Refused,
+            serves @ (Serves::Nodes(_) | Serves::NoNodes | Serves::Refused | Serves::Absent | Serves::Kept) => serves,
+        }
     }
 
     fn as_wanted(&self, slot: &WorkId) -> bool {
@@ -132,6 +154,12 @@ impl<K: StatusSink> State<K> {
             self.tell_hold(cause, &hold);
         }
         self.look_again_at(again);
+    }
+
+    /// Considers what is wanted of these again, as if an object of theirs had changed.
+    #[cfg(test)]
+    pub(super) fn reconsider(&mut self, documents: &BTreeSet<WorkId>, now: Instant) {
+        self.consider(None, documents, now);
     }
 
     fn tell_hold(&mut self, cause: Option<&Cause>, hold: &Hold) {
@@ -240,7 +268,7 @@ impl<K: StatusSink> State<K> {
 
     /// Whether a guard keeps a document as it is in etcd, whatever is wanted.
     pub(super) fn kept_by_a_guard(&self, id: &WorkId, wanted: &Wanted) -> bool {
-        if self.holds.held(id).is_some() {
+        if self.holds.held(id).is_some() && !outlives_a_hold(id, wanted) {
             return true;
         }
         let stored = self.mirror.stored(id).map(|stored| stored.inspected);
@@ -250,7 +278,8 @@ impl<K: StatusSink> State<K> {
 
     /// By what name a document's change is released, if it is held back.
     pub(super) fn held(&self, id: &WorkId) -> Option<Arc<str>> {
-        self.holds.held(id).cloned()
+        let held = self.holds.held(id)?;
+        (!outlives_a_hold(id, &self.wanted_freely(id))).then(|| held.clone())
     }
 
     /// By what name a slot is released that is kept for the route which has it, although another one is to have it.
@@ -289,5 +318,15 @@ impl<K: StatusSink> State<K> {
     fn count_guarded(&self) {
         self.metrics.kinds_missing(self.guard.names().count());
         self.metrics.slots_held(self.holds.summary().map(|summary| summary.n_slots).sum());
+    }
+}
+
+/// Whether what is wanted of a document may go on while the slots that need it are held: the certificate of held slots is
+/// renewed, and put again where somebody deleted it. What held slots must not do is lose it.
+fn outlives_a_hold(id: &WorkId, wanted: &Wanted) -> bool {
+    match (id.directory, wanted) {
+        (Directory::Ssls, Wanted::Document(_) | Wanted::Kept { otherwise: _ }) => true,
+        (Directory::Ssls, Wanted::Absent | Wanted::Refused(_))
+        | (Directory::Upstreams | Directory::StreamRoutes, _) => false,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A cause comes in with the documents it affects, and a look at what etcd holds and what is wanted. Where it would stop
 //! more than half of our slots of the data plane, and more than [`STOPS_ALLOWED`], those slots and the pools they name in
-//! etcd stay as they are, until they are wanted again, released by name, or the hold time is over. Everything else goes on.
+//! etcd stay as they are, and the certificates they need there stay, until they are wanted again, released by name, or the hold time is over. Everything else goes on.
 //!
 //! What is held is known to this leader only: the next one considers what it finds when its term starts. It writes nothing,
 //! and decides nothing about slots that are not in etcd.
@@ -54,10 +54,10 @@ pub trait HoldScene {
     fn n_stored(&self) -> usize;
     /// What etcd holds of a slot, if it is ours.
     fn stored(&self, slot: &WorkId) -> Option<&Inspected>;
-    /// The slots of ours that name a pool in etcd.
-    fn stored_slots(&self, pool: &WorkId) -> Vec<WorkId>;
-    /// The slots that are to name a pool.
-    fn wanted_slots(&self, pool: &WorkId) -> Vec<WorkId>;
+    /// The slots of ours that name a pool in etcd, or need a certificate.
+    fn stored_slots(&self, id: &WorkId) -> Vec<WorkId>;
+    /// The slots that are to name a pool, or need a certificate.
+    fn wanted_slots(&self, id: &WorkId) -> Vec<WorkId>;
     /// What a slot is wanted to do, whatever is held.
     fn serves(&self, slot: &WorkId) -> Serves;
     /// Whether nothing would be written for a slot and its pool: etcd holds both as they are wanted.
@@ -105,8 +105,8 @@ pub struct Holds {
     time: Duration,
     by_name: BTreeMap<Arc<str>, Standing>,
     slots: HashMap<WorkId, HeldSlot>,
-    /// Pools that held slots name in etcd, with those slots.
-    pools: HashMap<WorkId, BTreeSet<WorkId>>,
+    /// Pools and certificates that held slots need in etcd, with those slots.
+    needed: HashMap<WorkId, BTreeSet<WorkId>>,
 }
 
 #[derive(Debug)]
@@ -119,14 +119,14 @@ struct Standing {
 #[derive(Debug)]
 struct HeldSlot {
     hold: Arc<str>,
-    pool: Option<WorkId>,
+    needs: Vec<WorkId>,
 }
 
 impl Holds {
     /// Nothing held yet. Each hold lasts `time`; with none, nothing is ever held.
     #[must_use]
     pub fn new(time: Duration) -> Self {
-        Self { time, by_name: BTreeMap::new(), slots: HashMap::new(), pools: HashMap::new() }
+        Self { time, by_name: BTreeMap::new(), slots: HashMap::new(), needed: HashMap::new() }
     }
 
     /// Takes in what one cause affects, and holds what it would stop if that is too much. What it wants again is let go.
@@ -153,8 +153,7 @@ impl Holds {
             let name: Arc<str> = cause.to_string().into();
             let (n_slots, until) = (stops.len(), now + self.time);
             for slot in &stops {
-                let pool = scene.stored(slot).and_then(|stored| stored.pool.clone());
-                self.hold(&name, slot, pool, now);
+                self.hold(&name, slot, needs(scene.stored(slot)), now);
             }
             Hold { name, n_slots, n_stored, until }
         });
@@ -171,18 +170,18 @@ impl Holds {
     }
 
     /// Takes in what etcd holds of a slot from now on, if it is ours: a transaction that was under way when the slot was held
-    /// may have given it another pool. Gives what is to be looked at anew.
+    /// may have given it another pool or certificate. Gives what is to be looked at anew.
     pub fn stored(&mut self, slot: &WorkId, stored: Option<&Inspected>) -> BTreeSet<WorkId> {
         let Some(held) = self.slots.get(slot) else { return BTreeSet::new() };
-        let pool = stored.and_then(|stored| stored.pool.clone());
-        if stored.is_some() && held.pool == pool {
+        let needs = needs(stored);
+        if stored.is_some() && held.needs == needs {
             return BTreeSet::new();
         }
         let name = Arc::clone(&held.hold);
         let mut again = BTreeSet::new();
         if stored.is_some() {
             self.unname(slot, &mut again);
-            self.name(slot, pool, name);
+            self.name(slot, needs, name);
         } else {
             // What is not there cannot be held.
             self.drop_slot(slot, &mut again);
@@ -190,13 +189,12 @@ impl Holds {
         again
     }
 
-    /// The name of the hold that keeps a document as it is: a slot, or a pool that a held slot names in etcd.
+    /// The name of the hold that keeps a document: a slot, or a pool or certificate that a held slot needs in etcd.
     #[must_use]
     pub fn held(&self, id: &WorkId) -> Option<&Arc<str>> {
         let slot = match id.directory {
             Directory::StreamRoutes => id,
-            Directory::Upstreams => self.pools.get(id)?.first()?,
-            Directory::Ssls => return None,
+            Directory::Upstreams | Directory::Ssls => self.needed.get(id)?.first()?,
         };
         self.slots.get(slot).map(|held| &held.hold)
     }
@@ -263,33 +261,32 @@ impl Holds {
         again
     }
 
-    fn hold(&mut self, name: &Arc<str>, slot: &WorkId, pool: Option<WorkId>, now: Instant) {
+    fn hold(&mut self, name: &Arc<str>, slot: &WorkId, needs: Vec<WorkId>, now: Instant) {
         let until = now + self.time;
         let standing = self.by_name.entry(Arc::clone(name));
         let standing = standing.or_insert_with(|| Standing { since: now, until, slots: BTreeSet::new() });
         // What the same cause adds has its whole time, and what it held before stays with it.
         standing.until = until;
         standing.slots.insert(slot.clone());
-        self.name(slot, pool, Arc::clone(name));
+        self.name(slot, needs, Arc::clone(name));
     }
 
-    fn name(&mut self, slot: &WorkId, pool: Option<WorkId>, hold: Arc<str>) {
-        if let Some(pool) = &pool {
-            self.pools.entry(pool.clone()).or_default().insert(slot.clone());
+    fn name(&mut self, slot: &WorkId, needs: Vec<WorkId>, hold: Arc<str>) {
+        for need in &needs {
+            self.needed.entry(need.clone()).or_default().insert(slot.clone());
         }
-        self.slots.insert(slot.clone(), HeldSlot { hold, pool });
+        self.slots.insert(slot.clone(), HeldSlot { hold, needs });
     }
 
-    /// Forgets which pool a held slot names; a pool that no held slot names any more is to be looked at anew.
+    /// Forgets what a held slot needs; what no held slot needs any more is to be looked at anew.
     fn unname(&mut self, slot: &WorkId, again: &mut BTreeSet<WorkId>) -> Option<Arc<str>> {
-        let HeldSlot { hold, pool } = self.slots.remove(slot)?;
-        if let Some(pool) = pool
-            && let Some(slots) = self.pools.get_mut(&pool)
-        {
+        let HeldSlot { hold, needs } = self.slots.remove(slot)?;
+        for need in needs {
+            let Some(slots) = self.needed.get_mut(&need) else { continue };
             slots.remove(slot);
             if slots.is_empty() {
-                self.pools.remove(&pool);
-                again.insert(pool);
+                self.needed.remove(&need);
+                again.insert(need);
             }
         }
         Some(hold)
@@ -320,15 +317,18 @@ fn concerned(affected: &BTreeSet<WorkId>, scene: &impl HoldScene) -> BTreeSet<Wo
             Directory::StreamRoutes => {
                 slots.insert(id.clone());
             }
-            Directory::Upstreams => {
+            Directory::Upstreams | Directory::Ssls => {
                 slots.extend(scene.stored_slots(id));
                 slots.extend(scene.wanted_slots(id));
             }
-            Directory::Ssls => {}
         }
     }
     slots.retain(|slot| scene.stored(slot).is_some());
     slots
+}
+
+fn needs(stored: Option<&Inspected>) -> Vec<WorkId> {
+    stored.into_iter().flat_map(Inspected::needs).cloned().collect()
 }
 
 /// Which slots end, and which routes live on although one of their slots does.

@@ -129,15 +129,25 @@ impl<K: StatusSink> State<K> {
         }
     }
 
-    /// `id` may need work, and with a pool the slots that name it: whether they can be put, or stay, hangs on it.
+    /// `id` may need work, and with a pool or certificate the slots that need it: whether they can be put, or stay, hangs on
+    /// it.
     pub(super) fn add(&mut self, id: WorkId) {
         match id.directory {
-            Directory::Upstreams => {
+            Directory::Upstreams | Directory::Ssls => {
                 for slot in self.mirror.users(&id).filter(|slot| is_our_shape(&slot.id)) {
                     self.work.add(slot.clone());
                 }
             }
-            Directory::StreamRoutes | Directory::Ssls => {}
+            Directory::StreamRoutes => {}
+        }
+        match id.directory {
+            // Slots that are not in etcd yet; those of a pool change with their route.
+            Directory::Ssls => {
+                for slot in self.desired.slots_needing(&id) {
+                    self.work.add(slot);
+                }
+            }
+            Directory::Upstreams | Directory::StreamRoutes => {}
         }
         self.work.add(id);
     }
@@ -207,8 +217,8 @@ impl<K: StatusSink> State<K> {
         let News { id, before, left, freed, taken } = news;
         self.reached_by_others(&id, freed, taken);
         self.mind_holds(&id);
-        if let Some(pool) = left {
-            self.left(pool, now);
+        for unneeded in left {
+            self.left(unneeded, now);
         }
         if !is_our_shape(&id.id) && !id.is_placeholder() {
             return;
@@ -249,10 +259,10 @@ impl<K: StatusSink> State<K> {
         }
     }
 
-    /// A pool has lost its last user: if it is not wanted, its time has come, after a while.
-    pub(super) fn left(&mut self, pool: WorkId, now: Instant) {
-        self.departures.left(pool.clone(), now, self.settings.pool_linger);
-        self.work.add(pool);
+    /// A pool or certificate has lost its last user: if it is not wanted, its time has come, after a while.
+    pub(super) fn left(&mut self, id: WorkId, now: Instant) {
+        self.departures.left(id.clone(), now, self.settings.pool_linger);
+        self.work.add(id);
     }
 
     /// Drift is judged by content: a whole seal of ours is an older translation, and an unwanted document that is gone is

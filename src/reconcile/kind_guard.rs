@@ -77,7 +77,7 @@ impl KindGuard {
         let Some(stored) = stored.filter(|_| self.is_up()) else { return false };
         match wanted {
             Wanted::Absent | Wanted::Refused(_) => true,
-            // A pool names none, neither in etcd nor as it is wanted.
+            // A pool names none, nor does a certificate, neither in etcd nor as it is wanted.
             Wanted::Document(document) => refuses || document.pool != stored.pool,
             Wanted::Kept { otherwise: _ } => false,
         }
@@ -112,11 +112,18 @@ mod tests {
 
     fn stored(of: Option<&str>) -> Inspected {
         let seal = Seal::Intact { instance: "us".into() };
-        Inspected { seal, hash: ValueHash::of(b""), sealed_as: None, pool: of.map(pool), reach: Reach::Nothing }
+        Inspected {
+            seal,
+            hash: ValueHash::of(b""),
+            sealed_as: None,
+            pool: of.map(pool),
+            certificate: None,
+            reach: Reach::Nothing,
+        }
     }
 
     fn document(of: Option<&str>) -> Wanted {
-        Wanted::Document(Document { bytes: b"x".as_slice().into(), pool: of.map(pool) })
+        Wanted::Document(Document { bytes: b"x".as_slice().into(), pool: of.map(pool), certificate: None })
     }
 
     #[track_caller]
@@ -184,6 +191,14 @@ mod tests {
         check(Some(&pool), &Wanted::Absent, false, true);
         check(Some(&pool), &document(None), true, true);
         check(Some(&pool), &document(None), false, false);
+    }
+
+    #[test]
+    fn a_certificate_is_not_deleted_nor_refused_and_is_renewed() {
+        let certificate = stored(None);
+        check(Some(&certificate), &Wanted::Absent, false, true);
+        check(Some(&certificate), &Wanted::Refused("bad key".into()), false, true);
+        check(Some(&certificate), &document(None), false, false);
     }
 
     #[test]

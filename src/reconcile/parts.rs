@@ -31,7 +31,7 @@ pub struct Settings {
     pub holder: Arc<str>,
     /// How many transactions may be in flight: the number of lanes.
     pub in_flight_max: NonZeroU32,
-    /// How long a pool stays after its last user has left: data planes apply directories one after another.
+    /// How long a pool or certificate stays after its last user has left: data planes apply directories one after another.
     pub pool_linger: Duration,
     /// How often every key and its revision is compared with what the watch told.
     pub audit_interval: Duration,

@@ -8,9 +8,13 @@ use super::{
 };
 use crate::{
     leader::Again,
-    model::{facts::DriftPolicy, places::WorkId, verdicts::Standing},
+    model::{
+        facts::DriftPolicy,
+        places::{Directory, WorkId},
+        verdicts::Standing,
+    },
     plan::{
-        DocumentWrite, PoolUse,
+        DocumentWrite, Need,
         order::{self, Hold, Left, Next, Scene, TxnNumber},
         pack::{Packed, Packer, Packet},
         step::{Ours, Unsealed},
@@ -58,8 +62,8 @@ impl<K: StatusSink> Scene for View<'_, K> {
         self.state.mirror.stored(id)
     }
 
-    fn users(&self, pool: &WorkId) -> Vec<WorkId> {
-        self.state.mirror.users(pool).cloned().collect()
+    fn users(&self, id: &WorkId) -> Vec<WorkId> {
+        self.state.mirror.users(id).cloned().collect()
     }
 
     fn hold(&self, id: &WorkId) -> Hold {
@@ -70,15 +74,15 @@ impl<K: StatusSink> Scene for View<'_, K> {
         self.state.work.due(id)
     }
 
-    fn lingers_until(&self, pool: &WorkId) -> Option<Instant> {
+    fn lingers_until(&self, id: &WorkId) -> Option<Instant> {
         if self.state.leading().is_none_or(|leading| !leading.audit.agreed) {
-            // A stream_route that names it may have come without our being told.
+            // A stream_route that needs it may have come without our being told.
             return Some(self.now + self.state.settings.audit_grace);
         }
         let since = match self.state.following_since {
             // Who left while nobody told us may have left just now, and who came is being told.
-            Some(following_since) => self.state.departures.at(pool).max(Some(following_since))?,
-            // Somebody may have put a stream_route that names it, and nobody would have told us.
+            Some(following_since) => self.state.departures.at(id).max(Some(following_since))?,
+            // Somebody may have put a stream_route that needs it, and nobody would have told us.
             None => self.now,
         };
         Some(since + self.state.settings.pool_linger).filter(|until| *until > self.now)
@@ -210,18 +214,18 @@ impl<K: StatusSink> State<K> {
 
     /// Puts what `id` came to into the transaction; gives whether there may be room for more.
     fn pack(&mut self, packer: &mut Packer, number: TxnNumber, id: WorkId, writes: Vec<DocumentWrite>) -> bool {
-        let relied_on: Vec<(WorkId, WorkId)> = writes.iter().filter_map(relied_on).collect();
+        let relied_on: Vec<(WorkId, WorkId)> = writes.iter().flat_map(relied_on).collect();
         match packer.add(writes) {
             Packed::In(ids) => {
                 for id in &ids {
                     self.work.hold(id, number);
                 }
-                for (slot, pool) in relied_on {
+                for (slot, need) in relied_on {
                     if ids.contains(&slot) {
-                        self.work.rely(pool, number);
+                        self.work.rely(need, number);
                     }
                 }
-                // A slot whose pool went first waits for it.
+                // A slot whose pool or certificate went first waits for it.
                 if !ids.contains(&id) {
                     self.work.add(id);
                 }
@@ -234,7 +238,7 @@ impl<K: StatusSink> State<K> {
             Packed::TooLarge(large) => {
                 tracing::error!(key = large.key(&self.settings.prefix), "fits into no transaction; it is not written");
                 if large != id {
-                    self.work.settle(&id, None);
+                    self.work.settle(&id, Some(large.clone()));
                 }
                 self.settle(&large, None);
                 true
@@ -274,9 +278,16 @@ impl<K: StatusSink> State<K> {
 
     /// The routes that hang on how `id` stands may have another status now.
     pub(super) fn touch_users(&mut self, id: &WorkId) {
-        for object in self.desired.users(id) {
-            self.report.touch(object);
+        match id.directory {
+            Directory::Ssls => {
+                for slot in self.desired.slots_needing(id) {
+                    self.report.touch_all(self.desired.users(&slot));
+                }
+            }
+            // A pool is its route's, and so is a slot.
+            Directory::Upstreams | Directory::StreamRoutes => {}
         }
+        self.report.touch_all(self.desired.users(id));
     }
 
     /// What a document should be, the limits of transactions included.
@@ -335,21 +346,14 @@ impl<K: StatusSink> State<K> {
     }
 }
 
-/// A slot's put and the pool it relies on, if the same transaction does not put that.
-fn relied_on(write: &DocumentWrite) -> Option<(WorkId, WorkId)> {
-    match &write.pool {
-        Some(PoolUse { id, expected: Some(_) }) => Some((write.id.clone(), id.clone())),
-        Some(PoolUse { id: _, expected: None }) | None => None,
-    }
+/// A slot's put with each pool and certificate it relies on that the same transaction does not put.
+fn relied_on(write: &DocumentWrite) -> impl Iterator<Item = (WorkId, WorkId)> {
+    write.needs.iter().filter_map(Need::condition).map(|(need, _)| (write.id.clone(), need.clone()))
 }
 
-/// Only the write of `id`, and of the pool it needs.
+/// Only the write of `id`, and what comes before it: the first, where that is of the pool or certificate it needs.
 fn without_company(id: &WorkId, writes: Vec<DocumentWrite>) -> Vec<DocumentWrite> {
-    let pool =
-        writes.iter().find(|write| write.id == *id).and_then(|write| write.pool.as_ref().map(|pool| pool.id.clone()));
     let first = writes.first().map(|write| write.id.clone());
-    let needed = |write: &DocumentWrite| {
-        write.id == *id || Some(&write.id) == pool.as_ref() || Some(&write.id) == first.as_ref()
-    };
+    let needed = |write: &DocumentWrite| write.id == *id || Some(&write.id) == first.as_ref();
     writes.into_iter().filter(needed).collect()
 }

@@ -106,6 +106,11 @@ impl<K: StatusSink> Report<K> {
         self.due.append(&mut self.waiting);
     }
 
+    /// What is said of each of these may have changed.
+    pub(super) fn touch_all(&mut self, objects: impl IntoIterator<Item = ObjectRef>) {
+        self.due.extend(objects);
+    }
+
     /// Whether a status is held back until documents are written.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty()
@@ -115,6 +120,12 @@ impl<K: StatusSink> Report<K> {
     pub(super) fn stop_waiting(&mut self) {
         self.patient = false;
         self.due.append(&mut self.waiting);
+    }
+
+    /// Whether what is said of an object is to be looked at.
+    #[cfg(test)]
+    pub(super) fn is_due(&self, object: &ObjectRef) -> bool {
+        self.due.contains(object)
     }
 
     /// Where statuses go.
@@ -198,7 +209,7 @@ fn documents_of(verdict: &Verdict) -> impl Iterator<Item = &WorkId> {
     };
     parents.iter().filter_map(|parent| parent.attachment.as_ref().ok()).flatten().flat_map(|claim| {
         match &claim.outcome {
-            ClaimOutcome::Holds { slot, pool } => vec![slot, pool],
+            ClaimOutcome::Holds { slot, pool, certificate } => [slot, pool].into_iter().chain(certificate).collect(),
             ClaimOutcome::Superseded { .. }
             | ClaimOutcome::ListenerMoreSpecific
             | ClaimOutcome::ListenerNotAccepted => vec![],

@@ -52,10 +52,10 @@ pub(super) fn standing(
         Wanted::Document(document) => {
             let hash = ValueHash::of(&document.bytes);
             let as_wanted = stored.is_some_and(|stored| stored.inspected.hash == hash);
-            // An older state of a pool serves until it is rewritten; an older state of a slot may be another route's.
+            // An older state of a pool or certificate serves until it is rewritten; one of a slot may be another route's.
             let older_serves = match id.directory {
-                Directory::Upstreams => !contended && held.is_none(),
-                Directory::StreamRoutes | Directory::Ssls => false,
+                Directory::Upstreams | Directory::Ssls => !contended && held.is_none(),
+                Directory::StreamRoutes => false,
             };
             intact && (as_wanted || older_serves)
         }
@@ -84,7 +84,7 @@ mod tests {
 
     fn inspected(content: &str, seal: Seal) -> Inspected {
         let hash = ValueHash::of(content.as_bytes());
-        Inspected { seal, hash, sealed_as: None, pool: None, reach: Reach::Nothing }
+        Inspected { seal, hash, sealed_as: None, pool: None, certificate: None, reach: Reach::Nothing }
     }
 
     fn ours(content: &str) -> Inspected {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn document(content: &str) -> Document {
-        Document { bytes: content.as_bytes().into(), pool: None }
+        Document { bytes: content.as_bytes().into(), pool: None, certificate: None }
     }
 
     const SLOT: Directory = Directory::StreamRoutes;
@@ -148,10 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn an_older_state_of_a_pool_serves_and_one_of_a_slot_does_not() {
+    fn an_older_state_of_a_pool_or_certificate_serves_and_one_of_a_slot_does_not() {
         let wanted = Wanted::Document(document("a"));
-        check(POOL, &wanted, Some(&ours("older")), &around(), &Standing::Programmed);
-        check(POOL, &wanted, Some(&ours("older")), &contended(), &Standing::Contended);
+        for directory in [POOL, Directory::Ssls] {
+            check(directory, &wanted, Some(&ours("older")), &around(), &Standing::Programmed);
+            check(directory, &wanted, Some(&ours("older")), &contended(), &Standing::Contended);
+        }
         check(SLOT, &wanted, Some(&ours("older")), &around(), &Standing::Pending);
     }
 

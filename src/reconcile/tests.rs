@@ -51,6 +51,7 @@ const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");
 const ROUTE: &str = include_str!("../../deploy/quickstart/route.yaml");
 const SERVICE: &str = include_str!("../../deploy/quickstart/service.yaml");
 
+mod certificates;
 mod outages;
 mod statuses;
 mod strangers;

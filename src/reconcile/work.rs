@@ -36,7 +36,7 @@ pub(super) struct Work {
     writing: HashMap<WorkId, TxnNumber>,
     relied_on: HashMap<WorkId, BTreeSet<TxnNumber>>,
     troubles: HashMap<WorkId, Trouble>,
-    /// Pool to slots that are not put because the pool cannot be.
+    /// Pool or certificate to slots that are not put because it cannot be.
     starved: HashMap<WorkId, BTreeSet<WorkId>>,
     n_sent: u64,
 }
@@ -122,7 +122,7 @@ impl Work {
         }
     }
 
-    /// Takes out the next id: slots first, as each brings its pool along.
+    /// Takes out the next id: slots first, as each brings its pool and certificate along.
     pub(super) fn pop(&mut self) -> Option<WorkId> {
         self.due.pop_last()
     }
@@ -131,8 +131,8 @@ impl Work {
     pub(super) fn settle(&mut self, id: &WorkId, starved_by: Option<WorkId>) {
         self.unsettled.remove(id);
         self.troubles.remove(id);
-        if let Some(pool) = starved_by {
-            self.starved.entry(pool).or_default().insert(id.clone());
+        if let Some(need) = starved_by {
+            self.starved.entry(need).or_default().insert(id.clone());
         }
     }
 
@@ -158,9 +158,9 @@ impl Work {
         self.writing.insert(id.clone(), txn);
     }
 
-    /// `txn` is going to put a slot that names `pool`.
-    pub(super) fn rely(&mut self, pool: WorkId, txn: TxnNumber) {
-        self.relied_on.entry(pool).or_default().insert(txn);
+    /// `txn` is going to put a slot that needs `id`.
+    pub(super) fn rely(&mut self, id: WorkId, txn: TxnNumber) {
+        self.relied_on.entry(id).or_default().insert(txn);
     }
 
     /// `txn` leaves.
@@ -192,11 +192,11 @@ impl Work {
         for write in &flight.packet.writes {
             self.writing.remove(&write.id);
         }
-        for pool in flight.packet.conditions.keys() {
-            if let Some(txns) = self.relied_on.get_mut(pool) {
+        for need in flight.packet.conditions.keys() {
+            if let Some(txns) = self.relied_on.get_mut(need) {
                 txns.remove(&txn);
                 if txns.is_empty() {
-                    self.relied_on.remove(pool);
+                    self.relied_on.remove(need);
                 }
             }
         }
@@ -361,7 +361,7 @@ mod tests {
             id: id.clone(),
             expected: Revision::ABSENT,
             action: Action::Delete,
-            pool: None,
+            needs: Vec::new(),
         };
         let conditions = pools.iter().map(|pool| (pool.clone(), Revision(1))).collect();
         work.sent(txn, Packet { writes: ids.iter().map(write).collect(), conditions }, HashMap::new());

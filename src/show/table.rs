@@ -186,9 +186,14 @@ mod tests {
         let (slot, pool) = (ids::port_slot(port), ids::pool("default", Kind::TcpRoute, &name));
         let nodes: Vec<_> =
             (1..=n_nodes).map(|last| Node { address: ([192, 0, 2, last], 8080).into(), weight: 1 }).collect();
-        let route =
-            stream_route(sealing, &slot, &Slot::of_port(port), To { pool: &pool, split: None, passthrough: false }, "")
-                .unwrap();
+        let route = stream_route(
+            sealing,
+            &slot,
+            &Slot::of_port(port),
+            To { pool: &pool, certificate: None, split: None, passthrough: false },
+            "",
+        )
+        .unwrap();
         let upstream = upstream(sealing, &pool, Scheme::Tcp, &nodes, "").unwrap();
         let status = json!({"parents": [
             {"parentRef": {"name": "gw", "sectionName": "foo"}, "conditions": [

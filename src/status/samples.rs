@@ -139,6 +139,7 @@ fn holds(slot: &str) -> ClaimOutcome {
     ClaimOutcome::Holds {
         slot: WorkId::new(Directory::StreamRoutes, slot),
         pool: WorkId::new(Directory::Upstreams, "pool"),
+        certificate: None,
     }
 }
 

@@ -57,8 +57,8 @@ pub struct News {
     pub id: WorkId,
     /// What it was; `None` if it was not there.
     pub before: Option<Inspected>,
-    /// The pool that lost its last user by this change, if one did.
-    pub left: Option<WorkId>,
+    /// The pool and the certificate that lost their last users by this change, if they did.
+    pub left: Vec<WorkId>,
     /// The slots whose connections a stream_route that is not ours has stopped taking: those that gave way to it may be free.
     pub freed: Reach,
     /// The slots whose connections a stream_route that is not ours has begun to take.
@@ -70,7 +70,7 @@ pub struct News {
 pub struct Mirror {
     instance: Arc<str>,
     entries: HashMap<WorkId, Entry>,
-    /// Pool to the stream_routes that name it, ours and foreign alike.
+    /// Pool to the stream_routes that name it, ours and foreign alike, and certificate to those that need it.
     users: HashMap<WorkId, BTreeSet<WorkId>>,
     /// Stream_routes that are not as this instance wrote them, by the slots they can take connections from; nearly always few.
     strangers: BTreeMap<Reach, BTreeSet<WorkId>>,
@@ -127,9 +127,9 @@ impl Mirror {
         })
     }
 
-    /// The stream_routes that name `pool`, ours and foreign alike, in order.
-    pub fn users(&self, pool: &WorkId) -> impl Iterator<Item = &WorkId> {
-        self.users.get(pool).into_iter().flatten()
+    /// The stream_routes that name a pool, ours and foreign alike, or that need a certificate, in order.
+    pub fn users(&self, id: &WorkId) -> impl Iterator<Item = &WorkId> {
+        self.users.get(id).into_iter().flatten()
     }
 
     /// A stored stream_route elsewhere that can take connections of `slot` and is not as this instance wrote it; the first
@@ -321,24 +321,26 @@ impl Mirror {
         before != after
     }
 
-    /// Moves `id` from the users of its old pool to those of its new one; gives the old one if nobody uses it any more.
-    fn index(&mut self, id: &WorkId, before: Option<&Inspected>, after: Option<&Inspected>) -> Option<WorkId> {
-        let old = before.and_then(|inspected| inspected.pool.clone());
-        let new = after.and_then(|inspected| inspected.pool.clone());
-        if old == new {
-            return None;
+    /// Moves `id` from the users of what it needed to those of what it needs; gives what nobody uses any more.
+    fn index(&mut self, id: &WorkId, before: Option<&Inspected>, after: Option<&Inspected>) -> Vec<WorkId> {
+        let (before, after) = (needs(before), needs(after));
+        if before == after {
+            return Vec::new();
         }
-        if let Some(new) = new {
-            self.users.entry(new).or_default().insert(id.clone());
+        for new in after.difference(&before) {
+            self.users.entry((*new).clone()).or_default().insert(id.clone());
         }
-        let old = old?;
-        let users = self.users.get_mut(&old)?;
-        users.remove(id);
-        if !users.is_empty() {
-            return None;
+        let mut left = Vec::new();
+        for old in before.difference(&after) {
+            if let Some(users) = self.users.get_mut(*old) {
+                users.remove(id);
+                if users.is_empty() {
+                    self.users.remove(*old);
+                    left.push((*old).clone());
+                }
+            }
         }
-        self.users.remove(&old);
-        Some(old)
+        left
     }
 
     fn forget_passed(&mut self, told: Revision) {
@@ -363,6 +365,10 @@ impl State {
             Self::Absent => false,
         }
     }
+}
+
+fn needs(inspected: Option<&Inspected>) -> BTreeSet<&WorkId> {
+    inspected.into_iter().flat_map(Inspected::needs).collect()
 }
 
 /// Whether a document at `id` takes connections of no slot but the one that belongs there.
@@ -399,7 +405,7 @@ mod tests {
 
     fn ours(content: &str, pool: Option<WorkId>) -> Inspected {
         let (seal, hash) = (Seal::Intact { instance: "us".into() }, ValueHash::of(content.as_bytes()));
-        Inspected { seal, hash, sealed_as: None, pool, reach: Reach::Nothing }
+        Inspected { seal, hash, sealed_as: None, pool, certificate: None, reach: Reach::Nothing }
     }
 
     fn theirs(content: &str, pool: Option<WorkId>) -> Inspected {
@@ -535,11 +541,49 @@ mod tests {
             mirror(5, vec![(slot("s"), 2, ours("a", p.clone())), (slot("foreign"), 3, theirs("b", p.clone()))]);
         assert_eq!(mirror.users(&pool("p")).cloned().collect::<Vec<_>>(), [slot("foreign"), slot("s")]);
         let news = mirror.learn(slot("s"), Revision(6), Some(ours("a", Some(pool("q"))))).unwrap();
-        assert_eq!((news.before.unwrap().pool, news.left), (p, None));
+        assert_eq!((news.before.unwrap().pool, news.left), (p, Vec::new()));
         let news = mirror.learn(slot("foreign"), Revision(7), None).unwrap();
-        assert_eq!(news.left, Some(pool("p")));
+        assert_eq!(news.left, [pool("p")]);
         assert_eq!(mirror.users(&pool("p")).count(), 0);
         assert_eq!(mirror.users(&pool("q")).count(), 1);
+    }
+
+    fn certificate(id: &str) -> WorkId {
+        WorkId::new(Directory::Ssls, id)
+    }
+
+    fn secured(content: &str, pool: &WorkId, certificate: &WorkId) -> Inspected {
+        Inspected { certificate: Some(certificate.clone()), ..ours(content, Some(pool.clone())) }
+    }
+
+    #[test]
+    fn users_of_a_certificate_are_the_slots_that_need_it_and_whoever_is_left_is_told_pool_and_certificate_alike() {
+        let ([p, q], [c, d]) = (["p", "q"].map(pool), ["c", "d"].map(certificate));
+        let mut mirror = mirror(5, vec![(slot("s"), 2, secured("a", &p, &c)), (slot("t"), 3, secured("b", &p, &c))]);
+        assert_eq!(mirror.users(&c).cloned().collect::<Vec<_>>(), [slot("s"), slot("t")]);
+        let left =
+            |mirror: &mut Mirror, at, id: &str, stored| mirror.learn(slot(id), Revision(at), stored).unwrap().left;
+        assert_eq!(left(&mut mirror, 6, "s", Some(secured("a2", &p, &d))), []);
+        assert_eq!(mirror.users(&d).cloned().collect::<Vec<_>>(), [slot("s")]);
+        assert_eq!(left(&mut mirror, 7, "t", Some(secured("b2", &p, &d))), std::slice::from_ref(&c));
+        assert_eq!(left(&mut mirror, 8, "t", None), []);
+        assert_eq!(left(&mut mirror, 9, "s", Some(secured("a3", &q, &d))), std::slice::from_ref(&p));
+        assert_eq!(left(&mut mirror, 10, "s", None), [q, d]);
+        assert!(mirror.users.is_empty());
+    }
+
+    #[test]
+    fn an_edit_of_a_slot_leaves_its_certificate_and_not_its_pool() {
+        let (p, c) = (pool("p"), certificate("c"));
+        let mut mirror = mirror(5, vec![(slot("s"), 2, secured("a", &p, &c)), (c.clone(), 1, ours("c", None))]);
+        assert_eq!((mirror.n_ours(Directory::Ssls), mirror.n_ours(Directory::StreamRoutes)), (1, 1));
+        let news = mirror.learn(slot("s"), Revision(6), Some(theirs("x", Some(p.clone())))).unwrap();
+        assert_eq!(
+            (news.left, mirror.users(&p).count(), mirror.n_ours(Directory::StreamRoutes)),
+            (vec![c.clone()], 1, 0)
+        );
+        mirror.learn(slot("s"), Revision(7), Some(secured("a", &p, &c)));
+        assert_eq!((mirror.users(&c).count(), mirror.users(&p).count()), (1, 1));
     }
 
     #[test]

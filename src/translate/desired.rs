@@ -2,6 +2,7 @@
 
 pub mod reach;
 mod wave;
+mod wishes;
 
 use super::{
     attachments::Attachments,
@@ -72,6 +73,15 @@ pub struct Document {
     pub bytes: Arc<[u8]>,
     /// The pool a slot names: it must be in etcd before the slot and outlive it.
     pub pool: Option<WorkId>,
+    /// The certificate a slot needs: it must be in etcd before the slot and outlive it.
+    pub certificate: Option<WorkId>,
+}
+
+impl Document {
+    /// What a slot needs beside itself: its pool and its certificate.
+    pub fn needs(&self) -> impl Iterator<Item = &WorkId> {
+        self.pool.iter().chain(&self.certificate)
+    }
 }
 
 /// What a change touched. An id may be listed although nothing about it differs; nothing that differs is missing.
@@ -99,6 +109,9 @@ pub struct Desired {
     route_of_pool: BTreeMap<WorkId, RouteRef>,
     /// What was noted and not worked out yet.
     pending: wave::Wave,
+    /// Nothing, but in tests.
+    #[cfg_attr(not(test), expect(dead_code, reason = "nobody wishes anything"))]
+    pub(crate) wishes: wishes::Wishes,
 }
 
 /// What the tiers said of one route.
@@ -127,6 +140,7 @@ impl Desired {
             slots: Slots::default(),
             route_of_pool: BTreeMap::new(),
             pending: wave::Wave::default(),
+            wishes: wishes::Wishes::default(),
         }
     }
 
@@ -186,9 +200,15 @@ impl Desired {
     /// What one document should be.
     #[must_use]
     pub fn wanted(&self, id: &WorkId) -> Wanted {
+        #[cfg(test)]
+        if let Some(wished) = self.wishes.get(id) {
+            return wished.clone();
+        }
         if id.is_placeholder() {
             // What a data plane has put there itself is as good.
-            return Wanted::Kept { otherwise: Some(Document { bytes: PLACEHOLDER.into(), pool: None }) };
+            return Wanted::Kept {
+                otherwise: Some(Document { bytes: PLACEHOLDER.into(), pool: None, certificate: None }),
+            };
         }
         match id.directory {
             Directory::Upstreams => self.wanted_pool(id),
@@ -210,6 +230,18 @@ impl Desired {
     pub fn held_slots(&self) -> impl Iterator<Item = WorkId> {
         let closed = self.ports.nested().filter(|slot| self.slots.holder(slot).is_none());
         self.slots.held().map(|(slot, _)| ids::slot(slot)).chain(closed.map(|slot| ids::slot(&slot)))
+    }
+
+    /// The slots that are to need a pool or a certificate, in order.
+    pub fn slots_needing(&self, id: &WorkId) -> impl Iterator<Item = WorkId> {
+        let of_pool = match id.directory {
+            Directory::Upstreams => Some(self.slots_of(id)),
+            Directory::Ssls | Directory::StreamRoutes => None,
+        };
+        let slots = of_pool.into_iter().flatten();
+        #[cfg(test)]
+        let slots = slots.chain(self.wished_slots(id));
+        slots
     }
 
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
@@ -306,7 +338,8 @@ impl Desired {
         };
         let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
         let split = route.pool.as_ref().and_then(|pool| pool.split);
-        let to = To { pool: &route.pool_id, split, passthrough: route.attachments.passes_through(&slot) };
+        let passthrough = route.attachments.passes_through(&slot);
+        let to = To { pool: &route.pool_id, certificate: None, split, passthrough };
         let value = documents::stream_route(self.sealing(), id, &slot, to, &holder.to_string());
         wanted(value, Some(route.pool_id.clone()))
     }
@@ -339,7 +372,7 @@ impl Desired {
 
 fn wanted(value: Result<String, crate::apisix::check::Refused>, pool: Option<WorkId>) -> Wanted {
     match value {
-        Ok(value) => Wanted::Document(Document { bytes: value.into_bytes().into(), pool }),
+        Ok(value) => Wanted::Document(Document { bytes: value.into_bytes().into(), pool, certificate: None }),
         Err(why) => Wanted::Refused(why.to_string().into()),
     }
 }

@@ -80,7 +80,7 @@ pub fn route(
     let outcome = |Claim { slot, more_specific, passthrough: _ }: &Claim| match slots.holder(slot) {
         Some(_) | None if *more_specific => ClaimOutcome::ListenerMoreSpecific,
         Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
-        Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone() },
+        Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone(), certificate: None },
     };
     let claims = |listener: &AttachedListener| {
         let outcomes = match &listener.claims {

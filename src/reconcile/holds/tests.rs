@@ -36,7 +36,7 @@ impl HoldScene for Table {
         self.n_looks.set(self.n_looks.get() + 1);
         self.stored
             .iter()
-            .filter(|(_, stored)| stored.pool.as_ref() == Some(pool))
+            .filter(|(_, stored)| stored.needs().any(|need| need == pool))
             .map(|(slot, _)| slot.clone())
             .collect()
     }
@@ -72,6 +72,7 @@ fn naming(pool: Option<WorkId>) -> Inspected {
         hash: ValueHash::of(b""),
         sealed_as: None,
         pool,
+        certificate: None,
         reach: Reach::Nothing,
     }
 }
@@ -241,6 +242,49 @@ fn a_route_of_many_slots_is_looked_at_once() {
     }
     assert_eq!(consider(&table, &slots(0..500)), Some(500));
     assert_eq!(table.n_looks.get(), 1);
+}
+
+fn certificate(n: usize) -> WorkId {
+    WorkId::new(Directory::Ssls, &format!("gateway-api.{n:05}"))
+}
+
+impl Table {
+    /// In etcd, these slots need this certificate.
+    fn secure(&mut self, range: Range<usize>, n: usize) {
+        for slot in slots(range) {
+            self.stored.get_mut(&slot).unwrap().certificate = Some(certificate(n));
+        }
+    }
+}
+
+#[test]
+fn slots_are_found_by_the_certificate_they_need_and_counted_instead_of_it() {
+    let mut table = Table::of(150);
+    table.secure(0..150, 7);
+    for n in 0..150 {
+        table.want(n, Serves::Refused, n);
+    }
+    assert_eq!(consider(&table, &[certificate(7)].into()), Some(150));
+    assert_eq!(consider(&table, &[certificate(8)].into()), None);
+}
+
+#[test]
+fn the_certificate_of_held_slots_is_held_until_none_of_them_needs_it() {
+    let mut table = Table::of(200).drop(0..200);
+    table.secure(0..200, 7);
+    table.secure(1..200, 8);
+    let (mut holds, now) = (Holds::new(TIME), clock::now());
+    let hold = holds.consider(&Cause::Start, &slots(0..200), &table, now).hold.unwrap();
+    assert_eq!((hold.n_slots, hold.n_stored), (200, 200));
+    assert_eq!([7, 8, 9].map(|n| holds.held(&certificate(n)).is_some()), [true, true, false]);
+    table.want(0, Serves::Nodes(1), 0);
+    assert_eq!(holds.wanted_again(&slots(0..2), &table), [slot(0), pool(0), certificate(7)].into());
+    assert_eq!([7, 8].map(|n| holds.held(&certificate(n)).is_some()), [false, true]);
+    // A late answer gave one of them another.
+    let moved = Inspected { certificate: Some(certificate(9)), ..naming(Some(pool(1))) };
+    assert_eq!(holds.stored(&slot(1), Some(&moved)), [pool(1)].into());
+    assert!([8, 9].iter().all(|n| holds.held(&certificate(*n)).is_some()) && holds.held(&pool(1)).is_some());
+    assert_eq!(holds.release("start").len(), 199 * 2 + 2);
 }
 
 #[test]

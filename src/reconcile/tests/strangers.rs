@@ -22,7 +22,7 @@ impl Table {
         let revision = Revision(self.revision);
         let inspected = |(reach, value): (Reach, &str)| {
             let hash = ValueHash::of(format!("{reach:?} {value}").as_bytes());
-            Inspected { seal: Seal::Broken, hash, sealed_as: None, pool: None, reach }
+            Inspected { seal: Seal::Broken, hash, sealed_as: None, pool: None, certificate: None, reach }
         };
         let event = |(name, value): &(&str, Option<(Reach, &str)>)| {
             let id = WorkId::new(Directory::StreamRoutes, name);

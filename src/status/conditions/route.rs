@@ -275,10 +275,11 @@ fn obstacle(
     standing: &dyn Fn(&WorkId) -> Standing,
 ) -> Option<(Obstacle, String)> {
     match outcome {
-        // Both documents must be there; of two obstacles the one that needs somebody comes first.
-        ClaimOutcome::Holds { slot, pool } => [standing_obstacle(standing(slot)), standing_obstacle(standing(pool))]
+        // All its documents must be there; of several obstacles the one that needs somebody comes first.
+        ClaimOutcome::Holds { slot, pool, certificate } => [slot, pool]
             .into_iter()
-            .flatten()
+            .chain(certificate)
+            .filter_map(|id| standing_obstacle(standing(id)))
             .min_by_key(|(obstacle, _)| *obstacle),
         ClaimOutcome::Superseded { winner } => Some((
             Obstacle::Superseded,
@@ -432,7 +433,7 @@ mod tests {
         ClaimVerdict {
             listener: format!("l{n}").into(),
             hostname: None,
-            outcome: ClaimOutcome::Holds { slot: slot(n), pool: pool() },
+            outcome: ClaimOutcome::Holds { slot: slot(n), pool: pool(), certificate: None },
         }
     }
 
@@ -483,6 +484,28 @@ mod tests {
         assert_eq!(found["observedGeneration"], 5);
         let text = |field: &str| found[field].as_str().unwrap().to_owned();
         (format!("{}/{}", text("status"), text("reason")), text("message"))
+    }
+
+    #[test]
+    fn a_slot_is_programmed_only_with_its_certificate_which_says_why_if_not() {
+        let certificate = WorkId::new(Directory::Ssls, "certificate");
+        let outcome = ClaimOutcome::Holds { slot: slot(0), pool: pool(), certificate: Some(certificate.clone()) };
+        let verdict = verdict(Ok(vec![ClaimVerdict { listener: "l0".into(), hostname: None, outcome }]));
+        let is = |of_slot: Standing, of_certificate: Standing| {
+            let standing = |id: &WorkId| match id.directory {
+                Directory::Ssls => of_certificate.clone(),
+                Directory::StreamRoutes => of_slot.clone(),
+                Directory::Upstreams => Standing::Programmed,
+            };
+            condition(&verdict, &standing, ConditionType::RouteProgrammed)
+        };
+        assert_eq!(is(Standing::Programmed, Standing::Programmed).0, "True/Programmed");
+        assert_eq!(is(Standing::Programmed, Standing::Pending).0, "False/Pending");
+        let (got, message) = is(Standing::Pending, Standing::Refused("bad key".into()));
+        assert_eq!(got, "False/Refused");
+        assert!(message.contains("APISIX would reject it (bad key)"), "{message}");
+        let by = Occupant::Instance("them".into());
+        assert_eq!(is(Standing::Pending, Standing::Occupied { by }).0, "False/Occupied");
     }
 
     #[track_caller]

