@@ -376,7 +376,7 @@ proptest! {
             .into_iter()
             .map(|((host, port), weight)| Node { address: (host.parse::<IpAddr>().unwrap(), port).into(), weight })
             .collect();
-        let to = To { pool: &pool, split, passthrough };
+        let to = To { pool: &pool, certificate: None, split, passthrough };
         let route = documents::stream_route(sealing, &id, &slot, to, &provenance);
         let closing = documents::closing(sealing, &id, &slot, passthrough);
         let scheme = if passthrough { Scheme::Udp } else { Scheme::Tcp };

@@ -161,7 +161,7 @@ async fn the_controller_runs_with_the_etcd_the_user_and_the_ports_of_the_file() 
 fn slot(desired: &Desired) -> anyhow::Result<String> {
     match desired.wanted(&WorkId::new(Directory::StreamRoutes, "gateway-api.9100")) {
         Wanted::Document(document) => Ok(String::from_utf8(document.bytes.to_vec())?),
-        other => anyhow::bail!("{other:?}"),
+        other @ (Wanted::Absent | Wanted::Kept { .. } | Wanted::Refused(_)) => anyhow::bail!("{other:?}"),
     }
 }
 

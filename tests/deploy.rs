@@ -31,7 +31,8 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 /// Controllers that run at once while rights are taken away.
 const AT_ONCE: usize = 6;
 
-/// What a place needs for a route of each kind that is served, beside its class. `$NS` and `$CLASS` stand for its names.
+/// What a place needs for a route of each kind that is served, beside its class, and for a TLSRoute that no listener takes.
+/// `$NS` and `$CLASS` stand for its names.
 const OBJECTS: &str = "
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -46,6 +47,14 @@ kind: TCPRoute
 metadata: {name: route, namespace: $NS}
 spec:
   parentRefs: [{name: gateway, sectionName: one}]
+  rules: [{backendRefs: [{name: service, port: 8080}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: route, namespace: $NS}
+spec:
+  parentRefs: [{name: gateway, sectionName: one}]
+  hostnames: [a.example.com]
   rules: [{backendRefs: [{name: service, port: 8080}]}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -312,8 +321,12 @@ async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Pl
     let Place { namespace, gateway_class, .. } = place;
     let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: gateway_class };
     let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
-    let routes =
-        ["TCPRoute", "UDPRoute"].map(|kind| Named { api_version: GATEWAY_API, kind, namespace, name: "route" });
+    let routes = ["TCPRoute", "UDPRoute", "TLSRoute"].map(|kind| Named {
+        api_version: GATEWAY_API,
+        kind,
+        namespace,
+        name: "route",
+    });
     let refused = controller
         .wait_until("every status to be written", PATIENCE, async || {
             let refused = refusals(&controller.log());

@@ -153,7 +153,7 @@ fn route(of: fn(RouteFacts) -> Facts) -> impl Strategy<Value = Facts> {
 }
 
 fn grant() -> impl Strategy<Value = Facts> {
-    let from = (text(&["TCPRoute", "UDPRoute"]), namespace()).prop_map(|(kind, namespace)| GrantFrom {
+    let from = (text(&["TCPRoute", "UDPRoute", "TLSRoute"]), namespace()).prop_map(|(kind, namespace)| GrantFrom {
         group: GATEWAY_GROUP.into(),
         kind,
         namespace,
@@ -387,7 +387,7 @@ impl Objects {
     fn route(&self, name: &ObjectRef) -> &RouteFacts {
         let observed = self.0.get(&(name.kind, name.name.clone()));
         let facts = observed.and_then(|observed| match observed {
-            Observed::Facts(Facts::TcpRoute(facts) | Facts::UdpRoute(facts)) => Some(facts),
+            Observed::Facts(Facts::TcpRoute(facts) | Facts::UdpRoute(facts) | Facts::TlsRoute(facts)) => Some(facts),
             Observed::Facts(_) | Observed::Unreadable { .. } => None,
         });
         facts.unwrap()

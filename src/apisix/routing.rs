@@ -104,10 +104,9 @@ enum Names {
 fn names(document: &Map<String, Value>) -> Names {
     match (document.get("sni"), document.get("snis").and_then(Value::as_array).map(Vec::as_slice)) {
         (Some(Value::String(sni)), _) => Names::One(NameHash::of(sni)),
-        (Some(_), _) => Names::NotOurs,
         (None, Some(snis)) if snis.iter().any(|sni| sni == "*") => Names::Any,
         (None, Some([Value::String(sni)])) => Names::One(NameHash::of(&sni.to_lowercase())),
-        (None, Some(_)) => Names::NotOurs,
+        (Some(_), _) | (None, Some(_)) => Names::NotOurs,
         (None, None) if document.contains_key("snis") => Names::NotOurs,
         (None, None) => Names::Any,
     }

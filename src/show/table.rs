@@ -29,7 +29,7 @@ pub fn render(overview: &Overview, width: Option<u16>) -> String {
     for (object, status) in &overview.statuses {
         match object.kind {
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
-                add_route(&mut routes, object, status, places.get(object))
+                add_route(&mut routes, object, status, places.get(object));
             }
             Kind::Gateway => add_gateway(&mut gateways, object, status),
             Kind::GatewayClass => add_class(&mut classes, object, status),

@@ -272,6 +272,11 @@ impl Protocol {
         }
     }
 
+    /// Whether connections say a server name before anything else.
+    fn is_named_by_tls(self) -> bool {
+        self.is_tls() || self == Self::Https
+    }
+
     fn has_hostnames(self) -> bool {
         match self {
             Self::TlsTerminate | Self::TlsPassthrough | Self::TlsUnknown | Self::Http | Self::Https => true,
@@ -313,24 +318,21 @@ fn conflicts(listeners: &[ListenerFacts], version: ApisixVersion) -> Vec<Option<
 }
 
 fn clash(one: &ListenerFacts, other: &ListenerFacts, version: ApisixVersion) -> Option<ListenerRefusal> {
-    use Protocol::{Http, Https, Tcp, TlsPassthrough, TlsTerminate, TlsUnknown, Udp, Unknown};
-    let same_name = || (one.hostname == other.hostname).then_some(ListenerRefusal::HostnameConflict);
-    let conflict = Some(ListenerRefusal::ProtocolConflict);
-    match (Protocol::of(one), Protocol::of(other)) {
-        // Not one that is served, so that it cannot stand in anybody's way.
-        (Unknown, _) | (_, Unknown) => None,
-        // Distinct to Gateway API. That APISIX cannot tell them apart is settled with all others that want the port.
-        (Udp, Tcp | TlsTerminate | TlsPassthrough | TlsUnknown | Http | Https)
-        | (Tcp | TlsTerminate | TlsPassthrough | TlsUnknown | Http | Https, Udp) => None,
-        (Tcp, _) | (_, Tcp) | (Udp, Udp) => conflict,
-        (Http, Http) => same_name(),
-        (Http, TlsTerminate | TlsPassthrough | TlsUnknown | Https)
-        | (TlsTerminate | TlsPassthrough | TlsUnknown | Https, Http) => conflict,
-        // A data plane that can only end TLS has one mode for the whole port.
-        (TlsTerminate, TlsPassthrough) | (TlsPassthrough, TlsTerminate) if !version.has_tls_passthrough() => conflict,
-        (TlsTerminate | TlsPassthrough | TlsUnknown | Https, TlsTerminate | TlsPassthrough | TlsUnknown | Https) => {
-            same_name()
-        }
+    let (first, second) = (Protocol::of(one), Protocol::of(other));
+    // What is not served cannot stand in anybody's way.
+    let unknown = first == Protocol::Unknown || second == Protocol::Unknown;
+    // Distinct to Gateway API. That APISIX cannot tell them apart is settled with all others that want the port.
+    let distinct = (first == Protocol::Udp) != (second == Protocol::Udp);
+    if unknown || distinct {
+        return None;
+    }
+    // A data plane that can only end TLS has one mode for the whole port.
+    let one_mode = first == second || !(first.is_tls() && second.is_tls()) || version.has_tls_passthrough();
+    let told_by_name = first.is_named_by_tls() && second.is_named_by_tls() && one_mode;
+    if told_by_name || (first, second) == (Protocol::Http, Protocol::Http) {
+        (one.hostname == other.hostname).then_some(ListenerRefusal::HostnameConflict)
+    } else {
+        Some(ListenerRefusal::ProtocolConflict)
     }
 }
 

@@ -243,7 +243,7 @@ impl Cluster {
         &self,
         events: &mpsc::Sender<ClusterEvent>,
         relists: &mut mpsc::UnboundedReceiver<Relist>,
-        lag: watch::Receiver<u64>,
+        mut lag: watch::Receiver<u64>,
         dice: &Dice,
     ) -> Result<(), mpsc::error::SendError<ClusterEvent>> {
         let uid = self.state.lock().uid.clone();
@@ -258,8 +258,13 @@ impl Cluster {
             let mut kinds = Kind::ALL.to_vec();
             while !kinds.is_empty() {
                 let kind = kinds.swap_remove(dice.index(kinds.len()));
-                let lag = *lag.borrow();
-                sleep(dice.time(0..=lag)).await;
+                let time = dice.time(0..=*lag.borrow_and_update());
+                // What is on its way comes as soon as the news are fast again.
+                tokio::select! {
+                    biased;
+                    Ok(()) = lag.changed() => {}
+                    () = sleep(time) => {}
+                }
                 while let Ok(Relist { kind, ticket }) = relists.try_recv() {
                     tickets.insert(kind, ticket);
                     told.remove(&kind);

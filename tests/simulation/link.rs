@@ -164,7 +164,7 @@ impl Link {
         let unanswered = || CommitError::Unanswered { n_operations, waited: WAITED, source: lost() };
         let fate = match self.travel().await {
             Fate::Passes if self.dice.chance(self.weather().late) => Fate::Late(self.dice.time(1..=20_000)),
-            fate => fate,
+            fate @ (Fate::Passes | Fate::Refused | Fate::Lost | Fate::Unheard | Fate::Late(_) | Fate::Twice) => fate,
         };
         match fate {
             Fate::Passes => {

@@ -39,18 +39,18 @@ impl Table {
 
 const EVERYWHERE: Option<(Reach, &str)> = Some((Reach::EveryPort, ""));
 
-fn on(port: u16) -> Option<(Reach, &'static str)> {
-    Some((Reach::Port(port.try_into().unwrap()), ""))
+fn on(port: u16) -> (Reach, &'static str) {
+    (Reach::Port(port.try_into().unwrap()), "")
 }
 
 #[test]
 fn a_stream_route_of_somebody_else_that_came_later_is_told_of_once_and_counted_while_it_is_there() {
     let mut table = Table::settled();
     let overlapped = |table: &Table| table.metric("slots_overlapped").unwrap();
-    table.somebody_writes(&[("1", on(9200))]);
+    table.somebody_writes(&[("1", Some(on(9200)))]);
     table.work_off();
     assert_eq!((overlapped(&table), table.notes().len()), (0.0, 0), "another port");
-    table.somebody_writes(&[("1", on(9100))]);
+    table.somebody_writes(&[("1", Some(on(9100)))]);
     table.work_off();
     assert_eq!((overlapped(&table), table.stored()), (1.0, [1, 1]), "ours stays");
     let notes = table.notes();
@@ -60,7 +60,7 @@ fn a_stream_route_of_somebody_else_that_came_later_is_told_of_once_and_counted_w
     assert!(notes[0].starts_with(said), "{notes:?}");
 
     // Rewritten, and beside another one that comes: only what has come is told.
-    table.somebody_writes(&[("1", on(9100).map(|(reach, _)| (reach, "other"))), ("all", EVERYWHERE)]);
+    table.somebody_writes(&[("1", Some((on(9100).0, "other"))), ("all", EVERYWHERE)]);
     table.changed(Kind::EndpointSlice, &endpoints(101));
     table.work_off();
     let notes = table.notes();
@@ -70,7 +70,7 @@ fn a_stream_route_of_somebody_else_that_came_later_is_told_of_once_and_counted_w
     table.somebody_writes(&[("1", None), ("all", None)]);
     table.work_off();
     assert_eq!((overlapped(&table), table.notes().len()), (0.0, 0));
-    table.somebody_writes(&[("1", on(9100))]);
+    table.somebody_writes(&[("1", Some(on(9100)))]);
     table.work_off();
     assert_eq!((overlapped(&table), table.notes().len()), (1.0, 1), "again");
 }
@@ -80,7 +80,7 @@ fn only_the_leader_tells_of_what_overlaps_and_of_many_only_some_one_by_one() {
     let mut table = Table::settled();
     table.state.leadership(Leadership::Standby { leader: None }, table.now);
     let names: Vec<String> = (0..25).map(|n| n.to_string()).collect();
-    let values: Vec<_> = names.iter().map(|name| (name.as_str(), on(9100))).collect();
+    let values: Vec<_> = names.iter().map(|name| (name.as_str(), Some(on(9100)))).collect();
     table.somebody_writes(&values);
     table.pass();
     assert_eq!((table.metric("slots_overlapped"), table.notes().len()), (Some(1.0), 0));
@@ -100,7 +100,7 @@ fn a_slot_that_a_stranger_on_every_port_keeps_away_is_written_once_it_is_gone() 
     table.somebody_writes(&[("all", None)]);
     table.work_off();
     assert_eq!(table.stored()[1], 0, "so was the other one");
-    table.somebody_writes(&[("also", on(9200))]);
+    table.somebody_writes(&[("also", Some(on(9200)))]);
     table.work_off();
     assert_eq!(table.stored(), [1, 1]);
     assert!(!table.state.reached_everywhere);

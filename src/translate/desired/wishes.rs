@@ -1,6 +1,13 @@
 //! What tests of the loop want in the place of what translation says: documents of a kind that their cluster does not have.
 //! Outside of tests there is nothing here.
 
+/// By document.
+#[cfg(test)]
+pub(crate) type Wishes = std::collections::BTreeMap<crate::model::places::WorkId, super::Wanted>;
+/// None.
+#[cfg(not(test))]
+pub(crate) type Wishes = ();
+
 #[cfg(test)]
 mod in_tests {
     use super::super::{Desired, Wanted, reach::Serves};
@@ -24,10 +31,3 @@ mod in_tests {
         }
     }
 }
-
-/// By document.
-#[cfg(test)]
-pub(crate) type Wishes = std::collections::BTreeMap<crate::model::places::WorkId, super::Wanted>;
-/// None.
-#[cfg(not(test))]
-pub(crate) type Wishes = ();
