@@ -321,12 +321,8 @@ async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Pl
     let Place { namespace, gateway_class, .. } = place;
     let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: gateway_class };
     let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
-    let routes = ["TCPRoute", "UDPRoute", "TLSRoute"].map(|kind| Named {
-        api_version: GATEWAY_API,
-        kind,
-        namespace,
-        name: "route",
-    });
+    let routes =
+        ["TCPRoute", "UDPRoute"].map(|kind| Named { api_version: GATEWAY_API, kind, namespace, name: "route" });
     let refused = controller
         .wait_until("every status to be written", PATIENCE, async || {
             let refused = refusals(&controller.log());

@@ -1,6 +1,6 @@
 //! Random clusters and random histories: after every step the incremental translation equals a full rebuild, byte for byte,
 //! documents and verdicts; what differs was announced; and the order of events does not matter.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on may stop")]
 
 use apisix_etcd_controller::{
     model::{
@@ -239,9 +239,11 @@ fn facts(kind: Kind) -> BoxedStrategy<Facts> {
         Kind::TcpRoute => route(Facts::TcpRoute).boxed(),
         Kind::UdpRoute => route(Facts::UdpRoute).boxed(),
         Kind::TlsRoute => (route(Facts::TlsRoute), vec(hostname(), 0..3))
-            .prop_map(|(facts, hostnames)| match facts {
-                Facts::TlsRoute(facts) => Facts::TlsRoute(RouteFacts { hostnames, ..facts }),
-                other => other,
+            .prop_map(|(mut facts, hostnames)| {
+                if let Facts::TlsRoute(route) = &mut facts {
+                    route.hostnames = hostnames;
+                }
+                facts
             })
             .boxed(),
         Kind::ReferenceGrant => grant().boxed(),
@@ -266,28 +268,24 @@ fn change() -> impl Strategy<Value = Change> {
 /// A Gateway or route of a cluster that has little else than TLS in it.
 fn tls_change() -> impl Strategy<Value = Change> {
     let facts = |kind: Kind| {
-        facts(kind).prop_map(|facts| match facts {
-            Facts::GatewayClass(facts) => {
-                Facts::GatewayClass(GatewayClassFacts { controller_name: OURS.into(), parameters: None, ..facts })
+        facts(kind).prop_map(|mut facts| {
+            if let Facts::GatewayClass(class) = &mut facts {
+                (class.controller_name, class.parameters) = (OURS.into(), None);
             }
-            Facts::Gateway(mut facts) => {
-                for (n, listener) in facts.listeners.iter_mut().enumerate() {
+            if let Facts::Gateway(gateway) = &mut facts {
+                (gateway.class, gateway.parameters) = ("apisix".into(), None);
+                for (n, listener) in gateway.listeners.iter_mut().enumerate() {
                     let hostnames = [Some("a.example"), Some("*.example"), Some("*.a.example"), None];
                     let at =
                         usize::try_from(listener.port.max(0)).unwrap() + n + usize::from(listener.hostname.is_some());
-                    *listener = ListenerFacts {
-                        name: listener.name.clone(),
-                        port: 9100 + listener.port % 2,
-                        protocol: "TLS".into(),
-                        hostname: hostnames[at % hostnames.len()].map(Into::into),
-                        tls: Some(TlsFacts { mode: "Passthrough".into(), certificates: vec![] }),
-                        namespaces: FromNamespaces::All,
-                        kinds: vec![],
-                    };
+                    listener.port = 9100 + listener.port % 2;
+                    listener.protocol = "TLS".into();
+                    listener.hostname = hostnames[at % hostnames.len()].map(Into::into);
+                    listener.tls = Some(TlsFacts { mode: "Passthrough".into(), certificates: vec![] });
+                    (listener.namespaces, listener.kinds) = (FromNamespaces::All, vec![]);
                 }
-                Facts::Gateway(GatewayFacts { class: "apisix".into(), parameters: None, ..facts })
             }
-            other => other,
+            facts
         })
     };
     select(vec![Kind::GatewayClass, Kind::Gateway, Kind::Gateway, Kind::TlsRoute, Kind::TlsRoute, Kind::TlsRoute])
@@ -448,7 +446,13 @@ fn takes(protocol: &str, kind: Kind) -> bool {
         Kind::UdpRoute => protocol == "UDP",
         Kind::TlsRoute => protocol == "TLS",
         // Once TLS is ended, what is in it is a TCP connection like any other.
-        _ => protocol == "TCP" || protocol == "TLS",
+        Kind::TcpRoute => protocol == "TCP" || protocol == "TLS",
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => false,
     }
 }
 
