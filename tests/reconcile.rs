@@ -274,9 +274,10 @@ async fn a_route_becomes_a_slot_and_a_pool_and_is_called_programmed_once_they_ar
     let (slot, pool) = (&held[&run.slot(9100)], &held[&run.pool("app")]);
     assert_eq!(slot.mod_revision, pool.mod_revision, "a new slot travels with its pool");
     ensure!(pool.value.contains("10.0.0.1") && slot.value.contains("\"server_port\":9100"), "{held:?}");
-    assert_eq!(held["/create/stream_routes/"].value, "init_dir");
-    assert_eq!(held["/create/upstreams/"].value, "init_dir");
-    assert_eq!(held.len(), 4);
+    for directory in ["stream_routes", "ssls", "upstreams"] {
+        assert_eq!(held[&format!("/create/{directory}/")].value, "init_dir");
+    }
+    assert_eq!(held.len(), 5);
     wait_until("a status", PATIENCE, async || {
         let reasons = run.published.programmed("app");
         ensure!(reasons == ["Programmed"], "{reasons:?}");
@@ -305,7 +306,7 @@ async fn nothing_is_written_before_every_kind_is_listed() -> anyhow::Result<()> 
     ensure!(run.held().await?.is_empty() && run.published.0.lock().is_empty());
     run.cluster.send(ClusterEvent::NotServed(Kind::ReferenceGrant)).await?;
     run.settled().await?;
-    assert_eq!(run.held().await?.len(), 4);
+    assert_eq!(run.held().await?.len(), 5);
     Ok(())
 }
 

@@ -24,7 +24,10 @@ async fn when_everything_is_deleted_only_placeholders_and_foreign_keys_are_left(
     let revision = scene.revision().await?;
     scene.delete("TCPRoute", "app").await?;
     let after = scene.emptied().await?;
-    assert_eq!(after.0.keys().collect::<Vec<_>>(), ["/routes/1", "/stream_routes/", "/upstreams/", "/upstreams/mine"]);
+    assert_eq!(
+        after.0.keys().collect::<Vec<_>>(),
+        ["/routes/1", "/ssls/", "/stream_routes/", "/upstreams/", "/upstreams/mine"]
+    );
     scene.gateway_says("edge", &[("Programmed", "True/Programmed")], &[("tcp", 0)]).await?;
     let history = scene.history_to_fence(revision).await?;
     // The upstream is deleted later than the stream_route that names it.

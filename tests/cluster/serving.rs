@@ -28,7 +28,8 @@ async fn a_route_becomes_a_stream_route_and_an_upstream_and_every_status_says_so
     assert_eq!((&slot["id"], &slot["server_port"]), (&json!("gateway-api.9100"), &json!(9100)));
     let pool = value(documents.pool(9100)?)?;
     assert_eq!((&pool["type"], &pool["scheme"]), (&json!("roundrobin"), &json!("tcp")));
-    let mut all = ["/stream_routes/", "/stream_routes/gateway-api.9100", &documents.pool_key(9100)?, "/upstreams/"];
+    let mut all =
+        ["/ssls/", "/stream_routes/", "/stream_routes/gateway-api.9100", &documents.pool_key(9100)?, "/upstreams/"];
     all.sort_unstable();
     assert_eq!(documents.0.keys().collect::<Vec<_>>(), all);
     assert_eq!((documents.at("/upstreams/")?.value.as_str(), documents.at("/upstreams/")?.version), ("init_dir", 1));

@@ -259,8 +259,8 @@ impl Stage {
 }
 
 /// What keeps APISIX's directories from being absent.
-fn placeholders(prefix: &str) -> [String; 2] {
-    ["stream_routes", "upstreams"].map(|directory| format!("{prefix}/{directory}/"))
+fn placeholders(prefix: &str) -> [String; 3] {
+    ["stream_routes", "ssls", "upstreams"].map(|directory| format!("{prefix}/{directory}/"))
 }
 
 /// The sum of the samples of a metric whose labels hold all of `labels`; `name` is without the prefix all metrics have.
