@@ -70,7 +70,7 @@ async fn the_second_of_two_clusters_with_one_instance_name_stops_and_says_so_unt
     second
         .until("the second cluster's documents, and no others", async || {
             let documents = second.documents().await?;
-            documents.serve(PORT, &second.named("app"), &[("10.0.0.1:8080", 1)])?;
+            documents.serve(PORT, &format!("TCPRoute {}", second.named("app")), &[("10.0.0.1:8080", 1)])?;
             ensure!(documents.of_our_shape().len() == 2, "{:?}", documents.0.keys());
             Ok(())
         })

@@ -42,7 +42,7 @@ async fn a_kind_that_is_gone_after_a_restart_stops_nothing_until_it_is_released(
     scene.gateway_says("later", &[("Accepted", "True/Accepted")], &[]).await?;
     let history = scene.history(revision).await?;
     ensure!(keys(&history).is_empty(), "{history:?}");
-    scene.documents().await?.serve(9100, &scene.named("app"), APP)?;
+    scene.documents().await?.serve(9100, &format!("TCPRoute {}", scene.named("app")), APP)?;
 
     scene.command(&["release", "kind/gateway.networking.k8s.io/tcproutes"], &[]).await?;
     scene.emptied().await?;

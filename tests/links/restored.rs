@@ -87,8 +87,8 @@ async fn a_restored_cluster_stops_the_controller_until_a_person_has_decided() ->
     let history = scene.history(revision).await?;
     ensure!(keys(&history).is_empty(), "{history:?}");
     let documents = scene.documents().await?;
-    documents.serve(9100, &scene.named("app"), &[("10.0.0.2:8080", 1)])?;
-    documents.serve(9200, &scene.named("late"), &[("10.0.0.2:8080", 1)])?;
+    documents.serve(9100, &format!("TCPRoute {}", scene.named("app")), &[("10.0.0.2:8080", 1)])?;
+    documents.serve(9200, &format!("TCPRoute {}", scene.named("late")), &[("10.0.0.2:8080", 1)])?;
 
     let said = scene.command(&["checkpoint", "reset"], &["--yes", "--timeout=10s"]).await?;
     ensure!(said.contains("reset"), "{said}");

@@ -175,7 +175,7 @@ impl Scene {
             let documents = self.documents().await?;
             let mut wanted = BTreeSet::new();
             for port in ports.clone() {
-                documents.serve(port, &self.named(&crowd_route(port)), nodes)?;
+                documents.serve(port, &format!("TCPRoute {}", self.named(&crowd_route(port))), nodes)?;
                 wanted.extend([slot_key(port), documents.pool_key(port)?]);
             }
             let found: BTreeSet<String> = documents.of_our_shape().into_iter().map(str::to_owned).collect();
