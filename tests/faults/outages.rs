@@ -91,7 +91,7 @@ async fn writes_go_on_when_an_etcd_of_three_loses_a_follower_and_then_its_leader
         a.wait_until("every member to hold the same", PATIENCE, async || {
             let options = GetOptions::new().with_prefix().with_count_only().with_serializable();
             let answer = etcd.client(number).await?.get(format!("{}/", stage.prefix()), Some(options)).await?;
-            let n_wanted = i64::try_from(wanted.len() + 3)?;
+            let n_wanted = i64::try_from(wanted.len() + 4)?;
             ensure!(answer.count() == n_wanted, "member {number} holds {} of {n_wanted}", answer.count());
             Ok(())
         })
