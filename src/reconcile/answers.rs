@@ -29,6 +29,7 @@ impl<K: StatusSink> State<K> {
         let Some(leading) = self.leading_mut() else { return };
         match leading.lanes.answered(lane, answer) {
             LaneAnswer::Applied(revision) => {
+                leading.claimed = true;
                 self.recovered();
                 let flight = self.land(number, Some(Tidied::Applied));
                 for changed_at in flight.changed_at.into_values() {

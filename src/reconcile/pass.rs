@@ -338,7 +338,9 @@ impl<K: StatusSink> State<K> {
 
     /// Whose a document of our shape is that has no intact seal.
     pub(super) fn unsealed(&self) -> Unsealed {
-        match self.claims {
+        // What this term has read and written itself, the watch may have yet to tell.
+        let claimed = self.leading().is_some_and(|leading| leading.claimed);
+        match (Claims { ours: self.claims.ours || claimed, ..self.claims }) {
             Claims { ours: false, others: _ } => Unsealed::Foreign,
             Claims { ours: true, others: false } => Unsealed::Ours,
             Claims { ours: true, others: true } => Unsealed::IfWanted,

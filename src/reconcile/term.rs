@@ -74,6 +74,8 @@ pub(super) struct Leading {
     pub(super) tidying: Option<Tidying>,
     /// The newest record: the last leader's, then our own. What is not served any more is carried on.
     pub(super) record: Option<Checkpoint>,
+    /// Whether etcd is known to hold a record of ours about the prefix.
+    pub(super) claimed: bool,
     /// What the envelope of a transaction takes at most.
     pub(super) envelope_bytes: usize,
     pub(super) audit: Audit,
@@ -296,6 +298,8 @@ impl<K: StatusSink> State<K> {
         let TakingOver { term, found, read_at: _, retry: _ } = *taking;
         let Some(Found { lanes, record, asked: _ }) = found else { return };
         let sequence = record.as_ref().map_or(0, |record| record.sequence);
+        let about = |record: &Checkpoint| record.prefixes.contains_key(&self.settings.prefix);
+        let claimed = record.as_ref().is_some_and(about);
         tracing::info!(sequence, holder = record.as_ref().map(|record| &*record.holder), "took over");
         let lanes = Lanes::new(&self.settings.control, self.settings.in_flight_max, &lanes, sequence);
         self.phase = Phase::Leading(Box::new(Leading {
@@ -305,6 +309,7 @@ impl<K: StatusSink> State<K> {
             open: BTreeSet::new(),
             tidying: None,
             record,
+            claimed,
             envelope_bytes: 0,
             audit: Audit::begun(now),
             stalled_since: None,
@@ -328,6 +333,10 @@ impl<K: StatusSink> State<K> {
     pub(super) fn control_told(&mut self, now: Instant) {
         let claims = self.control.claims();
         if claims != self.claims {
+            let taken_away = self.claims.ours && !claims.ours;
+            if let Some(leading) = self.leading_mut().filter(|_| taken_away) {
+                leading.claimed = false;
+            }
             self.claims = claims;
             self.look_at_unsealed();
         }

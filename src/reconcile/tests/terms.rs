@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     leader::Again,
+    plan::step::Unsealed,
     reconcile::progress::Role,
     store::{
         checkpoint::{Checkpoint, judge::Stop},
@@ -186,6 +187,17 @@ fn the_record_of_another_cluster_stops_whoever_finds_it() {
     assert!(!standby.state.fit(), "nor does it campaign");
     standby.control_tells(Purpose::Lane(0), 31, b"nonsense".to_vec());
     assert!(matches!(standby.state.halted, Some(Stop::Broken { .. })), "{:?}", standby.state.halted);
+}
+
+#[test]
+fn what_a_leader_has_written_is_claimed_before_the_watch_tells_of_it() {
+    let mut table = Table::settled();
+    assert!(!table.state.claims.ours, "the watch has not told");
+    assert_eq!(table.state.unsealed(), Unsealed::Ours);
+    table.control_tells(Purpose::Lane(0), 20, record("cluster", 10).encode());
+    let gone = vec![(ControlKey { instance: "default".into(), purpose: Purpose::Lane(0) }, Revision(21), None)];
+    table.state.control_event(ControlEvent::Changed { revision: Revision(21), changes: gone }, table.now);
+    assert_eq!(table.state.unsealed(), Unsealed::Foreign, "somebody has taken the record away");
 }
 
 #[test]
