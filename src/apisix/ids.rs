@@ -25,7 +25,7 @@ pub fn is_our_shape(id: &str) -> bool {
 pub struct NameHash([u8; HASH_BYTES]);
 
 impl NameHash {
-    /// Of a server name as it stands in a document; of ours, [`ServerName::as_str`].
+    /// Of a server name as it stands in a document; of ours, `ServerName::as_str`.
     #[must_use]
     pub fn of(name: &str) -> Self {
         Self(hash(&[name.as_bytes()]))

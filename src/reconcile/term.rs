@@ -98,7 +98,6 @@ impl<K: StatusSink> State<K> {
             Leadership::Standby { leader } => {
                 self.stand_down(now);
                 self.phase = Phase::Standby { leader };
-                self.judge(now);
             }
             Leadership::Leading(term) if self.term() == Some(&term) => {}
             Leadership::Leading(term) => {
@@ -200,16 +199,11 @@ impl<K: StatusSink> State<K> {
         }
     }
 
-    /// The cluster was found restored, and nobody has written from another state since. That it has caught up, by counting on
-    /// from the backup, says nothing: a person decides. A replica that leads all the same has judged for itself, and a stop
-    /// here would keep nothing from happening.
+    /// The cluster was found restored, and is still behind the record.
     fn still_restored(&self, record: &Checkpoint) -> Option<Stop> {
-        let Some(Stop::Restored { kind, recorded, listed: _ }) = &self.halted else { return None };
-        if let Phase::Standby { leader: Some(_) } = &self.phase {
-            return None;
-        }
-        let as_found = record.versions.get(kind.resource().as_str()).is_some_and(|version| version <= recorded);
-        self.halted.clone().filter(|_| as_found && !record.accepts_any())
+        let Some(Stop::Restored { kind, .. }) = &self.halted else { return None };
+        let behind = record.behind(&self.versions).into_iter().any(|(behind, _)| behind == *kind);
+        self.halted.clone().filter(|_| behind)
     }
 
     /// A kind was listed. While leading, a list older than what was last written from means a restored cluster.

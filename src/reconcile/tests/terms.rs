@@ -151,14 +151,6 @@ fn a_cluster_whose_newest_list_is_older_than_the_record_was_restored() {
     assert!(matches!(table.state.halted, Some(Stop::Restored { .. })), "{:?}", table.state.halted);
     assert!(table.sent.is_empty() && !table.state.fit());
     assert_eq!((table.resignation(), table.metric("halted")), (Some(Again::AtOnce), Some(1.0)));
-    table.listed_again(40, 0);
-    table.pass();
-    table.control_tells(Purpose::Lane(0), 21, record("cluster", 25).encode());
-    assert!(!table.state.fit(), "that it has counted on since changes nothing");
-    let halted = table.state.halted.clone();
-    table.state.leadership(Leadership::Standby { leader: Some("another".into()) }, table.now);
-    assert!(table.state.fit(), "who leads all the same has judged for itself");
-    (table.state.halted, table.state.phase) = (halted, crate::reconcile::Phase::Standby { leader: None });
     table.control_tells(Purpose::Lane(0), 30, record("", 0).encode());
     assert!(table.state.fit(), "a person accepted the cluster");
     assert_eq!(table.metric("halted"), Some(0.0));
