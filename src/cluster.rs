@@ -2,6 +2,7 @@
 //!
 //! `kube`, `k8s_openapi` and `gateway_api` types stop in this room (and in [`crate::status`]'s writer).
 
+mod certificates;
 mod convert;
 mod decode;
 mod discovery;

@@ -69,7 +69,9 @@ impl From<Status> for ReadError {
 }
 
 /// One thing a watch said. Objects are their JSON text.
-#[derive(Debug, PartialEq, Eq)]
+// No Debug outside tests: there may be Secrets in it.
+#[derive(PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) enum Frame<'a> {
     /// This object exists and looks like this.
     Exists(&'a str),

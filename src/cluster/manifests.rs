@@ -11,6 +11,7 @@ use crate::{
     model::{
         facts::{Facts, NamespaceFacts, Observed},
         names::{Kind, ObjectName, ObjectRef},
+        opaque::Opaque,
         verdicts::{Served, Source},
     },
     status::print::StatusPrint,
@@ -55,8 +56,8 @@ impl fmt::Display for FileError {
     }
 }
 
-/// The text of one file.
-#[derive(Clone, Debug)]
+/// The text of one file. Its `Debug` leaves the text out: there may be Secrets in it.
+#[derive(Clone)]
 pub struct File {
     /// Its path, as errors name it. It is JSON if it ends in `.json`, else YAML.
     pub path: PathBuf,
@@ -64,12 +65,19 @@ pub struct File {
     pub text: String,
 }
 
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, text } = self;
+        f.debug_struct("File").field("path", path).field("text", &Opaque(text.as_bytes())).finish()
+    }
+}
+
 /// Every object of a set of files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifests {
     /// By kind, in order of namespace and name; every kind of [`Kind::ALL`] is there.
     pub objects: BTreeMap<Kind, Vec<ListedObject>>,
-    /// Objects of kinds that this controller does not read.
+    /// Objects that this controller does not read: of other kinds, and Secrets of other types.
     pub ignored: usize,
 }
 
@@ -190,6 +198,10 @@ impl<'a> Gathered<'a> {
             self.ignored += 1;
             return Ok(());
         };
+        if is_left_out(kind, &object) {
+            self.ignored += 1;
+            return Ok(());
+        }
         let versions = kinds::manifest_versions(kind);
         if !versions.contains(&version) {
             let known = versions.join(" or ");
@@ -236,6 +248,11 @@ impl<'a> Gathered<'a> {
         self.objects.insert(id, (Object { kind, listed }, Some(place)));
         Ok(())
     }
+}
+
+/// Whether an API server would not have told of the object, because only some of its kind are asked for.
+fn is_left_out(kind: Kind, object: &Map<String, Value>) -> bool {
+    kinds::selected(kind).is_some_and(|(field, value)| text_of(object, field).as_deref() != Some(value))
 }
 
 /// The text of a field, unless it is empty.

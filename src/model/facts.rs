@@ -3,7 +3,10 @@
 //! Made where a watch event comes in ([`crate::cluster`]), read by [`crate::translate`]. Numbers are kept as wide as the
 //! wire allows, so that a value outside its bounds reaches translation and gets a verdict instead of being lost.
 
-use super::names::{Created, Kind, ObjectName};
+use super::{
+    certificates::SecretFacts,
+    names::{Created, Kind, ObjectName},
+};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The facts of one object.
@@ -21,6 +24,8 @@ pub enum Facts {
     ReferenceGrant(ReferenceGrantFacts),
     /// Of a Namespace.
     Namespace(NamespaceFacts),
+    /// Of a Secret of type `kubernetes.io/tls`.
+    Secret(SecretFacts),
     /// Of a Service.
     Service(ServiceFacts),
     /// Of an EndpointSlice.
@@ -38,6 +43,7 @@ impl Facts {
             Self::UdpRoute(_) => Kind::UdpRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Namespace(_) => Kind::Namespace,
+            Self::Secret(_) => Kind::Secret,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
         }

@@ -17,6 +17,8 @@ pub enum Kind {
     ReferenceGrant,
     /// Core Namespace; only its labels matter.
     Namespace,
+    /// Core Secret of type `kubernetes.io/tls`; no other is ever asked for.
+    Secret,
     /// Core Service.
     Service,
     /// `discovery.k8s.io` EndpointSlice.
@@ -28,13 +30,14 @@ pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::TcpRoute,
         Self::UdpRoute,
         Self::ReferenceGrant,
         Self::Namespace,
+        Self::Secret,
         Self::Service,
         Self::EndpointSlice,
     ];
@@ -49,7 +52,7 @@ impl Kind {
             Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute | Self::ReferenceGrant => {
                 GATEWAY_GROUP
             }
-            Self::Namespace | Self::Service => "",
+            Self::Namespace | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
         }
     }
@@ -64,6 +67,7 @@ impl Kind {
             Self::UdpRoute => "UDPRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Namespace => "Namespace",
+            Self::Secret => "Secret",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
         }
@@ -79,6 +83,7 @@ impl Kind {
             Self::UdpRoute => "udproutes",
             Self::ReferenceGrant => "referencegrants",
             Self::Namespace => "namespaces",
+            Self::Secret => "secrets",
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
         }
@@ -108,6 +113,7 @@ impl Kind {
             | Self::TcpRoute
             | Self::UdpRoute
             | Self::ReferenceGrant
+            | Self::Secret
             | Self::Service
             | Self::EndpointSlice => true,
         }
@@ -118,7 +124,7 @@ impl Kind {
     pub fn has_our_status(self) -> bool {
         match self {
             Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute => true,
-            Self::ReferenceGrant | Self::Namespace | Self::Service | Self::EndpointSlice => false,
+            Self::ReferenceGrant | Self::Namespace | Self::Secret | Self::Service | Self::EndpointSlice => false,
         }
     }
 }

@@ -260,6 +260,7 @@ fn says_nothing(object: &ObjectRef, status: &Value) -> bool {
         | Kind::Gateway
         | Kind::ReferenceGrant
         | Kind::Namespace
+        | Kind::Secret
         | Kind::Service
         | Kind::EndpointSlice => false,
     }

@@ -222,7 +222,7 @@ impl Desired {
                 let Route { pool_id, attachments, pool, created: _ } = route;
                 Some(Verdict::Route(verdicts::route(&name, facts, attachments, &self.slots, pool.as_ref(), pool_id)))
             }
-            Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => None,
+            Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => None,
         }
     }
 
@@ -333,6 +333,7 @@ fn scheme(kind: Kind) -> Scheme {
         | Kind::Gateway
         | Kind::ReferenceGrant
         | Kind::Namespace
+        | Kind::Secret
         | Kind::Service
         | Kind::EndpointSlice => Scheme::Tcp,
     }

@@ -137,6 +137,7 @@ fn transport(kind: Kind) -> Transport {
         | Kind::Gateway
         | Kind::ReferenceGrant
         | Kind::Namespace
+        | Kind::Secret
         | Kind::Service
         | Kind::EndpointSlice => Transport::Other,
     }
