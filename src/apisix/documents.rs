@@ -1,15 +1,24 @@
-//! `stream_route` and `upstream` documents: what goes into them, and their bytes.
+//! `stream_route`, `upstream` and `ssl` documents: what goes into them, and their bytes.
 //!
 //! Equal inputs give equal bytes. Defaults are left out, because a data plane fills them in itself
 //! (`apisix/schema_def.lua`), and nothing is written that the oldest supported version refuses.
 
 use super::{
     check, routing, seal,
-    wire::{EmptyUpstream, Plugins, SplitRule, StreamRoute, TrafficSplit, Upstream, UpstreamNode, WeightedUpstream},
+    wire::{
+        EmptyUpstream, Plugins, SplitRule, Ssl, StreamRoute, TrafficSplit, Upstream, UpstreamNode, WeightedUpstream,
+    },
 };
-use crate::model::places::{ServerName, Slot, WorkId};
+use crate::model::{
+    certificates::KeyPair,
+    places::{Directory, ServerName, Slot, WorkId},
+};
 use serde::Serialize;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use serde_json::{Map, Value};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 /// Whose document it is and where it stands; what every seal covers.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +112,69 @@ pub fn upstream(
     Ok(sealed(sealing, pool, &document))
 }
 
+/// The value of the certificate `id`, which serves `name` with these pairs, in order of preference. Private keys are in it as they are; a data plane decrypts only what does not begin with
+/// dashes (`apisix/ssl.lua`).
+pub fn ssl(
+    sealing: Sealing<'_>,
+    id: &WorkId,
+    name: &ServerName,
+    pairs: &[&KeyPair],
+    provenance: &str,
+) -> Result<String, check::Refused> {
+    let Some((first, others)) = pairs.split_first() else { return Err(check::Refused::NoCertificate) };
+    let document = Ssl {
+        id: &id.id,
+        desc: seal::unsealed_desc(provenance, sealing.instance),
+        snis: [name.as_str()],
+        cert: first.certificate(),
+        key: key(first),
+        certs: others.iter().map(|pair| pair.certificate()).collect(),
+        keys: others.iter().copied().map(key).collect(),
+    };
+    check::ssl(&document)?;
+    Ok(sealed(sealing, id, &document))
+}
+
+/// A pair's key, with empty lines behind it where it is shorter than data planes before 3.17 take: an Ed25519 key is 119
+/// bytes.
+fn key(pair: &KeyPair) -> Cow<'_, str> {
+    let key = pair.reveal_key();
+    let missing = check::PEM_BYTES_MIN.saturating_sub(key.len());
+    if missing == 0 { key.into() } else { (key.to_owned() + &"\n".repeat(missing)).into() }
+}
+
+/// What stands in the place of a private key where a document is shown.
+const REDACTED: &str = "(redacted)";
+
+/// A document to be shown to people: of a certificate the private keys are left out, and everything if it cannot be read.
+/// Still JSON if it was.
+#[must_use]
+pub fn shown<'a>(id: &WorkId, value: &'a [u8]) -> Cow<'a, [u8]> {
+    match id.directory {
+        Directory::Ssls if id.is_placeholder() => value.into(),
+        Directory::Ssls => {
+            let mut document: Value = serde_json::from_slice(value).unwrap_or(Value::Null);
+            match document.as_object_mut() {
+                Some(fields) => redact(fields),
+                None => document = REDACTED.into(),
+            }
+            document.to_string().into_bytes().into()
+        }
+        Directory::Upstreams | Directory::StreamRoutes => value.into(),
+    }
+}
+
+fn redact(fields: &mut Map<String, Value>) {
+    if let Some(key) = fields.get_mut("key") {
+        *key = REDACTED.into();
+    }
+    match fields.get_mut("keys") {
+        Some(Value::Array(keys)) => keys.fill(REDACTED.into()),
+        Some(keys) => *keys = REDACTED.into(),
+        None => {}
+    }
+}
+
 /// The bytes of a directory's placeholder: not JSON, as `apisix init_etcd` writes it (`apisix/cli/etcd.lua`).
 pub const PLACEHOLDER: &[u8] = b"init_dir";
 
@@ -164,7 +236,7 @@ mod tests {
         apisix::ids,
         model::names::{Kind, ObjectName},
     };
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     const SEALING: Sealing<'static> = Sealing { prefix: "/apisix", instance: "default" };
 

@@ -22,6 +22,7 @@ use x509_parser::{
 };
 
 /// One field of a Secret as its object holds it.
+#[cfg_attr(test, derive(Clone, Debug))]
 pub(super) enum Held {
     /// Of `stringData`: the text itself.
     Text(String),

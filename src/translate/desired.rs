@@ -15,12 +15,14 @@ use crate::{
     model::{
         facts::{Change, DriftPolicy, Observed},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
+        opaque::Opaque,
         places::{Directory, WorkId},
         verdicts::{Served, Verdict},
     },
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -57,12 +59,19 @@ pub enum Wanted {
 }
 
 /// One document as it should stand in etcd.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Document {
     /// The exact value.
     pub bytes: Arc<[u8]>,
     /// The pool a slot names: it must be in etcd before the slot and outlive it.
     pub pool: Option<WorkId>,
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, pool } = self;
+        f.debug_struct("Document").field("bytes", &Opaque(bytes)).field("pool", pool).finish()
+    }
 }
 
 /// What a change touched. An id may be listed although nothing about it differs; nothing that differs is missing.
