@@ -352,6 +352,31 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_a_secret_holds_is_in_what_is_said_of_it() {
+        let metadata = json!({"name": "s", "namespace": "ns"});
+        for body in [
+            json!({"metadata": metadata, "data": "hunter2"}),
+            json!({"metadata": metadata, "data": ["hunter2"]}),
+            json!({"metadata": metadata, "data": {"tls.crt": {"hunter2": 1}, "tls.key": "hunter2"}}),
+            json!({"metadata": metadata, "stringData": {"tls.crt": "hunter2", "tls.key": "hunter2"}}),
+            json!({"metadata": metadata, "data": {"tls.crt": "hunter2", "tls.key": 7}}),
+        ] {
+            let Facts::Secret(facts) = facts(Kind::Secret, &body) else { panic!() };
+            let fault = facts.pair.as_ref().unwrap_err();
+            assert!(!format!("{fault} {facts:?}").contains("hunter2"), "{fault}");
+        }
+        // A key that ended up where no key belongs.
+        let misplaced = json!({"metadata": {"name": "s", "namespace": "ns", "generation": "hunter2"}});
+        let decoded = format!("{:?}", decoded(Kind::Secret, &misplaced));
+        assert!(decoded.contains("not of the form of a Secret") && !decoded.contains("hunter2"), "{decoded}");
+        for json in [r#"{"metadata": "hunter2"}"#, r#""hunter2""#] {
+            let error = object(Kind::Secret, json, "a/b").unwrap_err();
+            let chain = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+            assert!(!chain.contains("hunter2"), "{chain}");
+        }
+    }
+
+    #[test]
     fn an_object_without_a_name_is_refused() {
         for json in [r#"{"spec": {}}"#, r#"{"metadata": {"name": 5}}"#, "5", "{"] {
             assert!(object(Kind::Gateway, json, "a/b").is_err(), "{json}");

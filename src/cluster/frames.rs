@@ -42,6 +42,16 @@ impl ReadError {
         Self::Failed { after: Duration::ZERO, source: source.into() }
     }
 
+    /// Whether the server says that we have no right to this.
+    pub(super) fn is_forbidden(&self) -> bool {
+        match self {
+            Self::StreamingRefused(source) | Self::Failed { source, after: _ } => {
+                source.downcast_ref::<Status>().is_some_and(|status| status.code == 403)
+            }
+            Self::Expired | Self::NotServed => false,
+        }
+    }
+
     /// No answer came in time.
     pub(super) fn silent(waited: Duration) -> Self {
         Self::failed(format!("no answer within {waited:?}"))

@@ -58,6 +58,23 @@ pub fn selected(kind: Kind) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// Whether the other kinds are served although this one was never listed and may not be: who has no TLS listeners need not
+/// let anybody read Secrets. What the checkpoint says of the kind guards what was written when it could be read.
+#[must_use]
+pub fn may_be_withheld(kind: Kind) -> bool {
+    match kind {
+        Kind::Secret => true,
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => false,
+    }
+}
+
 /// The kind that a manifest of this API group and kind is of; `None` for everything this controller does not read.
 #[must_use]
 pub fn named(group: &str, kind: &str) -> Option<Kind> {

@@ -319,6 +319,28 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_read_if_they_are_of_the_type_that_a_cluster_is_asked_for() {
+        let pem = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        let (certificate, key) =
+            (include_str!("certificates/fixtures/p256.crt"), include_str!("certificates/fixtures/p256.key"));
+        let base64 = data_encoding::BASE64.encode(certificate.as_bytes());
+        let manifests = read(&format!(
+            "{{apiVersion: v1, kind: Secret, metadata: {{name: opaque}}, data: {{tls.crt: x}}}}\n---\n\
+             {{apiVersion: v1, kind: Secret, metadata: {{name: token}}, type: bootstrap.kubernetes.io/token}}\n---\n\
+             apiVersion: v1\nkind: Secret\nmetadata: {{name: tls}}\ntype: kubernetes.io/tls\n\
+             data: {{tls.crt: {base64}, tls.key: bm9uZQ==}}\n\
+             stringData:\n  tls.key: |\n{}",
+            pem(key)
+        ));
+        assert_eq!((manifests.ignored, names(&manifests, Kind::Secret)), (2, vec!["default/tls".to_owned()]));
+        let observed = &manifests.objects[&Kind::Secret][0].observed;
+        let Observed::Facts(Facts::Secret(facts)) = observed else { panic!("{observed:?}") };
+        assert_eq!(facts.pair.as_ref().unwrap().certificate(), certificate);
+        let text = file("m.yaml", "apiVersion: hunter2");
+        assert!(!format!("{text:?}").contains("hunter2"));
+    }
+
+    #[test]
     fn cluster_scoped_objects_have_no_namespace_whatever_they_say() {
         let manifests = read(
             "{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: a, namespace: x}, spec: {controllerName: c/d}}",
