@@ -37,13 +37,20 @@ const OBJECTS: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: gateway, namespace: $NS}
-spec: {gatewayClassName: $CLASS, listeners: [{name: one, protocol: TCP, port: 9100}]}
+spec: {gatewayClassName: $CLASS, listeners: [{name: one, protocol: TCP, port: 9100}, {name: two, protocol: UDP, port: 9200}]}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: TCPRoute
 metadata: {name: route, namespace: $NS}
 spec:
   parentRefs: [{name: gateway, sectionName: one}]
+  rules: [{backendRefs: [{name: service, port: 8080}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: UDPRoute
+metadata: {name: datagrams, namespace: $NS}
+spec:
+  parentRefs: [{name: gateway, sectionName: two}]
   rules: [{backendRefs: [{name: service, port: 8080}]}]
 ---
 apiVersion: v1
