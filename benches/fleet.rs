@@ -90,6 +90,7 @@ fn listener(number: usize) -> ListenerFacts {
         port: i64::try_from(FIRST_PORT + number).unwrap_or(0),
         protocol: "TCP".into(),
         hostname: None,
+        tls: None,
         namespaces: FromNamespaces::Same,
         kinds: vec![],
     }
@@ -108,6 +109,7 @@ fn route(number: usize) -> Facts {
             section_name: Some(format!("listener-{number}").into()),
             port: None,
         }],
+        hostnames: Vec::new(),
         rules: 1,
         backends: vec![BackendRef {
             group: "".into(),

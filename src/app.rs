@@ -38,6 +38,7 @@ use kube::{Client, Config, config::Kubeconfig};
 use prometheus_client::registry::Registry;
 use std::{collections::HashMap, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, watch},
     task::{Id, JoinSet},
     time::timeout,
@@ -60,6 +61,18 @@ pub struct App {
 struct Tasks {
     running: JoinSet<io::Result<()>>,
     names: HashMap<Id, &'static str>,
+    /// Cancelled when tasks are broken off, and when this is dropped.
+    broken_off: BrokenOff,
+}
+
+/// What breaks off tasks that have a thread of their own, which cannot be aborted.
+#[derive(Debug, Default)]
+struct BrokenOff(CancellationToken);
+
+impl Drop for BrokenOff {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// Starts a controller. Waits for nothing that may be away: an etcd or API server that does not answer is asked again and
@@ -102,10 +115,10 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
             let shown = sink.clone();
             let idle: IdleHook = Box::new(move |desired, standing| shown.show(desired, standing));
             let started = start.spawn(&mut tasks, Statuses { sink, idle }, &stop);
-            tasks.spawn("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
+            tasks.spawn_apart("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
             let Started { events, relists, progress } = started;
             let following = follow_folder(paths, controller_name, events, relists, cluster_metrics, stop.clone());
-            tasks.spawn("following manifests", following);
+            tasks.spawn_apart("following manifests", following);
             progress
         }
         Source::Cluster(client, status_metrics) => {
@@ -165,6 +178,7 @@ impl App {
         let all = async { while tasks.ended().await.is_some() {} };
         if timeout(ending, all).await.is_err() {
             tracing::warn!(tasks = ?tasks.names.values(), "some tasks did not end in time and are broken off");
+            tasks.broken_off.0.cancel();
             tasks.running.shutdown().await;
         }
         outcome
@@ -177,6 +191,19 @@ impl Tasks {
             task.await;
             Ok(())
         });
+    }
+
+    /// Runs a task on a thread of its own: one that may compute for seconds without a pause, over a hundred thousand routes.
+    /// On a thread that it shared, those it has just woken (such as the connection to etcd, on which the lease is renewed)
+    /// would wait for it, and nobody else can take them over.
+    fn spawn_apart(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let (runtime, broken_off) = (Handle::current(), self.broken_off.0.clone());
+        let task = move || {
+            runtime.block_on(broken_off.run_until_cancelled_owned(task));
+            Ok(())
+        };
+        let id = self.running.spawn_blocking(task).id();
+        self.names.insert(id, name);
     }
 
     fn try_spawn(&mut self, name: &'static str, task: impl Future<Output = io::Result<()>> + Send + 'static) {
@@ -223,7 +250,7 @@ impl Start {
         let Replica { cluster, relists, progress, tasks: of_replica } =
             replica::wire(settings, desired, &store, statuses, metrics, stop);
         for (name, task) in of_replica {
-            tasks.spawn(name, task);
+            tasks.spawn_apart(name, task);
         }
         Started { events: cluster, relists, progress }
     }
@@ -343,10 +370,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_ends_takes_the_others_with_it_and_is_the_error() {
-        for panics in [false, true] {
+        for (panics, apart) in [(false, false), (true, false), (false, true), (true, true)] {
             let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
             tasks.spawn("staying", stop.clone().cancelled_owned());
-            tasks.spawn("going", async move { assert!(!panics, "on purpose") });
+            tasks.spawn_apart("staying apart", stop.clone().cancelled_owned());
+            let going = async move { assert!(!panics, "on purpose") };
+            if apart {
+                tasks.spawn_apart("going", going);
+            } else {
+                tasks.spawn("going", going);
+            }
             let error = app(tasks, stop).wait().await.unwrap_err();
             assert_eq!(error.to_string(), if panics { "going failed" } else { "going ended by itself" });
         }
@@ -356,6 +389,7 @@ mod tests {
     async fn tasks_that_are_told_to_end_are_no_error() {
         let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
         tasks.spawn("staying", stop.clone().cancelled_owned());
+        tasks.spawn_apart("staying apart", stop.clone().cancelled_owned());
         stop.cancel();
         app(tasks, stop).wait().await.unwrap();
     }
@@ -364,8 +398,39 @@ mod tests {
     async fn a_task_that_does_not_end_in_time_is_broken_off() {
         let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
         tasks.spawn("staying", std::future::pending());
+        tasks.spawn_apart("staying apart", std::future::pending());
         stop.cancel();
         app(tasks, stop).wait_and_end_within(Duration::from_millis(1)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_task_that_computes_without_a_pause_keeps_nobody_waiting() {
+        let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+        let (ask, mut asked) = mpsc::channel(1);
+        let (answer, answered) = std::sync::mpsc::channel();
+        tasks.spawn("answering", async move {
+            let _ = asked.recv().await;
+            let _ = answer.send(());
+            std::future::pending::<()>().await;
+        });
+        tasks.spawn_apart("computing", async move {
+            ask.send(()).await.unwrap();
+            answered.recv_timeout(Duration::from_mins(1)).expect("the other task runs meanwhile");
+        });
+        let error = app(tasks, stop).wait_and_end_within(Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(error.to_string(), "computing ended by itself");
+    }
+
+    #[tokio::test]
+    async fn whoever_drops_a_controller_ends_its_tasks() {
+        let (mut tasks, stop) = (Tasks::default(), CancellationToken::new());
+        let (guard, guarded) = tokio::sync::oneshot::channel::<()>();
+        tasks.spawn_apart("staying apart", async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        });
+        drop(app(tasks, stop));
+        guarded.await.unwrap_err();
     }
 
     #[test]

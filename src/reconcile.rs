@@ -18,6 +18,7 @@ pub mod holds;
 mod intake;
 pub mod kind_guard;
 mod metrics;
+mod overlaps;
 mod parts;
 mod pass;
 mod progress;
@@ -58,18 +59,19 @@ use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use holds::Holds;
 use kind_guard::KindGuard;
 pub use metrics::Metrics;
+use overlaps::Overlaps;
 pub use parts::{Inputs, Outputs, Settings};
 pub use progress::{Progress, Role, Waiting};
 use report::Report;
 pub use report::{IdleHook, Statuses};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    future::{pending, ready},
+    future::pending,
     sync::Arc,
     time::Instant,
 };
 use term::Phase;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::yield_now};
 use tokio_util::sync::CancellationToken;
 use work::Work;
 
@@ -130,6 +132,7 @@ struct State<K> {
     /// Documents found edited or deleted by somebody else, and not put right yet.
     drifted: HashSet<WorkId>,
     outage: Option<Outage>,
+    overlaps: Overlaps,
     /// Whether a stream_route of somebody else that takes connections of any port has come, gone or changed, and slots have
     /// not been looked at since.
     reached_everywhere: bool,
@@ -143,6 +146,8 @@ struct Outage {
     retry: Retry,
     /// When the next one may be sent.
     until: Instant,
+    /// What was said of it.
+    said: BTreeSet<&'static str>,
 }
 
 /// What the loop wants done with the store.
@@ -214,7 +219,8 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
                     None => return tracing::error!("nobody follows the cluster any more; the loop ends"),
                 },
                 () = sleep_until(wake) => {}
-                () = ready(()), if more => {}
+                // Everybody else on this thread has a turn first.
+                () = yield_now(), if more => {}
             }
             while let Some(Some(answer)) = under_way.next().now_or_never() {
                 self.state.task_answered(answer, clock::now());
@@ -302,6 +308,7 @@ impl<K: StatusSink> State<K> {
             left: HashMap::new(),
             drifted: HashSet::new(),
             outage: None,
+            overlaps: Overlaps::default(),
             reached_everywhere: false,
             told_idle: false,
         }

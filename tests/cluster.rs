@@ -30,5 +30,7 @@ mod removal;
 mod serving;
 #[path = "cluster/statuses.rs"]
 mod statuses;
+#[path = "cluster/udp.rs"]
+mod udp;
 #[path = "cluster/versions.rs"]
 mod versions;

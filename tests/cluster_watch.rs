@@ -24,6 +24,7 @@ use kube::{
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 use support::{
@@ -207,8 +208,8 @@ async fn version_of(kubernetes: &Kubernetes, named: &Named<'_>) -> anyhow::Resul
     Ok(CacheVersion(version.parse()?))
 }
 
-const OF_GATEWAY_API: [Kind; 5] =
-    [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::UdpRoute, Kind::ReferenceGrant];
+const OF_GATEWAY_API: [Kind; 6] =
+    [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::UdpRoute, Kind::TlsRoute, Kind::ReferenceGrant];
 const OF_KUBERNETES: [Kind; 4] = [Kind::Namespace, Kind::Secret, Kind::Service, Kind::EndpointSlice];
 
 const ROUTE: &str = "
@@ -252,7 +253,12 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
             }
             Kind::Namespace => assert!(objects.iter().any(|object| *object.name.name == *"default")),
             Kind::Service => assert_eq!(objects.len(), 1, "the API server's own"),
-            Kind::GatewayClass | Kind::Gateway | Kind::UdpRoute | Kind::ReferenceGrant | Kind::Secret => {
+            Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::UdpRoute
+            | Kind::TlsRoute
+            | Kind::ReferenceGrant
+            | Kind::Secret => {
                 assert!(objects.is_empty());
             }
             Kind::EndpointSlice => {}
@@ -304,18 +310,24 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
     kubernetes.install(Crds::Experimental141).await?;
     let mut told = Told::by(&kubernetes);
     let older = |kind| match kind {
-        Kind::TcpRoute | Kind::UdpRoute => "v1alpha2",
-        Kind::ReferenceGrant => "v1beta1",
+        Kind::TcpRoute | Kind::UdpRoute => Some("v1alpha2"),
+        Kind::ReferenceGrant => Some("v1beta1"),
         Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {
-            "v1"
+            Some("v1")
         }
+        // It had another shape then.
+        Kind::TlsRoute => None,
     };
-    let versions = Kind::ALL.map(|kind| (kind, older(kind).into())).into();
+    let versions: BTreeMap<Kind, Arc<str>> =
+        Kind::ALL.into_iter().filter_map(|kind| Some((kind, older(kind)?.into()))).collect();
+    let kinds: Vec<Kind> = versions.keys().copied().collect();
     assert_eq!(
         told.served().await?,
         Served { source: Source::Cluster, versions, bundles: Some(vec!["v1.4.1".into()]) }
     );
-    told.lists(&Kind::ALL).await?;
+    let event = told.next().await?;
+    ensure!(matches!(event, ClusterEvent::NotServed(Kind::TlsRoute)), "{event:?}");
+    told.lists(&kinds).await?;
     let rules = "rules: [{backendRefs: [{name: s, port: 80}]}, {backendRefs: [{name: t, port: 80}]}]";
     kubernetes
         .apply(&format!(

@@ -31,13 +31,15 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 /// Controllers that run at once while rights are taken away.
 const AT_ONCE: usize = 6;
 
-/// What a place needs for a route that is served, beside its class. `$NS` and `$CLASS` stand for its names.
+/// What a place needs for a route of each kind that is served, beside its class. `$NS` and `$CLASS` stand for its names.
 const OBJECTS: &str = "
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: gateway, namespace: $NS}
-spec: {gatewayClassName: $CLASS, listeners: [{name: one, protocol: TCP, port: 9100}, {name: two, protocol: UDP, port: 9200}]}
+spec:
+  gatewayClassName: $CLASS
+  listeners: [{name: one, protocol: TCP, port: 9100}, {name: two, protocol: UDP, port: 9200}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: TCPRoute
@@ -48,7 +50,7 @@ spec:
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: UDPRoute
-metadata: {name: datagrams, namespace: $NS}
+metadata: {name: route, namespace: $NS}
 spec:
   parentRefs: [{name: gateway, sectionName: two}]
   rules: [{backendRefs: [{name: service, port: 8080}]}]
@@ -56,13 +58,13 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {name: service, namespace: $NS}
-spec: {ports: [{name: tcp, port: 8080}]}
+spec: {ports: [{name: tcp, port: 8080}, {name: udp, port: 8080, protocol: UDP}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: service-1, namespace: $NS, labels: {kubernetes.io/service-name: service}}
 addressType: IPv4
-ports: [{name: tcp, port: 8080}]
+ports: [{name: tcp, port: 8080}, {name: udp, port: 8080, protocol: UDP}]
 endpoints: [{addresses: [192.0.2.11], conditions: {ready: true}}]
 ";
 
@@ -118,7 +120,8 @@ async fn stop_many(servers: &Servers, place: &Place, controller: &Controller) ->
     servers.kubernetes.apply(&named(&wide(), place)).await?;
     let served = async || {
         let served = servers.etcd.under(&slots).await?.len();
-        ensure!(served > usize::from(2 * LISTENERS), "{served} ports");
+        // And the two of the place.
+        ensure!(served >= usize::from(2 * LISTENERS + 2), "{served} ports");
         Ok(())
     };
     controller.wait_until("the wide route to be served", PATIENCE, served).await?;
@@ -319,12 +322,13 @@ async fn says(
     Ok(())
 }
 
-/// Waits until class, Gateway and route say that the route is served. The first thing that the API server refuses ends it.
+/// Waits until class, Gateway and routes say that the routes are served. The first thing that the API server refuses ends it.
 async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Place) -> anyhow::Result<()> {
     let Place { namespace, gateway_class, .. } = place;
     let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: gateway_class };
     let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
-    let route = Named { api_version: GATEWAY_API, kind: "TCPRoute", namespace, name: "route" };
+    let routes =
+        ["TCPRoute", "UDPRoute"].map(|kind| Named { api_version: GATEWAY_API, kind, namespace, name: "route" });
     let refused = controller
         .wait_until("every status to be written", PATIENCE, async || {
             let refused = refusals(&controller.log());
@@ -334,7 +338,9 @@ async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Pl
             says(kubernetes, &class, "/status/conditions", "Accepted", "True").await?;
             says(kubernetes, &class, "/status/conditions", "SupportedVersion", "True").await?;
             says(kubernetes, &gateway, "/status/conditions", "Programmed", "True").await?;
-            says(kubernetes, &route, "/status/parents/0/conditions", "apisix-etcd.io/Programmed", "True").await?;
+            for route in &routes {
+                says(kubernetes, route, "/status/parents/0/conditions", "apisix-etcd.io/Programmed", "True").await?;
+            }
             Ok(refused)
         })
         .await?;
@@ -457,6 +463,21 @@ fn every_setting_of_the_pod_is_one_that_the_binary_takes() -> anyhow::Result<()>
     let complaints: Vec<&str> = said.lines().filter(|line| line.contains("--") && !line.contains("--help")).collect();
     let expected = |line: &str| line.starts_with("error: --apisix-version");
     assert!(matches!(&*complaints, [only] if expected(only)), "{arguments:?}: {said}");
+    Ok(())
+}
+
+#[test]
+fn every_example_is_accepted_as_it_stands() -> anyhow::Result<()> {
+    let ended = Command::new(binaries::controller()?)
+        .args(["translate", "--output=json", "--manifests=deploy/kubernetes/examples"])
+        .env_clear()
+        .output()?;
+    assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    let said: Value = serde_json::from_slice(&ended.stdout)?;
+    let statuses = said["statuses"].as_array().context("statuses are a list")?;
+    let kinds: BTreeSet<&str> = statuses.iter().filter_map(|status| status["kind"].as_str()).collect();
+    assert_eq!(kinds, BTreeSet::from(["GatewayClass", "Gateway", "UDPRoute"]));
+    assert!(said["documents"]["/apisix/stream_routes/gateway-api.9200"].is_object(), "{}", said["documents"]);
     Ok(())
 }
 

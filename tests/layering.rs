@@ -93,7 +93,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("show", &["apisix", "model", "status", "store", "translate"]),
     ("status", &["clock", "model", "retry"]),
     ("store", &["apisix", "clock", "model", "proto", "retry"]),
-    ("telemetry", &["config"]),
+    ("telemetry", &["cluster", "config"]),
     ("translate", &["apisix", "model"]),
 ];
 

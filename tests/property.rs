@@ -9,11 +9,13 @@ use apisix_etcd_controller::{
             BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
             GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
             Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts,
-            SlicePortFacts, Transport,
+            SlicePortFacts, TlsFacts, Transport,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
-        places::WorkId,
-        verdicts::Verdict,
+        places::{Directory, ServerName, WorkId},
+        verdicts::{
+            AttachmentRefusal, BackendFault, ClaimOutcome, ClaimVerdict, GatewayVerdict, RouteVerdict, Verdict,
+        },
     },
     translate::desired::{Affected, Desired, Settings, Wanted},
 };
@@ -73,17 +75,25 @@ fn from_namespaces() -> impl Strategy<Value = FromNamespaces> {
     ]
 }
 
+fn hostname() -> impl Strategy<Value = Arc<str>> {
+    text(&["a.example", "b.a.example", "*.example", "*.a.example", "A.example.", "c.test", "10.0.0.1", ""])
+}
+
 fn listener() -> impl Strategy<Value = ListenerFacts> {
     let kinds = vec(
-        text(&["TCPRoute", "TCPRoute", "UDPRoute"]).prop_map(|kind| RouteKind { group: GATEWAY_GROUP.into(), kind }),
+        text(&["TCPRoute", "TLSRoute", "UDPRoute"]).prop_map(|kind| RouteKind { group: GATEWAY_GROUP.into(), kind }),
         0..2,
     );
-    (port(), text(&["TCP", "TCP", "TCP", "TCP", "UDP", "UDP", "HTTP", "x"]), from_namespaces(), kinds).prop_map(
-        |(port, protocol, namespaces, kinds)| ListenerFacts {
+    let protocol = text(&["TCP", "TCP", "TCP", "UDP", "UDP", "TLS", "TLS", "TLS", "TLS", "HTTP", "x"]);
+    let tls = text(&["Terminate", "Passthrough", "Passthrough", "Other"])
+        .prop_map(|mode| TlsFacts { mode, certificates: vec![] });
+    (port(), protocol, option::of(hostname()), tls, from_namespaces(), kinds).prop_map(
+        |(port, protocol, hostname, tls, namespaces, kinds)| ListenerFacts {
             name: "".into(),
             port,
+            hostname: hostname.filter(|hostname| &*protocol == "TLS" && !hostname.is_empty()),
+            tls: (&*protocol == "TLS").then_some(tls),
             protocol,
-            hostname: None,
             namespaces,
             kinds,
         },
@@ -137,7 +147,7 @@ fn route(of: fn(RouteFacts) -> Facts) -> impl Strategy<Value = Facts> {
         });
     (created(), vec(parent, 0..3), vec(backend, 0..3), 1_usize..3).prop_map(
         move |(created, parents, backends, rules)| {
-            of(RouteFacts { generation: 1, created, drift: None, parents, rules, backends })
+            of(RouteFacts { generation: 1, created, drift: None, parents, hostnames: Vec::new(), rules, backends })
         },
     )
 }
@@ -214,6 +224,7 @@ fn universe() -> Vec<(Kind, Vec<&'static str>)> {
         (Kind::TcpRoute, vec!["route", "route2"]),
         // The name of a TCPRoute, on purpose.
         (Kind::UdpRoute, vec!["route"]),
+        (Kind::TlsRoute, vec!["route", "tls"]),
         (Kind::ReferenceGrant, vec!["grant"]),
         (Kind::Namespace, NAMESPACES.to_vec()),
         (Kind::Secret, vec!["certificate", "certificate2"]),
@@ -237,6 +248,12 @@ fn facts(kind: Kind) -> BoxedStrategy<Facts> {
         Kind::Gateway => gateway().boxed(),
         Kind::TcpRoute => route(Facts::TcpRoute).boxed(),
         Kind::UdpRoute => route(Facts::UdpRoute).boxed(),
+        Kind::TlsRoute => (route(Facts::TlsRoute), vec(hostname(), 0..3))
+            .prop_map(|(facts, hostnames)| match facts {
+                Facts::TlsRoute(facts) => Facts::TlsRoute(RouteFacts { hostnames, ..facts }),
+                other => other,
+            })
+            .boxed(),
         Kind::ReferenceGrant => grant().boxed(),
         Kind::Namespace => labels().boxed(),
         Kind::Secret => secret().boxed(),
@@ -255,6 +272,41 @@ fn change() -> impl Strategy<Value = Change> {
         ];
         (select(names(kind)), observed).prop_map(move |(name, observed)| Change { kind, name, observed })
     })
+}
+
+/// A Gateway or route of a cluster that has little else than TLS in it.
+fn tls_change() -> impl Strategy<Value = Change> {
+    let facts = |kind: Kind| {
+        facts(kind).prop_map(|facts| match facts {
+            Facts::GatewayClass(facts) => {
+                Facts::GatewayClass(GatewayClassFacts { controller_name: OURS.into(), parameters: None, ..facts })
+            }
+            Facts::Gateway(mut facts) => {
+                for (n, listener) in facts.listeners.iter_mut().enumerate() {
+                    let hostnames = [Some("a.example"), Some("*.example"), Some("*.a.example"), None];
+                    let at =
+                        usize::try_from(listener.port.max(0)).unwrap() + n + usize::from(listener.hostname.is_some());
+                    *listener = ListenerFacts {
+                        name: listener.name.clone(),
+                        port: 9100 + listener.port % 2,
+                        protocol: "TLS".into(),
+                        hostname: hostnames[at % hostnames.len()].map(Into::into),
+                        tls: Some(TlsFacts { mode: "Passthrough".into(), certificates: vec![] }),
+                        namespaces: FromNamespaces::All,
+                        kinds: vec![],
+                    };
+                }
+                Facts::Gateway(GatewayFacts { class: "apisix".into(), parameters: None, ..facts })
+            }
+            other => other,
+        })
+    };
+    select(vec![Kind::GatewayClass, Kind::Gateway, Kind::Gateway, Kind::TlsRoute, Kind::TlsRoute, Kind::TlsRoute])
+        .prop_flat_map(move |kind| {
+            let observed =
+                prop_oneof![9 => facts(kind).prop_map(|facts| Some(Observed::Facts(facts))), 1 => Just(None)];
+            (select(names(kind)), observed).prop_map(move |(name, observed)| Change { kind, name, observed })
+        })
 }
 
 /// Nearly everything there can be, to start from.
@@ -333,6 +385,84 @@ impl Objects {
     }
 }
 
+impl Objects {
+    fn gateway(&self, name: &ObjectName) -> &GatewayFacts {
+        let observed = self.0.get(&(Kind::Gateway, name.clone()));
+        let facts = observed.and_then(|observed| match observed {
+            Observed::Facts(Facts::Gateway(facts)) => Some(facts),
+            Observed::Facts(_) | Observed::Unreadable { .. } => None,
+        });
+        facts.unwrap()
+    }
+
+    fn route(&self, name: &ObjectRef) -> &RouteFacts {
+        let observed = self.0.get(&(name.kind, name.name.clone()));
+        let facts = observed.and_then(|observed| match observed {
+            Observed::Facts(Facts::TcpRoute(facts) | Facts::UdpRoute(facts)) => Some(facts),
+            Observed::Facts(_) | Observed::Unreadable { .. } => None,
+        });
+        facts.unwrap()
+    }
+
+    /// Whether some grant in `namespace` is for routes of this kind and namespace.
+    fn grant_for(&self, route: &ObjectRef, namespace: &Arc<str>) -> bool {
+        let from_route =
+            |from: &GrantFrom| *from.kind == *route.kind.as_str() && from.namespace == route.name.namespace;
+        self.0.iter().any(|((_, name), observed)| {
+            matches!(observed, Observed::Facts(Facts::ReferenceGrant(grant))
+                if name.namespace == *namespace && grant.from.iter().any(from_route))
+        })
+    }
+}
+
+impl Said {
+    fn routes(&self) -> impl Iterator<Item = (&ObjectRef, &RouteVerdict)> {
+        self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
+            Verdict::Route(verdict) => Some((object, verdict)),
+            Verdict::GatewayClass(_) | Verdict::Gateway(_) => None,
+        })
+    }
+
+    fn gateways(&self) -> impl Iterator<Item = (&ObjectName, &GatewayVerdict)> {
+        self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
+            Verdict::Gateway(verdict) => Some((&object.name, verdict)),
+            Verdict::GatewayClass(_) | Verdict::Route(_) => None,
+        })
+    }
+
+    /// Every claim of every route, with the Gateway it goes to.
+    fn claims(&self) -> impl Iterator<Item = (&ObjectRef, ObjectName, &ClaimVerdict)> {
+        self.routes().flat_map(|(route, verdict)| {
+            verdict.parents.iter().flat_map(move |parent| {
+                let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+                let gateway = ObjectName::new(namespace, &parent.parent.name);
+                let claims = parent.attachment.as_deref().unwrap_or_default();
+                claims.iter().map(move |claim| (route, gateway.clone(), claim))
+            })
+        })
+    }
+
+    /// A document's value, where there is one to put.
+    fn value(&self, id: &WorkId) -> Option<serde_json::Value> {
+        match self.documents.get(id) {
+            Some(Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) => {
+                Some(serde_json::from_slice(&document.bytes).unwrap())
+            }
+            Some(Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_)) | None => None,
+        }
+    }
+}
+
+/// Whether listeners of a protocol take routes of a kind.
+fn takes(protocol: &str, kind: Kind) -> bool {
+    match kind {
+        Kind::UdpRoute => protocol == "UDP",
+        Kind::TlsRoute => protocol == "TLS",
+        // Once TLS is ended, what is in it is a TCP connection like any other.
+        _ => protocol == "TCP" || protocol == "TLS",
+    }
+}
+
 fn rebuilt(version: &str, changes: Vec<Change>) -> Said {
     let mut desired = Desired::new(settings(version));
     desired.apply(changes);
@@ -345,7 +475,7 @@ proptest! {
     #[test]
     fn every_step_equals_a_full_rebuild_and_is_announced(
         history in history(),
-        version in select(vec!["3.13.0", "3.14.0"]),
+        version in select(vec!["3.13.0", "3.14.0", "3.19.0", "3.19.0"]),
     ) {
         let mut desired = Desired::new(settings(version));
         let mut objects = Objects::default();
@@ -373,7 +503,7 @@ proptest! {
         for change in history.iter().flatten() {
             objects.take_in(change);
         }
-        let in_order = rebuilt("3.14.0", objects.changes());
+        let in_order = rebuilt("3.19.0", objects.changes());
 
         let mut shuffled = objects.changes();
         let mut state = order | 1;
@@ -381,7 +511,7 @@ proptest! {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             shuffled.swap(at, usize::try_from(state >> 33).unwrap() % (at + 1));
         }
-        let mut one_by_one = Desired::new(settings("3.14.0"));
+        let mut one_by_one = Desired::new(settings("3.19.0"));
         for change in shuffled {
             one_by_one.apply([change]);
         }
@@ -394,7 +524,7 @@ proptest! {
         after in history(),
         settled_each_time in any::<bool>(),
     ) {
-        let mut desired = Desired::new(settings("3.14.0"));
+        let mut desired = Desired::new(settings("3.19.0"));
         desired.apply(before.into_iter().flatten());
         // What could be read once stays in force when it cannot be read any more, so the list holds readable objects only.
         let mut objects = Objects::default();
@@ -409,7 +539,7 @@ proptest! {
             }
         }
         desired.settle();
-        prop_assert_eq!(Said::by(&desired), rebuilt("3.14.0", objects.changes()));
+        prop_assert_eq!(Said::by(&desired), rebuilt("3.19.0", objects.changes()));
     }
 
     #[test]
@@ -417,7 +547,7 @@ proptest! {
         history in history(),
         switches in vec(option::of(any::<bool>()), 1..4),
     ) {
-        let mut desired = Desired::new(settings("3.14.0"));
+        let mut desired = Desired::new(settings("3.19.0"));
         desired.apply(history.iter().flatten().cloned());
         for enabled in switches {
             let before = Said::by(&desired);
@@ -425,7 +555,7 @@ proptest! {
             let affected = desired.settle();
             let now = Said::by(&desired);
 
-            let mut known_first = Desired::new(settings("3.14.0"));
+            let mut known_first = Desired::new(settings("3.19.0"));
             known_first.note_traffic_split(enabled);
             known_first.apply(history.iter().flatten().cloned());
             prop_assert_eq!(&now, &Said::by(&known_first));
@@ -436,17 +566,20 @@ proptest! {
 
     #[test]
     fn no_two_documents_can_match_one_connection_and_every_slot_has_its_pool(history in history()) {
-        let mut desired = Desired::new(settings("3.14.0"));
+        let mut desired = Desired::new(settings("3.19.0"));
         desired.apply(history.into_iter().flatten());
-        let mut ports = BTreeSet::new();
+        let mut slots = BTreeSet::new();
         for (id, wanted) in Said::by(&desired).documents {
             let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = wanted else { continue };
             if id.is_placeholder() {
                 continue;
             }
             let value: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
+            if id.directory == Directory::StreamRoutes {
+                let matched = (value["server_port"].as_u64().unwrap(), value["sni"].as_str().map(str::to_owned));
+                prop_assert!(slots.insert(matched), "two slots of one name on one port");
+            }
             if let Some(pool) = &document.pool {
-                prop_assert!(ports.insert(value["server_port"].as_u64().unwrap()), "two slots on one port");
                 prop_assert!(
                     matches!(desired.wanted(pool), Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) }),
                     "{id} names {pool}, which is not wanted"
@@ -454,4 +587,178 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn a_connection_gets_to_the_routes_of_the_most_specific_listener_alone(history in vec(tls_change(), 1..60)) {
+        let mut desired = Desired::new(settings("3.19.0"));
+        let mut objects = Objects::default();
+        for change in history {
+            objects.take_in(&change);
+            desired.apply([change]);
+        }
+        let listeners = accepted_listeners(&desired, &objects);
+        let documents = routes_by_port_and_name(&desired);
+        for (port, asked) in listeners.keys().flat_map(|(port, _)| ASKED.map(|asked| (*port, asked))) {
+            let asked = ServerName::of(asked).unwrap();
+            let covering: Vec<Option<ServerName>> =
+                std::iter::once(asked.clone()).chain(asked.wider()).map(Some).chain([None]).collect();
+            let Some(listener) = covering.iter().find_map(|name| listeners.get(&(port, name.clone()))) else {
+                continue;
+            };
+            // What APISIX does: the exact name, the longest wildcard, then a route without a name.
+            let Some((id, held)) = covering.iter().find_map(|name| documents.get(&(port, name.clone()))) else { continue };
+            prop_assert!(
+                !held || claims(&desired, id).contains(listener),
+                "{asked} on {port} is {listener:?}'s and gets to {id}, claimed through {:?}", claims(&desired, id)
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_route_holds_speaks_the_protocol_of_its_kind_and_of_the_listener(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.14.0", objects.changes());
+        for (route, gateway, claim) in said.claims() {
+            let listeners = &objects.gateway(&gateway).listeners;
+            let listener = listeners.iter().find(|listener| listener.name == claim.listener).unwrap();
+            prop_assert!(takes(&listener.protocol, route.kind), "{} at {}", route, gateway);
+            match &claim.outcome {
+                ClaimOutcome::Holds { slot, pool } => {
+                    let Some((slot, pool_value)) = said.value(slot).zip(said.value(pool)) else { continue };
+                    prop_assert_eq!(slot["server_port"].as_i64(), Some(listener.port));
+                    prop_assert_eq!(slot["upstream_id"].as_str(), Some(&*pool.id));
+                    let scheme = if route.kind == Kind::UdpRoute { "udp" } else { "tcp" };
+                    prop_assert_eq!(pool_value["scheme"].as_str(), Some(scheme));
+                    let of = format!("{route} [");
+                    for desc in [&slot["desc"], &pool_value["desc"]] {
+                        prop_assert!(desc.as_str().unwrap().starts_with(&of), "{} of {}", desc, route);
+                    }
+                }
+                ClaimOutcome::Superseded { winner } => prop_assert!(takes(&listener.protocol, winner.kind)),
+                ClaimOutcome::ListenerMoreSpecific | ClaimOutcome::ListenerNotAccepted => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_is_for_one_protocol_each_hostname_is_one_listeners_and_every_listener_counts_its_routes(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.14.0", objects.changes());
+        let (mut protocols, mut hostnames) = (BTreeMap::new(), BTreeSet::new());
+        for (name, verdict) in said.gateways() {
+            for (listener, facts) in verdict.listeners.iter().zip(&objects.gateway(name).listeners) {
+                prop_assert_eq!(&listener.name, &facts.name);
+                for kind in &listener.supported_kinds {
+                    let carries = Kind::ROUTES.into_iter().any(|of| of.as_str() == &*kind.kind && takes(&facts.protocol, of));
+                    prop_assert!(carries, "{} carries {:?}", facts.protocol, kind);
+                }
+                let attached: BTreeSet<&ObjectRef> = said
+                    .claims()
+                    .filter(|(_, gateway, claim)| gateway == name && claim.listener == listener.name)
+                    .map(|(route, _, _)| route)
+                    .collect();
+                prop_assert_eq!(usize::try_from(listener.attached_routes).unwrap(), attached.len());
+                if listener.refusal.is_none() && verdict.refusal.is_none() {
+                    let protocol = protocols.entry(facts.port).or_insert(&facts.protocol);
+                    prop_assert_eq!(*protocol, &facts.protocol, "port {}", facts.port);
+                    let hostname = facts.hostname.as_deref().and_then(ServerName::of);
+                    prop_assert!(hostnames.insert((facts.port, hostname)), "port {} has two listeners", facts.port);
+                }
+            }
+        }
+        // A refusal is of the whole parent: no listener there of this name and port is for the kind and the namespace.
+        for (route, verdict) in said.routes() {
+            for parent in verdict.parents.iter().filter(|parent| parent.attachment == Err(AttachmentRefusal::NotAllowedByListeners)) {
+                let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+                let gateway = objects.gateway(&ObjectName::new(namespace, &parent.parent.name));
+                let open = gateway.listeners.iter().any(|listener| {
+                    (&*listener.protocol == "TCP" && route.kind == Kind::TcpRoute
+                            || takes(&listener.protocol, route.kind) && route.kind != Kind::TcpRoute)
+                        && listener.namespaces == FromNamespaces::All
+                        && listener.kinds.is_empty()
+                        && parent.parent.section_name.as_ref().is_none_or(|section| *section == listener.name)
+                        && parent.parent.port.is_none_or(|port| port == listener.port)
+                });
+                prop_assert!(!open, "{} is not allowed at {:?}", route, gateway);
+            }
+        }
+    }
+
+    #[test]
+    fn no_route_refers_to_another_namespace_by_a_grant_for_another_kind(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.14.0", objects.changes());
+        // Of a route without parents of ours nothing is worked out.
+        for (route, verdict) in said.routes().filter(|(_, verdict)| !verdict.parents.is_empty()) {
+            for (index, backend) in objects.route(route).backends.iter().enumerate() {
+                let Some(namespace) = backend.namespace.as_ref().filter(|namespace| **namespace != route.name.namespace) else {
+                    continue;
+                };
+                let problem = verdict.backends.problems.iter().find(|problem| problem.index == index);
+                let stopped = problem.is_some_and(|problem| {
+                    matches!(problem.fault, BackendFault::NotPermitted(_) | BackendFault::UnknownKind { .. })
+                });
+                prop_assert!(stopped || objects.grant_for(route, namespace), "{} refers to {}", route, namespace);
+            }
+        }
+    }
+}
+
+/// Names that a client may ask for.
+const ASKED: [&str; 6] = ["a.example", "b.a.example", "x.a.example", "x.example", "c.test", "d.test"];
+
+type Named = (i64, Option<ServerName>);
+
+/// Every listener that is accepted, by port and hostname, as its Gateway and its name.
+fn accepted_listeners(desired: &Desired, objects: &Objects) -> BTreeMap<Named, (ObjectName, Arc<str>)> {
+    let mut accepted = BTreeMap::new();
+    for ((_, name), observed) in objects.0.iter().filter(|((kind, _), _)| *kind == Kind::Gateway) {
+        let (Some(Verdict::Gateway(verdict)), Observed::Facts(Facts::Gateway(facts))) =
+            (desired.verdict(&ObjectRef::new(Kind::Gateway, name.clone())), observed)
+        else {
+            continue;
+        };
+        for (verdict, facts) in verdict.listeners.iter().zip(&facts.listeners).filter(|_| verdict.refusal.is_none()) {
+            if verdict.refusal.is_none() && &*facts.protocol == "TLS" {
+                let hostname = facts.hostname.as_deref().and_then(ServerName::of);
+                accepted.insert((facts.port, hostname), (name.clone(), facts.name.clone()));
+            }
+        }
+    }
+    accepted
+}
+
+/// Every stream_route that is wanted, by port and server name, and whether it leads anywhere.
+fn routes_by_port_and_name(desired: &Desired) -> BTreeMap<Named, (WorkId, bool)> {
+    let mut routes = BTreeMap::new();
+    for id in
+        desired.documents().into_iter().filter(|id| id.directory == Directory::StreamRoutes && !id.is_placeholder())
+    {
+        let Wanted::Document(document) = desired.wanted(&id) else { continue };
+        let value: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
+        let name = value["sni"].as_str().map(|name| ServerName::of(name).unwrap());
+        routes.insert((value["server_port"].as_i64().unwrap(), name), (id, document.pool.is_some()));
+    }
+    routes
+}
+
+/// The listeners through which the holder of a slot claims it.
+fn claims(desired: &Desired, slot: &WorkId) -> BTreeSet<(ObjectName, Arc<str>)> {
+    let mut claims = BTreeSet::new();
+    for route in desired.users(slot) {
+        let Some(Verdict::Route(verdict)) = desired.verdict(&route) else { continue };
+        for parent in &verdict.parents {
+            let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+            let gateway = ObjectName { namespace: namespace.clone(), name: parent.parent.name.clone() };
+            for claim in parent.attachment.iter().flatten() {
+                if matches!(&claim.outcome, ClaimOutcome::Holds { slot: held, .. } if held == slot) {
+                    claims.insert((gateway.clone(), claim.listener.clone()));
+                }
+            }
+        }
+    }
+    claims
 }

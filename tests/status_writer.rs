@@ -128,7 +128,7 @@ fn attached(name: &str) -> ParentVerdict {
         slot: WorkId::new(Directory::StreamRoutes, "slot"),
         pool: WorkId::new(Directory::Upstreams, "pool"),
     };
-    let claim = ClaimVerdict { listener: "foo".into(), outcome };
+    let claim = ClaimVerdict { listener: "foo".into(), hostname: None, outcome };
     ParentVerdict { parent: parent(name), attachment: Ok(vec![claim]) }
 }
 
@@ -246,7 +246,7 @@ fn gateway_verdicts() -> Vec<GatewayVerdict> {
 }
 
 fn route_verdicts() -> Vec<RouteVerdict> {
-    let claim = |outcome| vec![ClaimVerdict { listener: "foo".into(), outcome }];
+    let claim = |outcome| vec![ClaimVerdict { listener: "foo".into(), hostname: None, outcome }];
     let winner = RouteRef::new(Kind::TcpRoute, ObjectName::new("other", "elder"));
     let parents = [
         Err(AttachmentRefusal::NoMatchingParent),

@@ -2,16 +2,17 @@
 # Makes what this project's commands need and the machine lacks. Safe to run again: what is there is left alone.
 #
 #   tools/install.sh [run]         protoc (to build) and etcd with etcdctl (to run): Debian's packages
-#   tools/install.sh test          also etcd 3.6 and kube-apiserver, built once from their Go modules, and the Gateway API CRDs
+#   tools/install.sh test          also etcd 3.6, kube-apiserver and kubectl, built once from their Go modules, and the CRDs of
+#                                  Gateway API
 #   tools/install.sh conformance   also Gateway API's conformance suite, built once from tools/conformance
 #   tools/install.sh paths         installs nothing; prints where they are, as lines for a shell: eval "$(tools/install.sh paths)"
 #   tools/install.sh cache         installs nothing; prints the folder where built things are kept
 #
-# Taken before building, in this order: APISIX_TEST_ETCD, APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER, APISIX_TEST_CRDS,
-# APISIX_TEST_CONFORMANCE; the folder KUBEBUILDER_ASSETS; PATH. Built things are kept outside the checkout, under
-# APISIX_ETCD_CONTROLLER_CACHE, else XDG_CACHE_HOME or ~/.cache; their names carry a hash of what they are built from, so a new
-# version is built anew. Progress goes to stderr. Exit status: 0 all there, 1 something is missing (and it says what to do),
-# 2 wrong arguments.
+# Taken before building, in this order: APISIX_TEST_ETCD, APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER, APISIX_TEST_KUBECTL,
+# APISIX_TEST_CRDS, APISIX_TEST_CONFORMANCE; the folder KUBEBUILDER_ASSETS; PATH. Built things are kept outside the checkout,
+# under APISIX_ETCD_CONTROLLER_CACHE, else XDG_CACHE_HOME or ~/.cache; their names carry a hash of what they are built from, so
+# a new version is built anew. Progress goes to stderr. Exit status: 0 all there, 1 something is missing (and it says what to
+# do), 2 wrong arguments.
 set -euo pipefail
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -64,6 +65,8 @@ path_of() {
     etcd36) printf '%s\n' "${APISIX_TEST_ETCD36:-$(found etcd 3006 || cached etcd)}" ;;
     # Before 1.31 it cannot serve what the CRDs of Gateway API 1.6 ask for.
     kube-apiserver) printf '%s\n' "${APISIX_TEST_KUBE_APISERVER:-$(found kube-apiserver 1031 || cached kube-apiserver)}" ;;
+    # Any version applies manifests and shows objects; it does not say its own with --version.
+    kubectl) printf '%s\n' "${APISIX_TEST_KUBECTL:-$(found kubectl 0 || cached kubectl)}" ;;
     crds) printf '%s\n' "${APISIX_TEST_CRDS:-$(cached gateway-api)}" ;;
     conformance) printf '%s\n' "${APISIX_TEST_CONFORMANCE:-$(cached conformance)}" ;;
     esac
@@ -71,7 +74,7 @@ path_of() {
 
 print_paths() {
     local path
-    for name in ETCD ETCD36 KUBE_APISERVER CRDS CONFORMANCE; do
+    for name in ETCD ETCD36 KUBE_APISERVER KUBECTL CRDS CONFORMANCE; do
         path=$(path_of "$(tr '[:upper:]_' '[:lower:]-' <<<"$name")")
         [[ -n $path && -e $path ]] && printf 'export APISIX_TEST_%s=%q\n' "$name" "$path"
     done
@@ -148,7 +151,8 @@ require_go() {
         [[ -n $line ]] && line="too old ($line)"
         say "$1 must be made, and Go is ${line:-not on PATH}"
         say "unpack Go $wanted or later from https://go.dev/dl/ and put its bin folder on PATH, then run this again"
-        fail "or name what you have: APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER (or KUBEBUILDER_ASSETS), APISIX_TEST_CRDS, APISIX_TEST_CONFORMANCE"
+        say "or name what you have: APISIX_TEST_ETCD36, APISIX_TEST_KUBE_APISERVER and APISIX_TEST_KUBECTL (or"
+        fail "KUBEBUILDER_ASSETS for these two), APISIX_TEST_CRDS, APISIX_TEST_CONFORMANCE"
     fi
     # From 1.21 on Go fetches the version that a go.mod asks for, unless the environment forbids it.
     export GOTOOLCHAIN=${GOTOOLCHAIN:-auto}
@@ -163,7 +167,7 @@ require_go() {
 build() {
     local started=$SECONDS partial=$2.$$ command
     read -ra command <<<"$3"
-    say "building $1 from its Go modules, once (on 2 cores etcd and conformance take 1 to 2 minutes, kube-apiserver 4 to 6)"
+    say "building $1 from its Go modules, once (on 2 cores etcd, kubectl and conformance take 1 to 2 minutes, kube-apiserver 4 to 6)"
     if ! (cd "$tools/$1" && CGO_ENABLED=0 "${command[@]}" -mod=readonly -buildvcs=false -trimpath -ldflags "-s -w $4" -o "$partial" . </dev/null >&2); then
         rm -f "$partial"
         fail "$1 could not be built; Go's own words stand above"
@@ -172,18 +176,19 @@ build() {
     say "built $1 in $((SECONDS - started)) s: $2"
 }
 
-build_kube_apiserver() {
-    local version v=k8s.io/component-base/version
-    version=$(sed -n 's/^[[:space:]]*k8s\.io\/kubernetes v//p' "$tools/kube-apiserver/go.mod" | head -n 1)
-    IFS=. read -r major minor _ <<<"$version"
-    build kube-apiserver "$1" "go build" "-X $v.gitVersion=v$version -X $v.gitMajor=$major -X $v.gitMinor=$minor"
-}
-
 # The conformance suite as a test binary, once the tests of what judges it pass.
 build_conformance() {
     (cd "$tools/conformance" && CGO_ENABLED=0 go test -mod=readonly -buildvcs=false ./lists </dev/null >&2) ||
         fail "the tests of tools/conformance fail; Go's own words stand above"
     build conformance "$1" "go test -c" ""
+}
+
+# Builds module folder $1, which is of Kubernetes, into file $2. Its libraries are v0.35.1 where Kubernetes is v1.35.1.
+build_kubernetes() {
+    local version minor v=k8s.io/component-base/version
+    version=$(sed -n 's/^[[:space:]]*k8s\.io\/component-base v0\.//p' "$tools/$1/go.mod" | head -n 1)
+    minor=${version%%.*}
+    build "$1" "$2" "go build" "-X $v.gitVersion=v1.$version -X $v.gitMajor=1 -X $v.gitMinor=$minor"
 }
 
 # The CRDs of every Gateway API release in go.sum, as $1/VERSION/{standard,experimental}/*.yaml. Go checks what it downloads
@@ -216,12 +221,12 @@ open_cache() {
 }
 
 install_for_tests() {
-    local name etcd36 kube_apiserver crds
-    for name in APISIX_TEST_ETCD APISIX_TEST_ETCD36 APISIX_TEST_KUBE_APISERVER APISIX_TEST_CRDS; do
+    local name etcd36 kube_apiserver kubectl crds
+    for name in APISIX_TEST_ETCD APISIX_TEST_ETCD36 APISIX_TEST_KUBE_APISERVER APISIX_TEST_KUBECTL APISIX_TEST_CRDS; do
         [[ -z ${!name:-} || -e ${!name} ]] || fail "$name is set to ${!name}, and there is no such thing"
     done
-    etcd36=$(path_of etcd36) kube_apiserver=$(path_of kube-apiserver) crds=$(path_of crds)
-    [[ -x $etcd36 && -x $kube_apiserver && -d $crds ]] && return 0
+    etcd36=$(path_of etcd36) kube_apiserver=$(path_of kube-apiserver) kubectl=$(path_of kubectl) crds=$(path_of crds)
+    [[ -x $etcd36 && -x $kube_apiserver && -x $kubectl && -d $crds ]] && return 0
 
     open_cache
     if [[ ! -x $etcd36 ]]; then
@@ -230,7 +235,12 @@ install_for_tests() {
     fi
     if [[ ! -x $kube_apiserver ]]; then
         require_go kube-apiserver
-        build_kube_apiserver "$kube_apiserver"
+        build_kubernetes kube-apiserver "$kube_apiserver"
+    fi
+    # After kube-apiserver, with which it shares most of its code.
+    if [[ ! -x $kubectl ]]; then
+        require_go kubectl
+        build_kubernetes kubectl "$kubectl"
     fi
     if [[ ! -d $crds ]]; then
         require_go "a folder with the Gateway API CRDs"

@@ -54,7 +54,7 @@ const DESC_BYTES_MAX: usize = 256;
 
 pub(super) fn stream_route(document: &StreamRoute<'_>) -> Result<(), Refused> {
     check_id(document.id)?;
-    check_id(document.upstream_id)?;
+    document.upstream_id.map_or(Ok(()), check_id)?;
     check_desc(&document.desc)
 }
 

@@ -50,22 +50,52 @@ pub struct Split {
 /// A node that refuses every connection: the share of bad backends where `traffic-split` cannot be had.
 pub const DEAD_NODE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// The value of the stream_route `id`, which takes the connections of `slot` and sends them to `pool`.
+/// Where a stream_route sends its connections, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct To<'a> {
+    /// The upstream.
+    pub pool: &'a WorkId,
+    /// How many are refused.
+    pub split: Option<Split>,
+    /// Whether TLS is handed on as it comes (APISIX 3.19 and later).
+    pub passthrough: bool,
+}
+
+/// The value of the stream_route `id`, which takes the connections of `slot`.
 pub fn stream_route(
     sealing: Sealing<'_>,
     id: &WorkId,
     slot: &Slot,
-    pool: &WorkId,
-    split: Option<Split>,
+    to: To<'_>,
     provenance: &str,
 ) -> Result<String, check::Refused> {
+    let To { pool, split, passthrough } = to;
     let document = StreamRoute {
         id: &id.id,
         desc: seal::unsealed_desc(provenance, sealing.instance),
         server_port: slot.port.get(),
         sni: slot.name.as_ref().map(ServerName::as_str),
-        upstream_id: &pool.id,
+        tls_passthrough: passthrough.then_some(true),
+        upstream: None,
+        upstream_id: Some(&pool.id),
         plugins: split.map(plugins),
+    };
+    check::stream_route(&document)?;
+    Ok(sealed(sealing, id, &document))
+}
+
+/// The value of the stream_route `id`, which refuses the connections of `slot`: those of a listener that has no route for
+/// them, which a listener with a wider hostname would take otherwise.
+pub fn closing(sealing: Sealing<'_>, id: &WorkId, slot: &Slot, passthrough: bool) -> Result<String, check::Refused> {
+    let document = StreamRoute {
+        id: &id.id,
+        desc: seal::unsealed_desc("closed: its listener has no route for this name", sealing.instance),
+        server_port: slot.port.get(),
+        sni: slot.name.as_ref().map(ServerName::as_str),
+        tls_passthrough: passthrough.then_some(true),
+        upstream: Some(EmptyUpstream { r#type: "roundrobin", nodes: [] }),
+        upstream_id: None,
+        plugins: None,
     };
     check::stream_route(&document)?;
     Ok(sealed(sealing, id, &document))
@@ -258,7 +288,14 @@ mod tests {
     #[test]
     fn a_stream_route_has_port_and_upstream_and_nothing_it_does_not_need() {
         let (id, pool, slot) = ids();
-        let value = stream_route(SEALING, &id, &slot, &pool, None, "TCPRoute default/tcp-app").unwrap();
+        let value = stream_route(
+            SEALING,
+            &id,
+            &slot,
+            To { pool: &pool, split: None, passthrough: false },
+            "TCPRoute default/tcp-app",
+        )
+        .unwrap();
         assert_eq!(
             without_desc(&value),
             json!({"id": "gateway-api.9100", "server_port": 9100, "upstream_id": &*pool.id})
@@ -269,7 +306,14 @@ mod tests {
     #[test]
     fn a_split_puts_an_inline_empty_upstream_beside_the_pool() {
         let (id, pool, slot) = ids();
-        let value = stream_route(SEALING, &id, &slot, &pool, Some(Split { refused: 3, served: 7 }), "").unwrap();
+        let value = stream_route(
+            SEALING,
+            &id,
+            &slot,
+            To { pool: &pool, split: Some(Split { refused: 3, served: 7 }), passthrough: false },
+            "",
+        )
+        .unwrap();
         assert_eq!(
             without_desc(&value)["plugins"],
             json!({"traffic-split": {"rules": [{"weighted_upstreams": [

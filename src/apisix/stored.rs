@@ -67,7 +67,7 @@ mod tests {
     use super::*;
     use crate::{
         apisix::{
-            documents::{self, Sealing},
+            documents::{self, Sealing, To},
             ids,
         },
         model::{
@@ -82,7 +82,14 @@ mod tests {
         let (slot, pool) = (ids::port_slot(port), ids::pool("blue", Kind::TcpRoute, &ObjectName::new("a", "b")));
         let key = slot.key("/apisix");
         let sealing = Sealing { prefix: "/apisix", instance: "blue" };
-        let value = documents::stream_route(sealing, &slot, &Slot::of_port(port), &pool, None, "TCPRoute a/b").unwrap();
+        let value = documents::stream_route(
+            sealing,
+            &slot,
+            &Slot::of_port(port),
+            To { pool: &pool, split: None, passthrough: false },
+            "TCPRoute a/b",
+        )
+        .unwrap();
 
         let found = inspect(&slot, &key, value.as_bytes());
         assert_eq!(found.seal, Seal::Intact { instance: "blue".into() });

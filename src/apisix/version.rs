@@ -27,6 +27,12 @@ impl ApisixVersion {
     /// The oldest supported version: older ones refuse `labels`, or load directories as empty.
     pub const OLDEST: Self = Self { major: 3, minor: 8, patch: 0 };
 
+    /// Whether a TLS listener may hand connections on as they come, by the server name alone (3.19).
+    #[must_use]
+    pub fn has_tls_passthrough(self) -> bool {
+        self >= Self { major: 3, minor: 19, patch: 0 }
+    }
+
     /// Whether the stream plugin `traffic-split` exists and is enabled unless configured away (3.14).
     #[must_use]
     pub fn has_stream_traffic_split(self) -> bool {

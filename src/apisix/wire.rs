@@ -12,7 +12,12 @@ pub(super) struct StreamRoute<'a> {
     pub(super) server_port: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sni: Option<&'a str>,
-    pub(super) upstream_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls_passthrough: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) upstream: Option<EmptyUpstream>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) upstream_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) plugins: Option<Plugins>,
 }

@@ -7,8 +7,8 @@ use crate::model::{
     facts::{
         AddressFacts, BackendRef, DriftPolicy, EndpointFacts, EndpointSliceFacts, FromNamespaces, GatewayClassFacts,
         GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
-        ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts, SlicePortFacts,
-        Transport,
+        ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts, ServicePortFacts,
+        SlicePortFacts, TlsFacts, Transport,
     },
     names::{Created, GATEWAY_GROUP},
 };
@@ -55,8 +55,25 @@ fn listener(listener: wire::Listener) -> ListenerFacts {
         port: listener.port,
         protocol: listener.protocol.0,
         hostname: unless_empty(listener.hostname),
+        tls: listener.tls.map(tls),
         namespaces,
         kinds: kinds.into_iter().flatten().map(allowed_kind).collect(),
+    }
+}
+
+fn tls(tls: wire::Tls) -> TlsFacts {
+    TlsFacts {
+        mode: or(tls.mode, "Terminate"),
+        certificates: tls.certificate_refs.into_iter().flatten().map(secret_ref).collect(),
+    }
+}
+
+fn secret_ref(reference: wire::SecretRef) -> SecretRef {
+    SecretRef {
+        group: or(reference.group, ""),
+        kind: or(reference.kind, "Secret"),
+        namespace: unless_empty(reference.namespace),
+        name: reference.name.0,
     }
 }
 
@@ -93,7 +110,7 @@ fn label_requirement(expression: wire::Expression) -> LabelRequirement {
     }
 }
 
-/// A TCPRoute.
+/// A layer-4 route.
 pub(super) fn route<L>(metadata: &Metadata<L>, spec: wire::RouteSpec) -> RouteFacts {
     let rules = spec.rules.len();
     let first = spec.rules.into_iter().next().and_then(|rule| rule.backend_refs);
@@ -102,6 +119,7 @@ pub(super) fn route<L>(metadata: &Metadata<L>, spec: wire::RouteSpec) -> RouteFa
         created: created(metadata),
         drift: metadata.annotations.as_ref().and_then(drift),
         parents: spec.parent_refs.into_iter().flatten().map(parent_ref).collect(),
+        hostnames: spec.hostnames.into_iter().flatten().map(|hostname| hostname.0).collect(),
         rules,
         backends: first.into_iter().flatten().map(backend_ref).collect(),
     }
@@ -360,6 +378,7 @@ mod tests {
                 port: 70000,
                 protocol: "TCP".into(),
                 hostname: None,
+                tls: None,
                 namespaces: FromNamespaces::Same,
                 kinds: Vec::new(),
             }]

@@ -82,6 +82,9 @@ fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde
         Kind::TcpRoute => {
             specified(kind, json, controller_name, |metadata, spec| Facts::TcpRoute(convert::route(metadata, spec)))
         }
+        Kind::TlsRoute => {
+            specified(kind, json, controller_name, |metadata, spec| Facts::TlsRoute(convert::route(metadata, spec)))
+        }
         Kind::UdpRoute => {
             specified(kind, json, controller_name, |metadata, spec| Facts::UdpRoute(convert::route(metadata, spec)))
         }
@@ -176,6 +179,7 @@ fn quoting_nothing(kind: Kind, error: serde_json::Error) -> serde_json::Error {
         | Kind::Gateway
         | Kind::TcpRoute
         | Kind::UdpRoute
+        | Kind::TlsRoute
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::Service

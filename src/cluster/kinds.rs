@@ -9,7 +9,12 @@ use crate::model::{certificates::TLS_SECRET, names::Kind};
 #[must_use]
 pub fn from_crd(kind: Kind) -> bool {
     match kind {
-        Kind::GatewayClass | Kind::Gateway | Kind::TcpRoute | Kind::UdpRoute | Kind::ReferenceGrant => true,
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::TlsRoute
+        | Kind::ReferenceGrant => true,
         Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => false,
     }
 }
@@ -20,9 +25,13 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
         Kind::ReferenceGrant => &["v1", "v1beta1"],
-        Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {
-            &["v1"]
-        }
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::TlsRoute
+        | Kind::Namespace
+        | Kind::Secret
+        | Kind::Service
+        | Kind::EndpointSlice => &["v1"],
     }
 }
 
@@ -34,6 +43,7 @@ pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
         Kind::GatewayClass | Kind::Gateway => &["v1", "v1beta1"],
         Kind::TcpRoute
         | Kind::UdpRoute
+        | Kind::TlsRoute
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::Secret
@@ -51,6 +61,7 @@ pub fn selected(kind: Kind) -> Option<(&'static str, &'static str)> {
         | Kind::Gateway
         | Kind::TcpRoute
         | Kind::UdpRoute
+        | Kind::TlsRoute
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::Service
@@ -68,6 +79,7 @@ pub fn may_be_withheld(kind: Kind) -> bool {
         | Kind::Gateway
         | Kind::TcpRoute
         | Kind::UdpRoute
+        | Kind::TlsRoute
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::Service

@@ -145,7 +145,25 @@ pub(super) struct Listener {
     pub(super) port: i64,
     pub(super) protocol: Text,
     pub(super) hostname: Option<Text>,
+    pub(super) tls: Option<Tls>,
     pub(super) allowed_routes: Option<AllowedRoutes>,
+}
+
+/// `spec.listeners[].tls`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Tls {
+    pub(super) mode: Option<Text>,
+    pub(super) certificate_refs: Option<Vec<SecretRef>>,
+}
+
+/// `tls.certificateRefs[]`.
+#[derive(Debug, Deserialize)]
+pub(super) struct SecretRef {
+    pub(super) group: Option<Text>,
+    pub(super) kind: Option<Text>,
+    pub(super) namespace: Option<Text>,
+    pub(super) name: Text,
 }
 
 /// `spec.listeners[].allowedRoutes`.
@@ -190,6 +208,7 @@ pub(super) struct AllowedKind {
 #[serde(rename_all = "camelCase")]
 pub(super) struct RouteSpec {
     pub(super) parent_refs: Option<Vec<Parent>>,
+    pub(super) hostnames: Option<Vec<Text>>,
     pub(super) rules: Vec<Rule>,
 }
 

@@ -60,8 +60,8 @@ a setting is wrong or a file cannot be read.";
 
 /// Puts Kubernetes Gateway API routes into Apache APISIX's etcd.
 ///
-/// Watches GatewayClass, Gateway, TCPRoute and what they refer to, translates them into APISIX's stream_routes and upstreams,
-/// and keeps the etcd that APISIX reads equal to that translation, by compare-and-swap. The Admin API is not used.
+/// Watches GatewayClass, Gateway, TCPRoute, UDPRoute and what they refer to, translates them into APISIX's stream_routes and
+/// upstreams, and keeps the etcd that APISIX reads equal to that translation, by compare-and-swap. The Admin API is not used.
 #[derive(Debug, Parser)]
 #[command(name = "apisix-etcd-controller", version, after_help = EXAMPLES, max_term_width = 120)]
 pub struct CommandLine {
@@ -132,6 +132,9 @@ pub struct RunArgs {
     )]
     pub log_format: LogFormat,
     /// What is logged: error, warn, info, debug or trace, also by module (info,apisix_etcd_controller::store=debug)
+    ///
+    /// Failed requests to Kubernetes are logged by the controller; the client's own lines about them come back with a list
+    /// that names kube_client.
     #[arg(
         long,
         help_heading = OPERATION,

@@ -239,9 +239,18 @@ fn prefix_fault(prefix: &str) -> Option<&'static str> {
     }
 }
 
-/// `tracing_subscriber`'s directives: a level, or a list of `module=level`.
+/// Where kube says at level `error` that a request failed, which whoever asked says too: once, and in words of its own.
+const SAID_TWICE: &str = "kube_client::client::builder=off";
+
+/// `tracing_subscriber`'s directives: a level, or a list of `module=level`. What is only said twice is left out unless the
+/// list is about it.
 fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse(directives)
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    if directives.contains("kube_client") {
+        return builder.parse(directives);
+    }
+    // Read alone first, so that an error is about what was given.
+    builder.parse(directives).and_then(|filter| Ok(filter.add_directive(SAID_TWICE.parse()?)))
 }
 
 fn is_instance(text: &str) -> bool {
@@ -270,6 +279,7 @@ mod tests {
     use crate::config::args::{Command, CommandLine};
     use clap::Parser as _;
     use std::time::Duration;
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     #[track_caller]
     fn run(arguments: &[&str]) -> Result<RunSettings, Vec<String>> {
@@ -338,6 +348,24 @@ mod tests {
         for bad in ["", "a", "a/", "/b", "A/b", "a..b/c", "a/b c", &format!("a/{}", "b".repeat(252))] {
             assert!(!is_controller_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_kube_says_twice_is_left_out_unless_the_filter_is_about_it() {
+        let enabled = |directives: &str| {
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(filter(directives).unwrap()), || {
+                let twice = tracing::enabled!(target: "kube_client::client::builder", tracing::Level::ERROR);
+                let once = tracing::enabled!(target: "kube_client::client", tracing::Level::ERROR);
+                (twice, once)
+            })
+        };
+        for quiet in ["info", "error", "debug", "info,apisix_etcd_controller=debug", "kube=debug"] {
+            assert_eq!(enabled(quiet), (false, true), "{quiet}");
+        }
+        for told in ["info,kube_client=warn", "info,kube_client::client::builder=error"] {
+            assert_eq!(enabled(told), (true, true), "{told}");
+        }
+        assert_eq!(enabled("off"), (false, false));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Facts {
     TcpRoute(RouteFacts),
     /// Of a UDPRoute.
     UdpRoute(RouteFacts),
+    /// Of a TLSRoute.
+    TlsRoute(RouteFacts),
     /// Of a ReferenceGrant.
     ReferenceGrant(ReferenceGrantFacts),
     /// Of a Namespace.
@@ -41,6 +43,7 @@ impl Facts {
             Self::Gateway(_) => Kind::Gateway,
             Self::TcpRoute(_) => Kind::TcpRoute,
             Self::UdpRoute(_) => Kind::UdpRoute,
+            Self::TlsRoute(_) => Kind::TlsRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Namespace(_) => Kind::Namespace,
             Self::Secret(_) => Kind::Secret,
@@ -122,10 +125,34 @@ pub struct ListenerFacts {
     pub protocol: Arc<str>,
     /// `hostname`; `None` where absent or empty.
     pub hostname: Option<Arc<str>>,
+    /// `tls`.
+    pub tls: Option<TlsFacts>,
     /// `allowedRoutes.namespaces`.
     pub namespaces: FromNamespaces,
     /// `allowedRoutes.kinds`; empty means "what the protocol allows".
     pub kinds: Vec<RouteKind>,
+}
+
+/// `tls` of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `mode`; `Terminate` where absent.
+    pub mode: Arc<str>,
+    /// `certificateRefs`, in their order.
+    pub certificates: Vec<SecretRef>,
+}
+
+/// One `certificateRefs` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRef {
+    /// `group`; the core group (empty) where absent.
+    pub group: Arc<str>,
+    /// `kind`; `Secret` where absent.
+    pub kind: Arc<str>,
+    /// `namespace`; `None` means the Gateway's own.
+    pub namespace: Option<Arc<str>>,
+    /// `name`.
+    pub name: Arc<str>,
 }
 
 /// `allowedRoutes.namespaces`.
@@ -183,6 +210,8 @@ pub struct RouteFacts {
     pub drift: Option<DriftPolicy>,
     /// `spec.parentRefs`, in their order.
     pub parents: Vec<ParentRef>,
+    /// `spec.hostnames` of a TLSRoute, as written; empty for other kinds.
+    pub hostnames: Vec<Arc<str>>,
     /// How many rules the object holds; the first is served (v1 allows one, a stored v1alpha2 object up to 16).
     pub rules: usize,
     /// `spec.rules[0].backendRefs`, in their order.

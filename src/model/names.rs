@@ -13,6 +13,8 @@ pub enum Kind {
     TcpRoute,
     /// `gateway.networking.k8s.io` UDPRoute.
     UdpRoute,
+    /// `gateway.networking.k8s.io` TLSRoute.
+    TlsRoute,
     /// `gateway.networking.k8s.io` ReferenceGrant.
     ReferenceGrant,
     /// Core Namespace; only its labels matter.
@@ -30,11 +32,12 @@ pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::TcpRoute,
         Self::UdpRoute,
+        Self::TlsRoute,
         Self::ReferenceGrant,
         Self::Namespace,
         Self::Secret,
@@ -43,15 +46,18 @@ impl Kind {
     ];
 
     /// The kinds of route.
-    pub const ROUTES: [Self; 2] = [Self::TcpRoute, Self::UdpRoute];
+    pub const ROUTES: [Self; 3] = [Self::TcpRoute, Self::UdpRoute, Self::TlsRoute];
 
     /// The API group, empty for the core group.
     #[must_use]
     pub fn group(self) -> &'static str {
         match self {
-            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute | Self::ReferenceGrant => {
-                GATEWAY_GROUP
-            }
+            Self::GatewayClass
+            | Self::Gateway
+            | Self::TcpRoute
+            | Self::UdpRoute
+            | Self::TlsRoute
+            | Self::ReferenceGrant => GATEWAY_GROUP,
             Self::Namespace | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
         }
@@ -65,6 +71,7 @@ impl Kind {
             Self::Gateway => "Gateway",
             Self::TcpRoute => "TCPRoute",
             Self::UdpRoute => "UDPRoute",
+            Self::TlsRoute => "TLSRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Namespace => "Namespace",
             Self::Secret => "Secret",
@@ -81,6 +88,7 @@ impl Kind {
             Self::Gateway => "gateways",
             Self::TcpRoute => "tcproutes",
             Self::UdpRoute => "udproutes",
+            Self::TlsRoute => "tlsroutes",
             Self::ReferenceGrant => "referencegrants",
             Self::Namespace => "namespaces",
             Self::Secret => "secrets",
@@ -112,6 +120,7 @@ impl Kind {
             Self::Gateway
             | Self::TcpRoute
             | Self::UdpRoute
+            | Self::TlsRoute
             | Self::ReferenceGrant
             | Self::Secret
             | Self::Service
@@ -123,7 +132,7 @@ impl Kind {
     #[must_use]
     pub fn has_our_status(self) -> bool {
         match self {
-            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute => true,
+            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute | Self::TlsRoute => true,
             Self::ReferenceGrant | Self::Namespace | Self::Secret | Self::Service | Self::EndpointSlice => false,
         }
     }

@@ -5,7 +5,7 @@
 use super::{
     facts::{ParentRef, RouteKind},
     names::{Kind, ObjectName, RouteRef},
-    places::{Port, WorkId},
+    places::{Port, ServerName, WorkId},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -122,6 +122,10 @@ pub enum ListenerRefusal {
         /// The listener that has it.
         listener: Arc<str>,
     },
+    /// TLS in this mode, which the configured version of APISIX does not do.
+    TlsMode(Arc<str>),
+    /// The hostname is none.
+    Hostname(Arc<str>),
     /// Another listener of the same Gateway wants the port with a protocol or name that cannot be told apart from this one.
     ProtocolConflict,
     /// Another listener of the same Gateway has the same port, protocol and hostname.
@@ -161,6 +165,8 @@ pub enum AttachmentRefusal {
     NoMatchingParent,
     /// The listeners there are admit neither the kind nor the namespace.
     NotAllowedByListeners,
+    /// None of the route's hostnames is one of a listener's.
+    NoMatchingListenerHostname,
 }
 
 /// What became of one claim of a route on a slot.
@@ -168,6 +174,8 @@ pub enum AttachmentRefusal {
 pub struct ClaimVerdict {
     /// The listener the claim came through.
     pub listener: Arc<str>,
+    /// The server name it is for; `None` for every connection of the port.
+    pub hostname: Option<ServerName>,
     /// What became of it.
     pub outcome: ClaimOutcome,
 }
@@ -187,6 +195,8 @@ pub enum ClaimOutcome {
         /// The winner.
         winner: RouteRef,
     },
+    /// A listener of the port with a more specific hostname takes these connections.
+    ListenerMoreSpecific,
     /// The listener itself is not accepted.
     ListenerNotAccepted,
 }

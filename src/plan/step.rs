@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::{
         apisix::{
-            documents::{self, Sealing},
+            documents::{self, Sealing, To},
             ids,
             stored::inspect,
         },
@@ -167,8 +167,14 @@ mod tests {
     fn written(instance: &str, pool: &str) -> String {
         let pool = WorkId::new(Directory::Upstreams, pool);
         let sealing = Sealing { prefix: "/apisix", instance };
-        documents::stream_route(sealing, &slot(), &Slot::of_port(Port::new(9100).unwrap()), &pool, None, "TCPRoute a/b")
-            .unwrap()
+        documents::stream_route(
+            sealing,
+            &slot(),
+            &Slot::of_port(Port::new(9100).unwrap()),
+            To { pool: &pool, split: None, passthrough: false },
+            "TCPRoute a/b",
+        )
+        .unwrap()
     }
 
     /// `value` with another port: the letters of its seal stay as they are.

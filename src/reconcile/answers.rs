@@ -170,21 +170,23 @@ impl<K: StatusSink> State<K> {
 
     /// The store refuses, or does not answer.
     fn out_of_order(&mut self, error: &CommitError, now: Instant) {
-        let reason: &dyn Error = error;
-        let full = match error {
-            CommitError::Refused { .. } => {
-                tracing::warn!(error = reason, "etcd refused a transaction; trying again");
-                error.is_full()
+        let (full, what) = match error {
+            CommitError::Refused { .. } if error.is_full() => {
+                (true, "etcd refused a transaction, as it is full; trying again")
             }
-            CommitError::Unanswered { .. } => {
-                if self.outage.is_none() {
-                    tracing::warn!(error = reason, "etcd does not answer; trying again");
-                }
-                false
-            }
+            CommitError::Refused { .. } => (false, "etcd refused a transaction; trying again"),
+            CommitError::Unanswered { .. } => (false, "etcd does not answer; trying again"),
         };
         let limits = self.settings.retry;
-        let outage = self.outage.get_or_insert_with(|| Outage { retry: Retry::new(limits), until: now });
+        let outage =
+            self.outage.get_or_insert_with(|| Outage { retry: Retry::new(limits), until: now, said: BTreeSet::new() });
+        let reason: &dyn Error = error;
+        // Once an outage: every retry says the same, for as long as it lasts.
+        if outage.said.insert(what) {
+            tracing::warn!(error = reason, "{what}");
+        } else {
+            tracing::debug!(error = reason, "{what}");
+        }
         // What was in flight together fails together: that is one failure.
         if outage.until <= now {
             outage.until = now + outage.retry.next_delay();
@@ -205,7 +207,7 @@ impl<K: StatusSink> State<K> {
         }
         if self.outage.take().is_some() {
             self.metrics.store_full(false);
-            tracing::info!("etcd answers again");
+            tracing::info!("etcd takes writes again");
         }
     }
 }

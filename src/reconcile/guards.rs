@@ -7,7 +7,10 @@ use super::{
     kind_guard::KindGuard,
 };
 use crate::{
-    apisix::stored::{Inspected, ValueHash},
+    apisix::{
+        ids,
+        stored::{Inspected, ValueHash},
+    },
     model::{
         facts::Change,
         names::{Kind, ObjectRef},
@@ -260,6 +263,20 @@ impl<K: StatusSink> State<K> {
         let others = self.mirror.stored(slot)?.inspected.pool != document.pool;
         let name = || self.guard.names().next().map(Arc::from);
         (others && self.kept_by_a_guard(slot, &wanted)).then(name).flatten()
+    }
+
+    /// By what name the guard is released that keeps slots in etcd for a route which is to have them no more.
+    pub(super) fn still_held(&self, route: &ObjectRef) -> Option<Arc<str>> {
+        if self.holds.is_empty() && !self.guard.is_up() {
+            return None;
+        }
+        let pool = ids::pool(&self.settings.instance, route.kind, &route.name);
+        let given_up = |slot: &&WorkId| self.desired.slot_pool(slot) != Some(&pool);
+        let keeper = |slot: &WorkId| {
+            let by_guard = || self.kept_by_a_guard(slot, &self.wanted_freely(slot));
+            self.held(slot).or_else(|| by_guard().then(|| self.guard.names().next().map(Arc::from)).flatten())
+        };
+        self.mirror.users(&pool).filter(given_up).find_map(keeper)
     }
 
     /// Guards nothing any more: a term has ended, and the next leader looks for itself.

@@ -108,6 +108,7 @@ impl<K: StatusSink> State<K> {
 
     pub(super) fn control_event(&mut self, event: ControlEvent, now: Instant) {
         self.control.take(event);
+        self.forget_cleared();
         self.control_told(now);
     }
 
@@ -281,5 +282,6 @@ impl<K: StatusSink> State<K> {
         for directory in Directory::ALL {
             self.metrics.documents_stored(directory, self.mirror.n_ours(directory));
         }
+        self.metrics.slots_overlapped(self.mirror.n_overlapped());
     }
 }

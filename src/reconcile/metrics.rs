@@ -65,6 +65,7 @@ pub struct Metrics {
     store_full: Gauge,
     audits_failed: Counter,
     left: Family<LeftLabel, Gauge>,
+    overlapped: Gauge,
     held: Gauge,
     kinds_missing: Gauge,
 }
@@ -86,6 +87,7 @@ impl Metrics {
             store_full: Gauge::default(),
             audits_failed: Counter::default(),
             left: Family::default(),
+            overlapped: Gauge::default(),
             held: Gauge::default(),
             kinds_missing: Gauge::default(),
         };
@@ -119,22 +121,35 @@ impl Metrics {
             "Audits that found changes of etcd which its watch had not told",
             metrics.audits_failed.clone(),
         );
+        metrics.register_what_is_not_as_wanted(registry);
+        metrics
+    }
+
+    fn register_what_is_not_as_wanted(&self, registry: &mut Registry) {
         registry.register(
             "documents_left",
             "Documents at ids of ours that are not as wanted and are left so, by why",
-            metrics.left.clone(),
+            self.left.clone(),
+        );
+        registry.register(
+            "slots_overlapped",
+            "stream_routes as this instance wrote them beside which one of somebody else takes the same connections",
+            self.overlapped.clone(),
         );
         registry.register(
             "slots_held",
             "stream_routes that are kept as they are because too many would stop at once",
-            metrics.held.clone(),
+            self.held.clone(),
         );
         registry.register(
             "kinds_missing",
             "Kinds that were there when etcd was last written and are not served; what may hang on them is kept",
-            metrics.kinds_missing.clone(),
+            self.kinds_missing.clone(),
         );
-        metrics
+    }
+
+    pub(super) fn slots_overlapped(&self, n_slots: usize) {
+        self.overlapped.set(gauge(n_slots));
     }
 
     pub(super) fn slots_held(&self, n_slots: usize) {

@@ -101,6 +101,7 @@ impl<K: StatusSink> State<K> {
         if self.leading().is_none() {
             return false;
         }
+        self.tell_overlaps();
         self.audit(now, &mut send);
         self.settle_open(now, &mut send);
         if let Some((number, txn)) = self.tidy() {

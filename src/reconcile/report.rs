@@ -119,8 +119,8 @@ impl<K: StatusSink> Report<K> {
 
     /// Where statuses go.
     #[cfg(test)]
-    pub(super) fn sink(&self) -> &K {
-        &self.statuses.sink
+    pub(super) fn sink(&mut self) -> &mut K {
+        &mut self.statuses.sink
     }
 
     /// Something happened.
@@ -159,7 +159,9 @@ impl<K: StatusSink> State<K> {
                 continue;
             }
             let standing = |id: &WorkId| self.standing(id);
-            let status = conditions::render(&object, &verdict, &self.report.controller_name, &standing);
+            let held = self.still_held(&object);
+            let status =
+                conditions::render_held(&object, &verdict, &self.report.controller_name, &standing, held.as_deref());
             let print = StatusPrint::of(object.kind, &status, &self.report.controller_name);
             let frozen_parents = match verdict {
                 Verdict::Route(route) => route.frozen_parents,
@@ -192,7 +194,9 @@ fn documents_of(verdict: &Verdict) -> impl Iterator<Item = &WorkId> {
     parents.iter().filter_map(|parent| parent.attachment.as_ref().ok()).flatten().flat_map(|claim| {
         match &claim.outcome {
             ClaimOutcome::Holds { slot, pool } => vec![slot, pool],
-            ClaimOutcome::Superseded { .. } | ClaimOutcome::ListenerNotAccepted => vec![],
+            ClaimOutcome::Superseded { .. }
+            | ClaimOutcome::ListenerMoreSpecific
+            | ClaimOutcome::ListenerNotAccepted => vec![],
         }
     })
 }

@@ -19,6 +19,7 @@ use crate::{
     plan::order::TxnNumber,
     show::overview::Overview,
     status::{
+        events::Notice,
         print::StatusPrint,
         queue::{StatusSink, StatusUpdate},
     },
@@ -35,6 +36,7 @@ use crate::{
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -49,25 +51,42 @@ const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");
 const ROUTE: &str = include_str!("../../deploy/quickstart/route.yaml");
 const SERVICE: &str = include_str!("../../deploy/quickstart/service.yaml");
 
+mod outages;
+mod statuses;
+mod strangers;
 mod terms;
 
-/// Statuses that nobody writes, counted.
+/// Statuses that are written when the test says so, and what was announced.
 #[derive(Default)]
-struct NoStatuses {
+struct Said {
     n_published: usize,
+    /// Published and not written yet.
+    waiting: BTreeMap<ObjectRef, StatusUpdate>,
+    notices: Vec<Notice>,
 }
 
-impl StatusSink for NoStatuses {
-    fn publish(&mut self, _: StatusUpdate) {
+impl StatusSink for Said {
+    fn publish(&mut self, update: StatusUpdate) {
         self.n_published += 1;
+        self.waiting.insert(update.object.clone(), update);
     }
 
-    fn forget(&mut self, _: &ObjectRef) {}
+    fn forget(&mut self, object: &ObjectRef) {
+        self.waiting.remove(object);
+    }
+
+    fn clear(&mut self) -> Vec<ObjectRef> {
+        std::mem::take(&mut self.waiting).into_keys().collect()
+    }
+
+    fn announce(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
 }
 
 /// A loop and an etcd that answers when told to.
 struct Table {
-    state: State<NoStatuses>,
+    state: State<Said>,
     registry: Registry,
     now: Instant,
     sent: Vec<(TxnNumber, Txn)>,
@@ -104,7 +123,7 @@ impl Table {
         let idle = Box::new(move |_: &Desired, _: &dyn Fn(&WorkId) -> Standing| {
             counted.fetch_add(1, Relaxed);
         });
-        let statuses = Statuses { sink: NoStatuses::default(), idle };
+        let statuses = Statuses { sink: Said::default(), idle };
         let mut registry = Registry::default();
         let (relists, asked_lists) = mpsc::unbounded_channel();
         let (resign, resigned) = mpsc::channel(8);

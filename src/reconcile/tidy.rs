@@ -74,8 +74,17 @@ impl<K: StatusSink> State<K> {
                 leading.lanes.surplus_gone();
                 // Gone from etcd; the watch has yet to say so.
                 self.cleared.extend(tidying.into_iter().flat_map(|tidying| tidying.releases));
+                self.forget_cleared();
             }
             None => {}
+        }
+    }
+
+    /// Forgets of releases that they were cleared once the watch has said so.
+    pub(super) fn forget_cleared(&mut self) {
+        if !self.cleared.is_empty() {
+            let told = self.control.releases();
+            self.cleared.retain(|release| told.contains(release));
         }
     }
 

@@ -258,7 +258,9 @@ fn document(desired: &Desired, id: &WorkId) -> Option<Arc<[u8]>> {
 /// Whether a status only says that there is nothing of ours in it: a route none of whose parents is ours.
 fn says_nothing(object: &ObjectRef, status: &Value) -> bool {
     match object.kind {
-        Kind::TcpRoute | Kind::UdpRoute => status.get("parents").and_then(Value::as_array).is_none_or(Vec::is_empty),
+        Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
+            status.get("parents").and_then(Value::as_array).is_none_or(Vec::is_empty)
+        }
         Kind::GatewayClass
         | Kind::Gateway
         | Kind::ReferenceGrant

@@ -28,7 +28,9 @@ pub fn render(overview: &Overview, width: Option<u16>) -> String {
     let mut classes = table(width, &["CLASS", "CONDITIONS"]);
     for (object, status) in &overview.statuses {
         match object.kind {
-            Kind::TcpRoute | Kind::UdpRoute => add_route(&mut routes, object, status, places.get(object)),
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
+                add_route(&mut routes, object, status, places.get(object))
+            }
             Kind::Gateway => add_gateway(&mut gateways, object, status),
             Kind::GatewayClass => add_class(&mut classes, object, status),
             // These have no status of ours.
@@ -163,7 +165,7 @@ mod tests {
     use super::*;
     use crate::{
         apisix::{
-            documents::{Scheme, Sealing, stream_route, upstream},
+            documents::{Scheme, Sealing, To, stream_route, upstream},
             ids,
         },
         model::{
@@ -184,7 +186,9 @@ mod tests {
         let (slot, pool) = (ids::port_slot(port), ids::pool("default", Kind::TcpRoute, &name));
         let nodes: Vec<_> =
             (1..=n_nodes).map(|last| Node { address: ([192, 0, 2, last], 8080).into(), weight: 1 }).collect();
-        let route = stream_route(sealing, &slot, &Slot::of_port(port), &pool, None, "").unwrap();
+        let route =
+            stream_route(sealing, &slot, &Slot::of_port(port), To { pool: &pool, split: None, passthrough: false }, "")
+                .unwrap();
         let upstream = upstream(sealing, &pool, Scheme::Tcp, &nodes, "").unwrap();
         let status = json!({"parents": [
             {"parentRef": {"name": "gw", "sectionName": "foo"}, "conditions": [

@@ -15,7 +15,7 @@ use crate::model::{
     verdicts::{Standing, Verdict},
 };
 use serde_json::{Value, json};
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 /// Names spelled out in one message; more are counted.
 const NAMES_MAX: usize = 10;
@@ -38,10 +38,23 @@ pub fn render(
     controller_name: &str,
     standing: &dyn Fn(&WorkId) -> Standing,
 ) -> Value {
+    render_held(object, verdict, controller_name, standing, None)
+}
+
+/// The same, where etcd may still hold slots of a route which it is to have no more: `held` is the name by which the guard
+/// that keeps them is released.
+#[must_use]
+pub fn render_held(
+    object: &ObjectRef,
+    verdict: &Verdict,
+    controller_name: &str,
+    standing: &dyn Fn(&WorkId) -> Standing,
+    held: Option<&str>,
+) -> Value {
     match verdict {
         Verdict::GatewayClass(class) => gateway_class::render(class),
         Verdict::Gateway(gateway) => gateway::render(gateway),
-        Verdict::Route(route) => route::render(object, route, controller_name, standing),
+        Verdict::Route(route) => route::render(object, route, controller_name, standing, held),
     }
 }
 
@@ -114,7 +127,7 @@ fn enumerate<T: AsRef<str>>(names: &[T]) -> String {
 }
 
 /// `listener a` or `listeners a, b and c`.
-fn listeners_named(names: &[&Arc<str>]) -> String {
+fn listeners_named<T: AsRef<str>>(names: &[T]) -> String {
     format!("{} {}", if names.len() == 1 { "listener" } else { "listeners" }, enumerate(names))
 }
 

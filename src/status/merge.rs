@@ -79,7 +79,7 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
             ("conditions", merge_conditions(current, wanted, Some(GATEWAY_TYPES), merging.now, &mut unplaced)),
             ("listeners", merge_listeners(current, wanted, merging.now, &mut unplaced)),
         ],
-        Kind::TcpRoute | Kind::UdpRoute => vec![("parents", merge_parents(merging, &mut unplaced))],
+        Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => vec![("parents", merge_parents(merging, &mut unplaced))],
         Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => Vec::new(),
     };
     let patch: Map<String, Value> = fields

@@ -33,7 +33,7 @@ impl StatusPrint {
         let mut parts = match kind {
             Kind::GatewayClass => class_parts(status),
             Kind::Gateway => gateway_parts(status),
-            Kind::TcpRoute | Kind::UdpRoute => route_parts(status, controller_name),
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => route_parts(status, controller_name),
             Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => Vec::new(),
         };
         parts.sort_unstable();

@@ -83,6 +83,8 @@ pub enum Reason {
     PortUnavailable,
     /// Listener: a protocol that is not served. Route: a backend port of another transport protocol.
     UnsupportedProtocol,
+    /// Listener: something that the data plane cannot do, or that means nothing.
+    UnsupportedValue,
     /// Listener: one port, protocols that cannot be told apart.
     ProtocolConflict,
     /// Listener: one port, one hostname.
@@ -95,6 +97,8 @@ pub enum Reason {
     NoMatchingParent,
     /// Route: the listeners there do not admit it.
     NotAllowedByListeners,
+    /// Route: no hostname of it is a listener's.
+    NoMatchingListenerHostname,
     /// Route: a backend of a kind that is not served.
     InvalidKind,
     /// Route: a backend in another namespace that grants nothing.
@@ -138,12 +142,14 @@ impl Reason {
             Self::Programmed => "Programmed",
             Self::PortUnavailable => "PortUnavailable",
             Self::UnsupportedProtocol => "UnsupportedProtocol",
+            Self::UnsupportedValue => "UnsupportedValue",
             Self::ProtocolConflict => "ProtocolConflict",
             Self::HostnameConflict => "HostnameConflict",
             Self::InvalidRouteKinds => "InvalidRouteKinds",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::NoMatchingParent => "NoMatchingParent",
             Self::NotAllowedByListeners => "NotAllowedByListeners",
+            Self::NoMatchingListenerHostname => "NoMatchingListenerHostname",
             Self::InvalidKind => "InvalidKind",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::BackendNotFound => "BackendNotFound",

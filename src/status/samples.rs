@@ -129,7 +129,7 @@ fn gateways() -> Vec<GatewayVerdict> {
 }
 
 fn claim(listener: &str, outcome: ClaimOutcome) -> ClaimVerdict {
-    ClaimVerdict { listener: listener.into(), outcome }
+    ClaimVerdict { listener: listener.into(), hostname: None, outcome }
 }
 
 fn holds(slot: &str) -> ClaimOutcome {

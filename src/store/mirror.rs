@@ -74,6 +74,9 @@ pub struct Mirror {
     users: HashMap<WorkId, BTreeSet<WorkId>>,
     /// Stream_routes that are not as this instance wrote them, by the slots they can take connections from; nearly always few.
     strangers: BTreeMap<Reach, BTreeSet<WorkId>>,
+    /// Ports whose slot is as this instance wrote it and has a stranger of that port beside it.
+    overlapped: BTreeSet<SlotPlace>,
+    n_overlap_changes: u64,
     tombstones: BTreeMap<Revision, Vec<WorkId>>,
     n_ours: BTreeMap<Directory, usize>,
     /// Everything up to this revision has been told; `None` before the first snapshot.
@@ -89,6 +92,8 @@ impl Mirror {
             entries: HashMap::new(),
             users: HashMap::new(),
             strangers: BTreeMap::new(),
+            overlapped: BTreeSet::new(),
+            n_overlap_changes: 0,
             tombstones: BTreeMap::new(),
             n_ours: BTreeMap::new(),
             told: None,
@@ -138,14 +143,30 @@ impl Mirror {
     /// How many slots that are as this instance wrote them have a stream_route beside them as [`Mirror::overlapping`] finds.
     #[must_use]
     pub fn n_overlapped(&self) -> usize {
-        let everywhere = |reach: &Reach| *reach != Reach::Nothing && reach.only().is_none();
-        if self.strangers.keys().any(everywhere) {
+        if self.strangers.keys().any(|reach| reaches_everywhere(*reach)) {
             return self.n_ours(Directory::StreamRoutes);
         }
-        let ours = |place: &SlotPlace| {
-            self.stored(&place.id()).is_some_and(|slot| written_by(&slot.inspected.seal, &self.instance))
+        self.overlapped.len()
+    }
+
+    /// The stream_routes that [`Mirror::n_overlapped`] is about, each once: with the place of the slot it is beside, or `None`
+    /// where it may be beside every slot. Costs what overlaps, not what there is.
+    pub fn overlaps(&self) -> impl Iterator<Item = (&WorkId, Option<SlotPlace>)> {
+        let one = |place: &SlotPlace| {
+            let place = *place;
+            let [alone, _] = Reach::into(place);
+            self.strangers.get(&alone).into_iter().flatten().map(move |id| (id, Some(place)))
         };
-        self.strangers.keys().filter_map(|reach| reach.only()).filter(ours).count()
+        let any = self.n_ours(Directory::StreamRoutes) > 0;
+        let everywhere = self.strangers.iter().filter(move |(reach, _)| any && reaches_everywhere(**reach));
+        let beside_all = everywhere.flat_map(|(_, ids)| ids).map(|id| (id, None));
+        self.overlapped.iter().flat_map(one).chain(beside_all)
+    }
+
+    /// Grows whenever [`Mirror::overlaps`] may have become another.
+    #[must_use]
+    pub fn n_overlap_changes(&self) -> u64 {
+        self.n_overlap_changes
     }
 
     /// Documents of our shape without an intact seal: those whose owner hangs on who has a checkpoint. Looks at every entry.
@@ -239,9 +260,10 @@ impl Mirror {
         if before == after {
             return None;
         }
-        self.count(id.directory, before.as_ref(), after.as_ref());
+        let turned = self.count(id.directory, before.as_ref(), after.as_ref());
         let left = self.index(&id, before.as_ref(), after.as_ref());
         let (freed, taken) = self.index_stranger(&id, before.as_ref(), after.as_ref());
+        self.index_overlaps(turned.then_some(&id), freed, taken);
         Some(News { id, before, left, freed, taken })
     }
 
@@ -269,13 +291,34 @@ impl Mirror {
         (before, after)
     }
 
-    fn count(&mut self, directory: Directory, before: Option<&Inspected>, after: Option<&Inspected>) {
+    /// Keeps `overlapped`, when `turned` has become or ceased to be ours and strangers have freed and taken connections.
+    fn index_overlaps(&mut self, turned: Option<&WorkId>, freed: Reach, taken: Reach) {
+        let strangers_turned = (freed, taken) != (Reach::Nothing, Reach::Nothing);
+        if !strangers_turned && (turned.is_none() || self.strangers.is_empty()) {
+            return;
+        }
+        self.n_overlap_changes += 1;
+        let places = [turned.and_then(SlotPlace::of), freed.only(), taken.only()];
+        for place in places.into_iter().flatten() {
+            let ours = self.stored(&place.id()).is_some_and(|slot| written_by(&slot.inspected.seal, &self.instance));
+            let [alone, _] = Reach::into(place);
+            if ours && self.strangers.contains_key(&alone) {
+                self.overlapped.insert(place);
+            } else {
+                self.overlapped.remove(&place);
+            }
+        }
+    }
+
+    /// Keeps `n_ours`; gives whether the document has become or ceased to be ours.
+    fn count(&mut self, directory: Directory, before: Option<&Inspected>, after: Option<&Inspected>) -> bool {
         let ours = |inspected: Option<&Inspected>| {
             inspected.is_some_and(|inspected| written_by(&inspected.seal, &self.instance))
         };
         let (before, after) = (ours(before), ours(after));
         let n_ours = self.n_ours.entry(directory).or_default();
         *n_ours = (*n_ours + usize::from(after)).saturating_sub(usize::from(before));
+        before != after
     }
 
     /// Moves `id` from the users of its old pool to those of its new one; gives the old one if nobody uses it any more.
@@ -325,6 +368,11 @@ impl State {
 /// Whether a document at `id` takes connections of no slot but the one that belongs there.
 fn is_own_place(id: &WorkId, reach: Reach) -> bool {
     reach.only().is_some_and(|place| SlotPlace::of(id) == Some(place))
+}
+
+/// Whether a stream_route may take connections of more than one slot.
+fn reaches_everywhere(reach: Reach) -> bool {
+    reach != Reach::Nothing && reach.only().is_none()
 }
 
 /// Whether a seal is whole and names `instance`.
@@ -602,9 +650,31 @@ mod tests {
                 (slot("3"), 1, reaching(port(9300))),
             ],
         );
-        assert_eq!(mirror.n_overlapped(), 1);
+        let found = |mirror: &Mirror| {
+            let overlaps = mirror
+                .overlaps()
+                .map(|(id, place)| format!("{}: {}", id.id, place.map_or(0, |place| place.port().get())));
+            (mirror.n_overlapped(), overlaps.collect::<Vec<_>>())
+        };
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(found(&mirror), (1, texts(&["1: 9100", "2: 9100"])));
+        let before = mirror.n_overlap_changes();
         mirror.learn(slot("3"), Revision(6), Some(reaching(Reach::EveryPort)));
-        assert_eq!(mirror.n_overlapped(), 2);
+        assert_eq!(found(&mirror), (2, texts(&["1: 9100", "2: 9100", "3: 0"])));
+        mirror.learn(slot("3"), Revision(7), None);
+        mirror.learn(slot("1"), Revision(8), Some(reaching(port(9200))));
+        assert_eq!(found(&mirror), (2, texts(&["2: 9100", "1: 9200"])));
+        assert_eq!(mirror.n_overlap_changes(), before + 3);
+        mirror.learn(slot("gateway-api.9100"), Revision(9), None);
+        assert_eq!(found(&mirror), (1, texts(&["1: 9200"])));
+        mirror.learn(slot("gateway-api.9100"), Revision(10), Some(ours("a", None)));
+        mirror.learn(slot("1"), Revision(11), None);
+        assert_eq!(found(&mirror), (1, texts(&["2: 9100"])));
+        mirror.learn(slot("2"), Revision(12), None);
+        assert_eq!((found(&mirror), mirror.overlapped.len()), ((0, texts(&[])), 0));
+        let before = mirror.n_overlap_changes();
+        mirror.learn(slot("gateway-api.9300"), Revision(13), Some(ours("c", None)));
+        assert_eq!(mirror.n_overlap_changes(), before, "nobody is there to overlap");
     }
 
     #[test]

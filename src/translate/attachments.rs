@@ -2,13 +2,13 @@
 
 use super::{
     known::{Known, gateway_name},
-    listeners::Gateway,
+    listeners::{Gateway, Listener, Protocol},
     ports::Ports,
 };
 use crate::model::{
     facts::{ParentRef, RouteFacts},
-    names::{ObjectName, RouteRef},
-    places::Slot,
+    names::{Kind, ObjectName, RouteRef},
+    places::{Port, ServerName, Slot},
     verdicts::AttachmentRefusal,
 };
 use std::{
@@ -44,8 +44,19 @@ pub struct ParentAttachment {
 pub struct AttachedListener {
     /// Its name.
     pub name: Arc<str>,
-    /// The slots the route claims through it; `None` if the listener is not accepted.
-    pub claims: Option<Vec<Slot>>,
+    /// What the route claims through it; `None` if the listener is not accepted.
+    pub claims: Option<Vec<Claim>>,
+}
+
+/// A slot that a route would have through a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The slot.
+    pub slot: Slot,
+    /// Whether a listener with a more specific hostname takes its connections, so that it is no claim.
+    pub more_specific: bool,
+    /// Whether connections are to be handed on as they come, TLS and all.
+    pub passthrough: bool,
 }
 
 impl Attachments {
@@ -60,11 +71,20 @@ impl Attachments {
         self.parents.iter().flat_map(listeners).collect()
     }
 
+    /// Whether the connections of a slot that the route claims are to be handed on as they come.
+    #[must_use]
+    pub fn passes_through(&self, slot: &Slot) -> bool {
+        let listeners = self.parents.iter().flat_map(|parent| parent.listeners.iter().flatten());
+        let mut claims = listeners.flat_map(|listener| listener.claims.iter().flatten());
+        claims.any(|claim| claim.slot == *slot && !claim.more_specific && claim.passthrough)
+    }
+
     /// The slots the route claims, each once however many listeners lead there.
     #[must_use]
     pub fn claims(&self) -> BTreeSet<Slot> {
         let listeners = self.parents.iter().flat_map(|parent| parent.listeners.iter().flatten());
-        listeners.flat_map(|listener| listener.claims.iter().flatten()).cloned().collect()
+        let claims = listeners.flat_map(|listener| listener.claims.iter().flatten());
+        claims.filter(|claim| !claim.more_specific).map(|claim| claim.slot.clone()).collect()
     }
 }
 
@@ -88,7 +108,7 @@ pub(super) fn attach(
             attachments.frozen.push(parent.clone());
             continue;
         }
-        let listeners = listeners_taking(route, parent, &name, gateway, ports, known);
+        let listeners = listeners_taking(route, facts, parent, &name, gateway, ports, known);
         attachments.parents.push(ParentAttachment { parent: parent.clone(), gateway: name, listeners });
     }
     attachments
@@ -96,6 +116,7 @@ pub(super) fn attach(
 
 fn listeners_taking(
     route: &RouteRef,
+    facts: &RouteFacts,
     parent: &ParentRef,
     name: &ObjectName,
     gateway: &Gateway,
@@ -111,14 +132,40 @@ fn listeners_taking(
     if named.peek().is_none() {
         return Err(AttachmentRefusal::NoMatchingParent);
     }
-    let taking: Vec<AttachedListener> = named
-        .filter(|listener| listener.admits(route.kind, &route.name.namespace, &name.namespace, known))
-        .map(|listener| {
+    let admits = |listener: &&Listener| listener.admits(route.kind, &route.name.namespace, &name.namespace, known);
+    let mut admitting = named.filter(admits).peekable();
+    if admitting.peek().is_none() {
+        return Err(AttachmentRefusal::NotAllowedByListeners);
+    }
+    let taking: Vec<AttachedListener> = admitting
+        .filter_map(|listener| {
+            let names = names_at(route.kind, facts, listener)?;
             let accepted = gateway.refusal.is_none() && listener.refusal.is_none();
             let has = |port| accepted && ports.has(port, listener.hostname.as_ref(), name, &listener.name);
-            let claims = listener.port.filter(|port| has(*port)).map(|port| vec![Slot::of_port(port)]);
-            AttachedListener { name: Arc::clone(&listener.name), claims }
+            let port = listener.port.filter(|port| has(*port));
+            let claims = port.map(|port| names.into_iter().map(|name| claim(port, name, listener, ports)).collect());
+            Some(AttachedListener { name: Arc::clone(&listener.name), claims })
         })
         .collect();
-    if taking.is_empty() { Err(AttachmentRefusal::NotAllowedByListeners) } else { Ok(taking) }
+    if taking.is_empty() { Err(AttachmentRefusal::NoMatchingListenerHostname) } else { Ok(taking) }
+}
+
+/// The server names that a route may claim at a listener, each once; `None` if it has names and none of them is the
+/// listener's.
+fn names_at(kind: Kind, facts: &RouteFacts, listener: &Listener) -> Option<BTreeSet<Option<ServerName>>> {
+    if kind != Kind::TlsRoute || !listener.protocol.is_tls() {
+        return Some([listener.hostname.clone()].into());
+    }
+    let names = facts.hostnames.iter().filter_map(|hostname| ServerName::of(hostname));
+    let names: BTreeSet<Option<ServerName>> = match &listener.hostname {
+        None => names.map(Some).collect(),
+        Some(own) => names.filter_map(|name| Some(Some(name.intersection(own)?.clone()))).collect(),
+    };
+    (!names.is_empty()).then_some(names)
+}
+
+fn claim(port: Port, name: Option<ServerName>, listener: &Listener, ports: &Ports) -> Claim {
+    let taken = name.as_ref().is_some_and(|name| ports.most_specific(port, name) != Some(listener.hostname.clone()));
+    let passthrough = listener.protocol == Protocol::TlsPassthrough;
+    Claim { slot: Slot { port, name }, more_specific: taken, passthrough }
 }

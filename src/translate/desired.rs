@@ -4,11 +4,17 @@ pub mod reach;
 mod wave;
 
 use super::{
-    attachments::Attachments, known::Known, listeners::Gateway, pools::Pool, ports::Ports, slots::Slots, verdicts,
+    attachments::Attachments,
+    known::Known,
+    listeners::{Gateway, Protocol},
+    pools::Pool,
+    ports::Ports,
+    slots::Slots,
+    verdicts,
 };
 use crate::{
     apisix::{
-        documents::{self, PLACEHOLDER, Scheme, Sealing},
+        documents::{self, PLACEHOLDER, Scheme, Sealing, To},
         ids::{self, SlotPlace},
         version::ApisixVersion,
     },
@@ -200,15 +206,16 @@ impl Desired {
     /// Every document that is wanted or kept, placeholders among them, in order.
     #[must_use]
     pub fn documents(&self) -> BTreeSet<WorkId> {
-        let slots = self.slots.held().map(|(slot, _)| ids::slot(slot)).chain(self.ports.frozen().map(ids::port_slot));
+        let slots = self.held_slots().chain(self.ports.frozen().map(ids::port_slot));
         let pools = self.route_of_pool.keys().cloned();
         let placeholders = Directory::ALL.into_iter().map(WorkId::placeholder);
         slots.chain(pools).chain(placeholders).filter(|id| self.wanted(id) != Wanted::Absent).collect()
     }
 
-    /// Every slot that a route holds, in order, without asking what its document should be.
+    /// Every slot that a route holds, in order, and every one that is closed, without asking what its document should be.
     pub fn held_slots(&self) -> impl Iterator<Item = WorkId> {
-        self.slots.held().map(|(slot, _)| ids::slot(slot))
+        let closed = self.ports.nested().filter(|slot| self.slots.holder(slot).is_none());
+        self.slots.held().map(|(slot, _)| ids::slot(slot)).chain(closed.map(|slot| ids::slot(&slot)))
     }
 
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
@@ -225,7 +232,7 @@ impl Desired {
                 let gateway = self.gateways.get(name).filter(|gateway| !gateway.frozen)?;
                 Some(Verdict::Gateway(verdicts::gateway(name, gateway, &self.ports, self.attached.get(name))))
             }
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let name = RouteRef::new(object.kind, name.clone());
                 let (route, facts) = (self.routes.get(&name)?, self.known.routes.get(&name)?);
                 let Route { pool_id, attachments, pool, created: _ } = route;
@@ -293,11 +300,19 @@ impl Desired {
         let Some(place) = SlotPlace::of(id) else { return Wanted::Absent };
         let held = self.slots.of_id(id).and_then(|slot| Some((self.slots.holder(&slot)?, slot)));
         let Some((holder, slot)) = held else {
-            return if self.ports.is_frozen(place.port()) { Wanted::Kept { otherwise: None } } else { Wanted::Absent };
+            return match self.ports.nested_at(place) {
+                Some((slot, protocol)) => {
+                    let through = protocol == Protocol::TlsPassthrough;
+                    wanted(documents::closing(self.sealing(), id, &slot, through), None)
+                }
+                None if self.ports.is_frozen(place.port()) => Wanted::Kept { otherwise: None },
+                None => Wanted::Absent,
+            };
         };
         let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
         let split = route.pool.as_ref().and_then(|pool| pool.split);
-        let value = documents::stream_route(self.sealing(), id, &slot, &route.pool_id, split, &holder.to_string());
+        let to = To { pool: &route.pool_id, split, passthrough: route.attachments.passes_through(&slot) };
+        let value = documents::stream_route(self.sealing(), id, &slot, to, &holder.to_string());
         wanted(value, Some(route.pool_id.clone()))
     }
 
@@ -338,6 +353,7 @@ fn scheme(kind: Kind) -> Scheme {
     match kind {
         Kind::UdpRoute => Scheme::Udp,
         Kind::TcpRoute
+        | Kind::TlsRoute
         | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ReferenceGrant
@@ -375,6 +391,7 @@ mod tests {
             created: Created(7),
             drift,
             parents: vec![parent],
+            hostnames: Vec::new(),
             rules: 0,
             backends: Vec::new(),
         };
@@ -395,6 +412,7 @@ mod tests {
             port: 9100,
             protocol: "TCP".into(),
             hostname: None,
+            tls: None,
             namespaces: FromNamespaces::Same,
             kinds: Vec::new(),
         };

@@ -60,6 +60,9 @@ impl Known {
             Kind::TcpRoute => set(&mut self.routes.tcp, name, observed, |facts| {
                 if let Facts::TcpRoute(facts) = facts { Some(facts) } else { None }
             }),
+            Kind::TlsRoute => set(&mut self.routes.tls, name, observed, |facts| {
+                if let Facts::TlsRoute(facts) = facts { Some(facts) } else { None }
+            }),
             Kind::UdpRoute => set(&mut self.routes.udp, name, observed, |facts| {
                 if let Facts::UdpRoute(facts) = facts { Some(facts) } else { None }
             }),
@@ -91,6 +94,7 @@ impl Known {
             Kind::Gateway => self.gateways.names().cloned().collect(),
             Kind::TcpRoute => self.routes.tcp.names().cloned().collect(),
             Kind::UdpRoute => self.routes.udp.names().cloned().collect(),
+            Kind::TlsRoute => self.routes.tls.names().cloned().collect(),
             Kind::ReferenceGrant => self.grants.names().cloned().collect(),
             Kind::Namespace => self.namespaces.names().cloned().collect(),
             Kind::Secret => self.secrets.names().cloned().collect(),
@@ -107,6 +111,7 @@ impl Known {
             Kind::Gateway => self.gateways.len(),
             Kind::TcpRoute => self.routes.tcp.len(),
             Kind::UdpRoute => self.routes.udp.len(),
+            Kind::TlsRoute => self.routes.tls.len(),
             Kind::ReferenceGrant => self.grants.len(),
             Kind::Namespace => self.namespaces.len(),
             Kind::Secret => self.secrets.len(),
@@ -125,7 +130,7 @@ impl Known {
     fn index(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Gateway => self.gateways_by_class.add(self.class_of(name), name),
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
                 self.routes_by_gateway.add(references.gateways, &route);
@@ -140,7 +145,7 @@ impl Known {
     fn unindex(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Gateway => self.gateways_by_class.remove(self.class_of(name), name),
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
                 self.routes_by_gateway.remove(references.gateways, &route);
@@ -178,6 +183,7 @@ impl Known {
 pub struct Routes {
     tcp: Shelf<RouteFacts>,
     udp: Shelf<RouteFacts>,
+    tls: Shelf<RouteFacts>,
 }
 
 impl Routes {
@@ -213,6 +219,7 @@ impl Routes {
         match kind {
             Kind::TcpRoute => Some(&self.tcp),
             Kind::UdpRoute => Some(&self.udp),
+            Kind::TlsRoute => Some(&self.tls),
             Kind::GatewayClass
             | Kind::Gateway
             | Kind::ReferenceGrant

@@ -1,11 +1,14 @@
 //! Tier 1: a Gateway's facts and its class give its listeners and what each admits.
 
 use super::known::Known;
-use crate::model::{
-    facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
-    names::{Created, Kind, ObjectName},
-    places::{Port, ServerName},
-    verdicts::{AddressProblem, GatewayRefusal, ListenerRefusal},
+use crate::{
+    apisix::version::ApisixVersion,
+    model::{
+        facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
+        names::{Created, Kind, ObjectName},
+        places::{Port, ServerName},
+        verdicts::{AddressProblem, GatewayRefusal, ListenerRefusal},
+    },
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -109,21 +112,22 @@ pub fn class_state(known: &Known, name: &Arc<str>, controller_name: &str) -> Cla
 
 /// Reads a Gateway; `None` if its class is another controller's.
 #[must_use]
-pub fn gateway(facts: &GatewayFacts, class: ClassState) -> Option<Gateway> {
+pub fn gateway(facts: &GatewayFacts, class: ClassState, version: ApisixVersion) -> Option<Gateway> {
     let frozen = match class {
         ClassState::Foreign => return None,
         ClassState::Ours => false,
         ClassState::Frozen => true,
     };
-    let conflicts = conflicts(&facts.listeners);
-    let listeners = facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict)).collect();
+    let conflicts = conflicts(&facts.listeners, version);
+    let listeners =
+        facts.listeners.iter().zip(conflicts).map(|(facts, conflict)| listener(facts, conflict, version)).collect();
     let (refusal, address) = addresses(facts);
     let refusal = facts.parameters.clone().map(GatewayRefusal::Parameters).or(refusal);
     Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, address, listeners })
 }
 
-fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>) -> Listener {
-    let protocol = Protocol::of(&facts.protocol);
+fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>, version: ApisixVersion) -> Listener {
+    let protocol = Protocol::of(facts);
     // Names mean nothing to a protocol that does not carry them.
     let asked = facts.hostname.as_deref().filter(|_| protocol.has_hostnames());
     let hostname = asked.and_then(ServerName::of);
@@ -131,8 +135,16 @@ fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>) -> Listene
     let refusal = match (port, conflict, protocol) {
         (None, _, _) => Some(ListenerRefusal::PortOutOfRange(facts.port)),
         (Some(_), Some(conflict), _) => Some(conflict),
+        (Some(_), None, _) if asked.is_some() && hostname.is_none() => {
+            asked.map(|name| ListenerRefusal::Hostname(name.into()))
+        }
         (Some(_), None, Protocol::Tcp | Protocol::Udp) => None,
-        (Some(_), None, Protocol::Tls | Protocol::Http | Protocol::Https | Protocol::Unknown) => {
+        (Some(_), None, Protocol::TlsPassthrough) if version.has_tls_passthrough() => None,
+        (Some(_), None, Protocol::TlsTerminate | Protocol::TlsPassthrough | Protocol::TlsUnknown) => {
+            let mode = facts.tls.as_ref().map_or_else(|| "Terminate".into(), |tls| Arc::clone(&tls.mode));
+            Some(ListenerRefusal::TlsMode(mode))
+        }
+        (Some(_), None, Protocol::Http | Protocol::Https | Protocol::Unknown) => {
             Some(ListenerRefusal::UnsupportedProtocol(Arc::clone(&facts.protocol)))
         }
     };
@@ -183,8 +195,12 @@ pub enum Protocol {
     Tcp,
     /// Datagrams.
     Udp,
-    /// TLS.
-    Tls,
+    /// TLS, ended by the data plane.
+    TlsTerminate,
+    /// TLS, handed on as it comes.
+    TlsPassthrough,
+    /// TLS in a mode that this version of the API does not know.
+    TlsUnknown,
     /// HTTP, which is not served.
     Http,
     /// HTTPS, which is not served.
@@ -194,20 +210,39 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    fn of(text: &str) -> Self {
-        match text {
+    fn of(listener: &ListenerFacts) -> Self {
+        match &*listener.protocol {
             "TCP" => Self::Tcp,
             "UDP" => Self::Udp,
-            "TLS" => Self::Tls,
+            "TLS" => match listener.tls.as_ref().map(|tls| &*tls.mode) {
+                None | Some("Terminate") => Self::TlsTerminate,
+                Some("Passthrough") => Self::TlsPassthrough,
+                Some(_) => Self::TlsUnknown,
+            },
             "HTTP" => Self::Http,
             "HTTPS" => Self::Https,
             _ => Self::Unknown,
         }
     }
 
+    /// Whether two listeners of these protocols may share a port if their hostnames differ.
+    #[must_use]
+    pub fn shares_ports_with(self, other: Self) -> bool {
+        self == other || (self.is_tls() && other.is_tls())
+    }
+
+    /// Whether it is TLS.
+    #[must_use]
+    pub fn is_tls(self) -> bool {
+        match self {
+            Self::TlsTerminate | Self::TlsPassthrough | Self::TlsUnknown => true,
+            Self::Tcp | Self::Udp | Self::Http | Self::Https | Self::Unknown => false,
+        }
+    }
+
     fn has_hostnames(self) -> bool {
         match self {
-            Self::Tls | Self::Http | Self::Https => true,
+            Self::TlsTerminate | Self::TlsPassthrough | Self::TlsUnknown | Self::Http | Self::Https => true,
             Self::Tcp | Self::Udp | Self::Unknown => false,
         }
     }
@@ -216,7 +251,10 @@ impl Protocol {
         match self {
             Self::Tcp => vec![route_kind(Kind::TcpRoute)],
             Self::Udp => vec![route_kind(Kind::UdpRoute)],
-            Self::Tls | Self::Http | Self::Https | Self::Unknown => Vec::new(),
+            // Once TLS is ended, what is in it is a TCP connection like any other.
+            Self::TlsTerminate => vec![route_kind(Kind::TlsRoute), route_kind(Kind::TcpRoute)],
+            Self::TlsPassthrough | Self::TlsUnknown => vec![route_kind(Kind::TlsRoute)],
+            Self::Http | Self::Https | Self::Unknown => Vec::new(),
         }
     }
 }
@@ -227,7 +265,7 @@ fn route_kind(kind: Kind) -> RouteKind {
 
 /// For each listener, whether another one of the same object cannot be told apart from it (Gateway API, "distinct
 /// listeners"). Nobody wins: both are refused.
-fn conflicts(listeners: &[ListenerFacts]) -> Vec<Option<ListenerRefusal>> {
+fn conflicts(listeners: &[ListenerFacts], version: ApisixVersion) -> Vec<Option<ListenerRefusal>> {
     let mut by_port: BTreeMap<i64, Vec<&ListenerFacts>> = BTreeMap::new();
     for listener in listeners {
         by_port.entry(listener.port).or_default().push(listener);
@@ -235,24 +273,32 @@ fn conflicts(listeners: &[ListenerFacts]) -> Vec<Option<ListenerRefusal>> {
     let conflict_of = |listener: &ListenerFacts| {
         let others = by_port.get(&listener.port).into_iter().flatten();
         let clashes =
-            others.filter(|other| !std::ptr::eq(**other, listener)).filter_map(|other| clash(listener, other));
+            others.filter(|other| !std::ptr::eq(**other, listener)).filter_map(|other| clash(listener, other, version));
         // A clash of protocols says more than one of names.
         clashes.max_by_key(|clash| matches!(clash, ListenerRefusal::ProtocolConflict))
     };
     listeners.iter().map(conflict_of).collect()
 }
 
-fn clash(one: &ListenerFacts, other: &ListenerFacts) -> Option<ListenerRefusal> {
-    use Protocol::{Http, Https, Tcp, Tls, Udp, Unknown};
-    let same_name = one.hostname == other.hostname;
-    match (Protocol::of(&one.protocol), Protocol::of(&other.protocol)) {
-        (Unknown, _) | (_, Unknown) | (Udp, Tcp | Tls | Http | Https) | (Tcp | Tls | Http | Https, Udp) => None,
-        (Tcp, Tcp | Tls | Http | Https)
-        | (Tls | Http | Https, Tcp)
-        | (Udp, Udp)
-        | (Http, Tls | Https)
-        | (Tls | Https, Http) => Some(ListenerRefusal::ProtocolConflict),
-        (Http, Http) | (Tls | Https, Tls | Https) => same_name.then_some(ListenerRefusal::HostnameConflict),
+fn clash(one: &ListenerFacts, other: &ListenerFacts, version: ApisixVersion) -> Option<ListenerRefusal> {
+    use Protocol::{Http, Https, Tcp, TlsPassthrough, TlsTerminate, TlsUnknown, Udp, Unknown};
+    let same_name = || (one.hostname == other.hostname).then_some(ListenerRefusal::HostnameConflict);
+    let conflict = Some(ListenerRefusal::ProtocolConflict);
+    match (Protocol::of(one), Protocol::of(other)) {
+        // Not one that is served, so that it cannot stand in anybody's way.
+        (Unknown, _) | (_, Unknown) => None,
+        // Distinct to Gateway API. That APISIX cannot tell them apart is settled with all others that want the port.
+        (Udp, Tcp | TlsTerminate | TlsPassthrough | TlsUnknown | Http | Https)
+        | (Tcp | TlsTerminate | TlsPassthrough | TlsUnknown | Http | Https, Udp) => None,
+        (Tcp, _) | (_, Tcp) | (Udp, Udp) => conflict,
+        (Http, Http) => same_name(),
+        (Http, TlsTerminate | TlsPassthrough | TlsUnknown | Https)
+        | (TlsTerminate | TlsPassthrough | TlsUnknown | Https, Http) => conflict,
+        // A data plane that can only end TLS has one mode for the whole port.
+        (TlsTerminate, TlsPassthrough) | (TlsPassthrough, TlsTerminate) if !version.has_tls_passthrough() => conflict,
+        (TlsTerminate | TlsPassthrough | TlsUnknown | Https, TlsTerminate | TlsPassthrough | TlsUnknown | Https) => {
+            same_name()
+        }
     }
 }
 

@@ -131,7 +131,7 @@ fn resolve(route: &RouteRef, backend: &BackendRef, known: &Known) -> Resolved {
 /// What a route of this kind carries, and so what the ports of its backends must be for.
 fn transport(kind: Kind) -> Transport {
     match kind {
-        Kind::TcpRoute => Transport::Tcp,
+        Kind::TcpRoute | Kind::TlsRoute => Transport::Tcp,
         Kind::UdpRoute => Transport::Udp,
         Kind::GatewayClass
         | Kind::Gateway
@@ -223,6 +223,7 @@ mod tests {
             created: Created::UNKNOWN,
             drift: None,
             parents: vec![],
+            hostnames: Vec::new(),
             rules: 1,
             backends: ["a", "b", "c"].map(backend).to_vec(),
         };

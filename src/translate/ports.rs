@@ -6,12 +6,15 @@
 //! port and server name alone (`apisix/stream/router/ip_port.lua`).
 
 use super::listeners::{Gateway, Protocol};
-use crate::model::{
-    names::{Created, ObjectName},
-    places::{Port, ServerName},
+use crate::{
+    apisix::ids::SlotPlace,
+    model::{
+        names::{Created, ObjectName},
+        places::{Port, ServerName, Slot},
+    },
 };
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -50,13 +53,22 @@ pub enum Loss {
 pub struct Ports {
     contenders: BTreeMap<Port, BTreeSet<Contender>>,
     held: BTreeMap<Port, Held>,
+    /// Every hostname that a listener has a port for, by its place among the slots: a place says only a hash of it.
+    named: HashMap<SlotPlace, ServerName>,
     frozen: BTreeMap<Port, BTreeSet<ObjectName>>,
+}
+
+/// A listener that has a port, for its hostname.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Holder {
+    listener: ListenerRef,
+    protocol: Protocol,
 }
 
 /// Who has a port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Held {
-    by_hostname: BTreeMap<Option<ServerName>, ListenerRef>,
+    by_hostname: BTreeMap<Option<ServerName>, Holder>,
     lost: BTreeMap<ListenerRef, Loss>,
 }
 
@@ -74,7 +86,7 @@ impl Ports {
     #[must_use]
     pub fn has(&self, port: Port, hostname: Option<&ServerName>, gateway: &ObjectName, listener: &Arc<str>) -> bool {
         let holder = self.held.get(&port).and_then(|held| held.by_hostname.get(&hostname.cloned()));
-        holder.is_some_and(|holder| holder.gateway == *gateway && holder.name == *listener)
+        holder.is_some_and(|Holder { listener: holder, .. }| holder.gateway == *gateway && holder.name == *listener)
     }
 
     /// Why a listener that contends for the port does not have it.
@@ -102,11 +114,23 @@ impl Ports {
             && name.wider().map(Some).chain([None]).any(|wider| held.by_hostname.contains_key(&wider))
     }
 
-    /// Every hostname that is nested, with its port.
-    pub fn nested(&self) -> impl Iterator<Item = (Port, &ServerName)> {
-        let names =
-            self.held.iter().flat_map(|(port, held)| held.by_hostname.keys().flatten().map(|name| (*port, name)));
-        names.filter(|(port, name)| self.is_nested(*port, name))
+    /// The slot of a listener's hostname that is nested in another's, if `place` is that of one, and what the listener carries.
+    #[must_use]
+    pub fn nested_at(&self, place: SlotPlace) -> Option<(Slot, Protocol)> {
+        let (port, name) = (place.port(), self.named.get(&place)?);
+        let holder = self.held.get(&port)?.by_hostname.get(&Some(name.clone()))?;
+        self.is_nested(port, name).then(|| (Slot { port, name: Some(name.clone()) }, holder.protocol))
+    }
+
+    /// The slot of every hostname that is nested.
+    pub fn nested(&self) -> impl Iterator<Item = Slot> {
+        let names = |(port, held): (&Port, &'_ Held)| {
+            let port = *port;
+            let names: Vec<ServerName> = held.by_hostname.keys().flatten().cloned().collect();
+            names.into_iter().map(move |name| (port, name))
+        };
+        let nested = self.held.iter().flat_map(names).filter(|(port, name)| self.is_nested(*port, name));
+        nested.map(|(port, name)| Slot { port, name: Some(name) })
     }
 
     /// Whether a frozen Gateway lists `port`.
@@ -156,7 +180,16 @@ impl Ports {
     pub(super) fn settle(&mut self, port: Port) -> Settled {
         let now = self.contenders.get(&port).map(decide).unwrap_or_default();
         let before = if now == Held::default() { self.held.remove(&port) } else { self.held.insert(port, now.clone()) };
-        difference(&before.unwrap_or_default(), &now)
+        let settled = difference(&before.unwrap_or_default(), &now);
+        for name in settled.hostnames.iter().flatten() {
+            let slot = Slot { port, name: Some(name.clone()) };
+            if now.by_hostname.contains_key(&slot.name) {
+                self.named.insert(SlotPlace::from(&slot), name.clone());
+            } else {
+                self.named.remove(&SlotPlace::from(&slot));
+            }
+        }
+        settled
     }
 }
 
@@ -180,9 +213,13 @@ fn decide(contenders: &BTreeSet<Contender>) -> Held {
     for Contender { gateway, name, protocol, hostname, created: _, index: _ } in contenders {
         let listener = ListenerRef { gateway: gateway.clone(), name: Arc::clone(name) };
         let (first, by) = carries.get_or_insert_with(|| (*protocol, listener.clone()));
-        let blocked_by = if first == protocol { held.by_hostname.get(hostname) } else { Some(&*by) };
+        let blocked_by = if first.shares_ports_with(*protocol) {
+            held.by_hostname.get(hostname).map(|holder| &holder.listener)
+        } else {
+            Some(&*by)
+        };
         match blocked_by {
-            None => drop(held.by_hostname.insert(hostname.clone(), listener)),
+            None => drop(held.by_hostname.insert(hostname.clone(), Holder { listener, protocol: *protocol })),
             Some(by) if by.gateway == *gateway => drop(held.lost.insert(listener, Loss::ToOwn(Arc::clone(&by.name)))),
             Some(_) => drop(held.lost.insert(listener, Loss::ToAnother)),
         }
@@ -201,15 +238,16 @@ fn difference(before: &Held, now: &Held) -> Settled {
         if was == is {
             continue;
         }
-        settled.gateways.extend(was.into_iter().chain(is).map(|listener| listener.gateway.clone()));
+        settled.gateways.extend(was.into_iter().chain(is).map(|holder| holder.listener.gateway.clone()));
+        settled.hostnames.insert(hostname.clone());
         if was.is_some() != is.is_some() {
             // What a wider listener may serve is less, or more.
             let wider = hostname.iter().flat_map(ServerName::wider).map(Some).chain([None]);
-            settled.gateways.extend(wider.filter_map(|wider| now.by_hostname.get(&wider)).map(|l| l.gateway.clone()));
+            let wider = wider.filter_map(|wider| now.by_hostname.get(&wider));
+            settled.gateways.extend(wider.map(|holder| holder.listener.gateway.clone()));
             let covers = |name: &ServerName| hostname.as_ref().is_none_or(|hostname| name.is_within(hostname));
             let nested = now.by_hostname.keys().filter(|other| other.as_ref().is_some_and(covers));
             settled.hostnames.extend(nested.cloned());
-            settled.hostnames.insert(hostname.clone());
         }
     }
     settled

@@ -1,7 +1,7 @@
 //! The last tier: what all the others say of one object, put together.
 
 use super::{
-    attachments::{AttachedListener, Attachments},
+    attachments::{AttachedListener, Attachments, Claim},
     listeners::{Gateway, Listener},
     pools::Pool,
     ports::{Loss, Ports},
@@ -12,7 +12,7 @@ use crate::{
     model::{
         facts::{GatewayClassFacts, RouteFacts},
         names::{ObjectName, RouteRef},
-        places::{Slot, WorkId},
+        places::WorkId,
         verdicts::{
             ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal, ListenerVerdict, ParentVerdict,
             RouteVerdict, Served,
@@ -76,17 +76,19 @@ pub fn route(
     pool: Option<&Pool>,
     pool_id: &WorkId,
 ) -> RouteVerdict {
-    let outcome = |slot: &Slot| match slots.holder(slot) {
+    let outcome = |Claim { slot, more_specific, passthrough: _ }: &Claim| match slots.holder(slot) {
+        Some(_) | None if *more_specific => ClaimOutcome::ListenerMoreSpecific,
         Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
         Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone() },
     };
     let claims = |listener: &AttachedListener| {
         let outcomes = match &listener.claims {
-            None => vec![ClaimOutcome::ListenerNotAccepted],
-            Some(slots) => slots.iter().map(outcome).collect(),
+            None => vec![(None, ClaimOutcome::ListenerNotAccepted)],
+            Some(claims) => claims.iter().map(|claim| (claim.slot.name.clone(), outcome(claim))).collect(),
         };
-        let name = Arc::clone(&listener.name);
-        outcomes.into_iter().map(move |outcome| ClaimVerdict { listener: Arc::clone(&name), outcome })
+        let listener = Arc::clone(&listener.name);
+        let verdict = move |(hostname, outcome)| ClaimVerdict { listener: Arc::clone(&listener), hostname, outcome };
+        outcomes.into_iter().map(verdict)
     };
     let parents = attachments
         .parents

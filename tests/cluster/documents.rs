@@ -39,7 +39,7 @@ impl Documents {
         self.at(&self.pool_key(port)?)
     }
 
-    /// That a port leads to the upstream of `route` (`NAMESPACE/NAME`), with these nodes (`HOST:PORT`) and weights.
+    /// That a port leads to the upstream of `route` (`KIND NAMESPACE/NAME`), with these nodes (`HOST:PORT`) and weights.
     pub(crate) fn serve(&self, port: u16, route: &str, nodes: &[(&str, u64)]) -> anyhow::Result<()> {
         let pool = value(self.pool(port)?)?;
         let mut found = Vec::new();
@@ -48,7 +48,7 @@ impl Documents {
             found.push((format!("{}:{}", node["host"].as_str().context("a node has a host")?, node["port"]), weight));
         }
         let same = nodes.iter().map(|(node, weight)| ((*node).to_owned(), *weight)).eq(found.iter().cloned());
-        let provenance = format!("TCPRoute {route} ");
+        let provenance = format!("{route} ");
         ensure!(
             same && pool["desc"].as_str().is_some_and(|desc| desc.starts_with(&provenance)),
             "port {port} leads to {pool}"

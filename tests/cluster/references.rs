@@ -55,7 +55,7 @@ spec:
     scene.servers.kubernetes.patch(&namespace, json!({"metadata": {"labels": {"tenant": "welcome"}}})).await?;
     scene.route_at_says(&app, "tcp", &[("Accepted", "True/Accepted"), (PROGRAMMED, "True/Programmed")]).await?;
     scene.gateway_says("edge", &programmed, &[("tcp", 1)]).await?;
-    scene.documents().await?.serve(9100, &format!("{other}/app"), &[("10.0.0.1:8080", 1)])?;
+    scene.documents().await?.serve(9100, &format!("TCPRoute {other}/app"), &[("10.0.0.1:8080", 1)])?;
 
     scene.servers.kubernetes.patch(&namespace, json!({"metadata": {"labels": {"tenant": null}}})).await?;
     scene.route_at_says(&app, "tcp", &refused).await?;

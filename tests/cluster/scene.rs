@@ -19,7 +19,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What the names of GatewayClass, Gateway and TCPRoute begin with.
+/// The version of GatewayClass, Gateway and routes.
 const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 
 /// Ports for fences begin here; tests use smaller ones.
@@ -78,7 +78,7 @@ impl Scene {
         self.servers.kubernetes.apply(&manifests).await
     }
 
-    /// The name of a Gateway or of a TCPRoute in its namespace, or of its GatewayClass.
+    /// The name of a Gateway or of a route in its namespace, or of its GatewayClass.
     pub(crate) fn object<'a>(&'a self, kind: &'a str, name: &'a str) -> Named<'a> {
         let namespace = if kind == "GatewayClass" { "" } else { self.place.namespace.as_str() };
         let api_version = match kind {
@@ -130,7 +130,7 @@ impl Scene {
         .await
     }
 
-    /// Waits until a route says `claims` in our entry for a listener; the entry.
+    /// Waits until a TCPRoute says `claims` in our entry for a listener; the entry.
     pub(crate) async fn route_says(
         &self,
         name: &str,
@@ -140,14 +140,14 @@ impl Scene {
         self.route_at_says(&self.object("TCPRoute", name), listener, claims).await
     }
 
-    /// [`Scene::route_says`] of a route anywhere and of any version.
+    /// [`Scene::route_says`] of a route anywhere, of any kind and version.
     pub(crate) async fn route_at_says(
         &self,
         named: &Named<'_>,
         listener: &str,
         claims: &[(&str, &str)],
     ) -> anyhow::Result<Value> {
-        self.until(&format!("TCPRoute {} to say {claims:?} at {listener}", named.name), async || {
+        self.until(&format!("{} {} to say {claims:?} at {listener}", named.kind, named.name), async || {
             let route = self.get(named).await?;
             let entry = entry(&route, &self.place.controller_name, listener)?;
             says(&route, entry, claims)?;
@@ -166,9 +166,19 @@ impl Scene {
         Ok(Documents(held.into_iter().map(|(key, held)| Ok((without(&key)?, held))).collect::<anyhow::Result<_>>()?))
     }
 
-    /// Waits until a port leads to a route of its namespace, with these nodes and weights; all documents then.
+    /// Waits until a port leads to a TCPRoute of its namespace, with these nodes and weights; all documents then.
     pub(crate) async fn served(&self, port: u16, route: &str, nodes: &[(&str, u64)]) -> anyhow::Result<Documents> {
-        let route = self.named(route);
+        self.served_by(port, ("TCPRoute", route), nodes).await
+    }
+
+    /// [`Scene::served`] of a route of any kind.
+    pub(crate) async fn served_by(
+        &self,
+        port: u16,
+        (kind, route): (&str, &str),
+        nodes: &[(&str, u64)],
+    ) -> anyhow::Result<Documents> {
+        let route = format!("{kind} {}", self.named(route));
         self.until(&format!("port {port} to lead to {route}, {nodes:?}"), async || {
             let documents = self.documents().await?;
             documents.serve(port, &route, nodes)?;

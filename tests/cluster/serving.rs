@@ -36,7 +36,7 @@ async fn a_route_becomes_a_stream_route_and_an_upstream_and_every_status_says_so
     let class =
         scene.class_says(&[("Accepted", "True/Accepted"), ("SupportedVersion", "True/SupportedVersion")]).await?;
     let said = message(&class["status"], "Accepted")?;
-    assert!(said.contains("TCPRoute is read at v1, ReferenceGrant at v1."), "{said}");
+    assert!(said.ends_with(" TCPRoute is read at v1, UDPRoute is read at v1, ReferenceGrant is read at v1."), "{said}");
     let gateway = scene.gateway_says("edge", BOTH, &[("tcp", 1)]).await?;
     super::claims::says(&gateway, super::claims::listener(&gateway, "tcp")?, BOTH)?;
     let entry = scene.route_says("app", "tcp", SERVED).await?;

@@ -83,7 +83,8 @@ async fn a_label_that_would_stop_most_routes_is_held_until_it_is_released() -> a
     scene.held(N_ROUTES.into()).await?;
     scene.event_says(&name).await?;
     let named = scene.object("TCPRoute", "r9100");
-    let entry = scene.route_at_says(&named, "p9100", &[("Accepted", "False/NotAllowedByListeners")]).await?;
+    let refused = [("Accepted", "False/NotAllowedByListeners"), (PROGRAMMED, "False/Held")];
+    let entry = scene.route_at_says(&named, "p9100", &refused).await?;
     ensure!(keys(&scene.history(revision).await?).is_empty(), "{entry}");
     scene.serves_exactly(crowd(N_ROUTES), NODES).await?;
 

@@ -15,6 +15,8 @@ pub(crate) enum Binary {
     Etcd36,
     /// kube-apiserver.
     KubeApiserver,
+    /// kubectl, of any version.
+    Kubectl,
     /// Not a program: the folder of Gateway API CRDs, `VERSION/CHANNEL/*.yaml`.
     Crds,
     /// Gateway API's conformance suite, as `tools/conformance` builds it.
@@ -27,6 +29,7 @@ impl Binary {
             Self::Etcd => "APISIX_TEST_ETCD",
             Self::Etcd36 => "APISIX_TEST_ETCD36",
             Self::KubeApiserver => "APISIX_TEST_KUBE_APISERVER",
+            Self::Kubectl => "APISIX_TEST_KUBECTL",
             Self::Crds => "APISIX_TEST_CRDS",
             Self::Conformance => "APISIX_TEST_CONFORMANCE",
         }
@@ -35,7 +38,7 @@ impl Binary {
     /// What `tools/install.sh` is told to make it.
     fn installed_by(self) -> &'static str {
         match self {
-            Self::Etcd | Self::Etcd36 | Self::KubeApiserver | Self::Crds => "test",
+            Self::Etcd | Self::Etcd36 | Self::KubeApiserver | Self::Kubectl | Self::Crds => "test",
             Self::Conformance => "conformance",
         }
     }

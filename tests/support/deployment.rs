@@ -4,6 +4,7 @@
 //! of service accounts. Needs kubectl, which brings kustomize with it.
 
 use super::{
+    binaries::Binary,
     kubernetes::Kubernetes,
     manifests::documents,
     process,
@@ -317,10 +318,10 @@ async fn permitted(
     Ok(())
 }
 
-/// Runs kubectl; what it printed.
+/// Runs kubectl, as the instructions of the deployment do; what it printed.
 pub(crate) fn kubectl(arguments: &[&str]) -> anyhow::Result<String> {
     let Output { status, stdout, stderr } =
-        Command::new("kubectl").args(arguments).output().context("running kubectl, which has to be on PATH")?;
+        Command::new(Binary::Kubectl.path()?).args(arguments).output().context("running kubectl")?;
     ensure!(status.success(), "kubectl {arguments:?} ended with {status}: {}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).context("kubectl prints text")
 }

@@ -27,11 +27,11 @@ use std::{
 /// Which Gateway API a cluster has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Crds {
-    /// 1.6.1, standard channel: TCPRoute v1 only; ReferenceGrant v1 and v1beta1.
+    /// 1.6.1, standard channel: TCPRoute and UDPRoute v1 only; ReferenceGrant v1 and v1beta1.
     Standard161,
-    /// 1.6.1, experimental channel: TCPRoute v1 and v1alpha2; ReferenceGrant v1 and v1beta1.
+    /// 1.6.1, experimental channel: TCPRoute and UDPRoute v1 and v1alpha2; ReferenceGrant v1 and v1beta1.
     Experimental161,
-    /// 1.4.1, experimental channel: TCPRoute v1alpha2 only; ReferenceGrant v1beta1 only.
+    /// 1.4.1, experimental channel: TCPRoute and UDPRoute v1alpha2 only; ReferenceGrant v1beta1 only.
     Experimental141,
 }
 

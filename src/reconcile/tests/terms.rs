@@ -14,7 +14,7 @@ use crate::{
 use std::collections::BTreeMap;
 
 /// The record of another leader, that knew every kind up to `version`.
-fn record(cluster: &str, version: u64) -> Checkpoint {
+pub(super) fn record(cluster: &str, version: u64) -> Checkpoint {
     let versions: BTreeMap<Arc<str>, CacheVersion> =
         Kind::ALL.into_iter().map(|kind| (kind.resource().into(), CacheVersion(version))).collect();
     Checkpoint {
@@ -29,12 +29,12 @@ fn record(cluster: &str, version: u64) -> Checkpoint {
 }
 
 impl Table {
-    fn lanes_hold(&mut self, record: &Checkpoint) {
+    pub(super) fn lanes_hold(&mut self, record: &Checkpoint) {
         let lane = |number| LaneRecord { number, mod_revision: Revision(1), record: Ok(record.clone()) };
         self.records = Records { revision: Revision(1), lanes: vec![lane(0), lane(7)], strangers: Vec::new() };
     }
 
-    fn control_tells(&mut self, purpose: Purpose, revision: i64, value: Vec<u8>) {
+    pub(super) fn control_tells(&mut self, purpose: Purpose, revision: i64, value: Vec<u8>) {
         let key = ControlKey { instance: "default".into(), purpose };
         let changes = vec![(key, Revision(revision), Some(value))];
         self.state.control_event(ControlEvent::Changed { revision: Revision(revision), changes }, self.now);
@@ -279,6 +279,31 @@ fn lanes_that_are_not_used_any_more_go_once_a_newer_record_is_there() {
     assert_eq!(lanes_deleted(&table), ["/control/default/lanes/7"]);
     table.work_off();
     assert!(table.state.work.settled());
+}
+
+#[test]
+fn a_release_that_was_cleared_is_remembered_until_the_watch_says_so() {
+    let mut table = Table::settled();
+    for n in 0..3 {
+        table.control_tells(Purpose::Release("start".into()), 100 + n, b"".to_vec());
+        table.work_off();
+        assert_eq!(table.state.cleared.len(), 1, "etcd's word is still to come");
+        table.pass();
+        assert!(table.sent.is_empty(), "it is not cleared twice");
+        let key = ControlKey { instance: "default".into(), purpose: Purpose::Release("start".into()) };
+        let revision = Revision(200 + n);
+        let gone = ControlEvent::Changed { revision, changes: vec![(key, revision, None)] };
+        table.state.control_event(gone, table.now);
+        assert!(table.state.cleared.is_empty());
+    }
+    // The watch may be faster than the answer.
+    table.control_tells(Purpose::Release("start".into()), 300, b"".to_vec());
+    table.pass();
+    let nothing = ControlEvent::Snapshot { revision: Revision(301), keys: Vec::new(), begins_anew: false };
+    table.state.control_event(nothing, table.now);
+    table.work_off();
+    table.apply_all();
+    assert!(table.state.cleared.is_empty());
 }
 
 #[test]

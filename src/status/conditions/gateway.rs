@@ -131,6 +131,14 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
             ),
             false,
         ),
+        ListenerRefusal::TlsMode(mode) => (
+            Reason::UnsupportedValue,
+            format!("TLS mode {mode} cannot be had from the data plane's version of APISIX."),
+            false,
+        ),
+        ListenerRefusal::Hostname(hostname) => {
+            (Reason::UnsupportedValue, format!("{hostname:?} is no hostname: correct it."), false)
+        }
         ListenerRefusal::ProtocolConflict => (
             Reason::ProtocolConflict,
             "Another listener of this Gateway has the same port, and connections cannot be told apart by protocol: give \

@@ -44,7 +44,7 @@ fn accepted(unusable_parameters: Option<&str>, served: &Served) -> Condition {
 }
 
 /// The kinds whose CRDs may be missing or come in several versions while Gateways are served.
-const OPTIONAL: [Kind; 3] = [Kind::TcpRoute, Kind::UdpRoute, Kind::ReferenceGrant];
+const OPTIONAL: [Kind; 4] = [Kind::TcpRoute, Kind::UdpRoute, Kind::TlsRoute, Kind::ReferenceGrant];
 
 /// Which versions are read, so that a missing or outdated CRD is seen where users look first. A folder needs no CRDs: a
 /// kind without a version has no manifest there, which is nobody's mistake.
@@ -53,14 +53,11 @@ fn versions(served: &Served) -> String {
         OPTIONAL.iter().filter_map(|kind| Some(format!("{kind} is read at {}", served.version(*kind)?))).collect();
     let missing = OPTIONAL.iter().filter(|kind| served.source == Source::Cluster && served.version(**kind).is_none());
     let missing: Vec<String> = missing.map(ToString::to_string).collect();
-    let mut text = String::new();
-    if !read.is_empty() {
-        text += &format!(" {}.", read.join(", "));
+    let read = if read.is_empty() { String::new() } else { format!(" {}.", read.join(", ")) };
+    if missing.is_empty() {
+        return read;
     }
-    if !missing.is_empty() {
-        text += &format!(" Not served yet: {}; install the CRDs to use these.", missing.join(", "));
-    }
-    text
+    format!("{read} Not served yet: {}; install the CRDs to use these.", missing.join(", "))
 }
 
 fn supported_version(served: &Served) -> Condition {
@@ -176,11 +173,10 @@ mod tests {
     fn a_kind_that_is_not_served_is_named() {
         let mut verdict = class(Source::Cluster, None);
         verdict.served.versions.remove(&Kind::TcpRoute);
-        let message =
-            "UDPRoute is read at v1alpha2, ReferenceGrant is read at v1beta1. Not served yet: TCPRoute; install";
+        let message = "UDPRoute is read at v1alpha2, ReferenceGrant is read at v1beta1. Not served yet: TCPRoute, TLSRoute; install";
         check(&verdict, 0, "True Accepted", message);
         verdict.served.versions.clear();
-        check(&verdict, 0, "True Accepted", "served. Not served yet: TCPRoute, UDPRoute, ReferenceGrant;");
+        check(&verdict, 0, "True Accepted", "served. Not served yet: TCPRoute, UDPRoute, TLSRoute, ReferenceGrant;");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{Condition, NAMES_MAX, add_sentence, listeners_named, render_all};
 use crate::{
     model::{
         facts::ParentRef,
-        names::ObjectRef,
+        names::{Kind, ObjectRef},
         places::WorkId,
         verdicts::{
             AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict, Occupant,
@@ -21,6 +21,7 @@ pub(super) fn render(
     verdict: &RouteVerdict,
     controller_name: &str,
     standing: &dyn Fn(&WorkId) -> Standing,
+    held: Option<&str>,
 ) -> Value {
     // Entries of frozen parents are not ours to write now; whoever writes the rest leaves them alone.
     let RouteVerdict { generation, parents, frozen_parents: _, backends, rules_not_served } = verdict;
@@ -29,8 +30,8 @@ pub(super) fn render(
         .map(|ParentVerdict { parent, attachment }| {
             let conditions = [
                 accepted(route, parent, attachment, *rules_not_served),
-                resolved_refs(&backends.problems),
-                programmed(route, attachment, backends, standing),
+                resolved_refs(route, &backends.problems),
+                programmed(route, attachment, backends, standing).unless_held(held),
             ];
             json!({
                 "parentRef": render_parent(parent),
@@ -71,7 +72,9 @@ fn accepted(
     let gateway = format!("{} {namespace}/{}", parent.kind, parent.name);
     match attachment {
         Ok(claims) => {
-            let names: Vec<&Arc<str>> = claims.iter().map(|claim| &claim.listener).collect();
+            let mut names: Vec<&Arc<str>> = claims.iter().map(|claim| &claim.listener).collect();
+            // A listener that takes several server names is one listener; claims come listener by listener.
+            names.dedup();
             let mut message = format!("Attached to {} of {gateway}.", listeners_named(&names));
             if rules_not_served > 0 {
                 let rules = if rules_not_served == 1 { "rule is" } else { "rules are" };
@@ -88,6 +91,14 @@ fn accepted(
             ConditionType::Accepted,
             Reason::NoMatchingParent,
             format!("{gateway} has no listener{}: correct the parentRef or add the listener.", asked_for(parent)),
+        ),
+        Err(AttachmentRefusal::NoMatchingListenerHostname) => Condition::fails(
+            ConditionType::Accepted,
+            Reason::NoMatchingListenerHostname,
+            format!(
+                "No hostname of the route is one of a listener{} of {gateway}: correct hostnames here or there.",
+                asked_for(parent)
+            ),
         ),
         Err(AttachmentRefusal::NotAllowedByListeners) => Condition::fails(
             ConditionType::Accepted,
@@ -113,13 +124,13 @@ fn asked_for(parent: &ParentRef) -> String {
 }
 
 /// The reason is that of the first problem in the spec, the message names all of them.
-fn resolved_refs(problems: &[BackendProblem]) -> Condition {
+fn resolved_refs(route: &ObjectRef, problems: &[BackendProblem]) -> Condition {
     let Some(first) = problems.first() else {
         return Condition::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, "All backends are resolved.");
     };
     let mut message = String::new();
     for BackendProblem { index, fault } in problems {
-        add_sentence(&mut message, format_args!("backendRefs[{index}]: {}", describe(fault)));
+        add_sentence(&mut message, format_args!("backendRefs[{index}]: {}", describe(route, fault)));
     }
     Condition::fails(ConditionType::ResolvedRefs, reason(&first.fault), message)
 }
@@ -136,7 +147,7 @@ fn reason(fault: &BackendFault) -> Reason {
     }
 }
 
-fn describe(fault: &BackendFault) -> String {
+fn describe(route: &ObjectRef, fault: &BackendFault) -> String {
     match fault {
         BackendFault::UnknownKind { group, kind } if group.is_empty() => {
             format!("kind {kind} is not served: use a Service.")
@@ -153,7 +164,7 @@ fn describe(fault: &BackendFault) -> String {
         BackendFault::PortMissing(service) => format!("a port of Service {service} must be named."),
         BackendFault::PortNotFound { service, port } => format!("Service {service} has no port {port}."),
         BackendFault::OtherTransport { service, port } => {
-            format!("port {port} of Service {service} is not a TCP port.")
+            format!("port {port} of Service {service} is not a {} port.", Carried::by(route.kind).protocol)
         }
         BackendFault::ExternalName(service) => {
             format!("Service {service} is of type ExternalName, which is not served.")
@@ -205,16 +216,17 @@ fn programmed(
     };
     let mut serving = Vec::new();
     let mut obstructed = Vec::new();
-    for ClaimVerdict { listener, outcome } in claims {
+    for ClaimVerdict { listener, hostname, outcome } in claims {
+        let place = hostname.as_ref().map_or_else(|| listener.to_string(), |name| format!("{listener} ({name})"));
         match obstacle(route, outcome, standing) {
-            None => serving.push(listener),
-            Some((obstacle, why)) => obstructed.push((obstacle, listener, why)),
+            None => serving.push(place),
+            Some((obstacle, why)) => obstructed.push((obstacle, place, why)),
         }
     }
     let mut message = String::new();
     if !serving.is_empty() {
         add_sentence(&mut message, format_args!("Served on {}.", listeners_named(&serving)));
-        describe_shares(backends, &mut message);
+        describe_shares(route, backends, &mut message);
     }
     for (_, listener, why) in obstructed.iter().take(NAMES_MAX) {
         add_sentence(&mut message, format_args!("Not on listener {listener}: {why}."));
@@ -234,6 +246,28 @@ fn programmed(
         ),
     }
 }
+
+impl Condition {
+    /// Where nothing of the route is to serve at the parent, and a guard keeps in etcd what served before, it still serves.
+    fn unless_held(mut self, held: Option<&str>) -> Self {
+        let Some(name) = held.filter(|_| ENDED.contains(&self.reason)) else { return self };
+        if self.reason == Reason::NotAccepted {
+            "The parent does not accept the route.".clone_into(&mut self.message);
+        }
+        self.reason = Reason::Held;
+        add_sentence(
+            &mut self.message,
+            format_args!(
+                "What served the route before is still in etcd and serves: a guard holds its end back; \
+                 `apisix-etcd-controller release {name}` lets it go."
+            ),
+        );
+        self
+    }
+}
+
+/// Why nothing of a route is to serve at a parent.
+const ENDED: [Reason; 3] = [Reason::NotAccepted, Reason::Superseded, Reason::ListenerNotProgrammed];
 
 fn obstacle(
     route: &ObjectRef,
@@ -255,6 +289,10 @@ fn obstacle(
                 let kind = winner.kind;
                 format!("a {kind} of another namespace is older, or as old and first by name, and is served instead")
             },
+        )),
+        ClaimOutcome::ListenerMoreSpecific => Some((
+            Obstacle::Superseded,
+            "a listener of the port with a more specific hostname takes these connections".to_owned(),
         )),
         ClaimOutcome::ListenerNotAccepted => {
             Some((Obstacle::ListenerNotProgrammed, "the listener or its Gateway is not accepted".to_owned()))
@@ -305,21 +343,49 @@ fn describe_occupant(occupant: &Occupant) -> String {
     }
 }
 
+/// What a route carries, in the words for it.
+struct Carried {
+    protocol: &'static str,
+    unit: &'static str,
+    /// What becomes of the share of a bad backend: UDP has nothing to refuse a datagram with.
+    turned_away: &'static str,
+}
+
+impl Carried {
+    fn by(route: Kind) -> Self {
+        match route {
+            Kind::UdpRoute => Self { protocol: "UDP", unit: "session", turned_away: "dropped" },
+            Kind::TcpRoute
+            | Kind::TlsRoute
+            | Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::ReferenceGrant
+            | Kind::Namespace
+            | Kind::Secret
+            | Kind::Service
+            | Kind::EndpointSlice => Self { protocol: "TCP", unit: "connection", turned_away: "refused" },
+        }
+    }
+}
+
 /// What becomes of connections that reach a slot of the route.
-fn describe_shares(backends: &BackendsVerdict, message: &mut String) {
+fn describe_shares(route: &ObjectRef, backends: &BackendsVerdict, message: &mut String) {
     let BackendsVerdict { problems: _, refused, rounded } = backends;
+    let Carried { protocol: _, unit, turned_away } = Carried::by(route.kind);
     match refused {
         None => {}
         Some(RefusedShare::Part { refused, total }) => add_sentence(
             message,
             format_args!(
-                "By weight, {refused} of {total} connections are refused: the backends they belong to are not resolved or \
+                "By weight, {refused} of {total} {unit}s are {turned_away}: the backends they belong to are not resolved or \
                  have no endpoints."
             ),
         ),
         Some(RefusedShare::All) => add_sentence(
             message,
-            format_args!("Every connection is refused: no backend is resolved and has endpoints and a weight above 0."),
+            format_args!(
+                "Every {unit} is {turned_away}: no backend is resolved and has endpoints and a weight above 0."
+            ),
         ),
     }
     if *rounded {
@@ -334,7 +400,7 @@ fn describe_shares(backends: &BackendsVerdict, message: &mut String) {
 mod tests {
     use super::*;
     use crate::model::{
-        names::{GATEWAY_GROUP, Kind, ObjectName, RouteRef},
+        names::{GATEWAY_GROUP, ObjectName, RouteRef},
         places::Directory,
     };
 
@@ -364,17 +430,21 @@ mod tests {
     }
 
     fn holds(n: usize) -> ClaimVerdict {
-        ClaimVerdict { listener: format!("l{n}").into(), outcome: ClaimOutcome::Holds { slot: slot(n), pool: pool() } }
+        ClaimVerdict {
+            listener: format!("l{n}").into(),
+            hostname: None,
+            outcome: ClaimOutcome::Holds { slot: slot(n), pool: pool() },
+        }
     }
 
     fn superseded(namespace: &str) -> ClaimVerdict {
         let winner = RouteRef::new(Kind::TcpRoute, ObjectName::new(namespace, "elder"));
         let outcome = ClaimOutcome::Superseded { winner };
-        ClaimVerdict { listener: "lost".into(), outcome }
+        ClaimVerdict { listener: "lost".into(), hostname: None, outcome }
     }
 
     fn unlistened() -> ClaimVerdict {
-        ClaimVerdict { listener: "bad".into(), outcome: ClaimOutcome::ListenerNotAccepted }
+        ClaimVerdict { listener: "bad".into(), hostname: None, outcome: ClaimOutcome::ListenerNotAccepted }
     }
 
     fn verdict(attachment: Result<Vec<ClaimVerdict>, AttachmentRefusal>) -> RouteVerdict {
@@ -397,7 +467,17 @@ mod tests {
         standing: &dyn Fn(&WorkId) -> Standing,
         r#type: ConditionType,
     ) -> (String, String) {
-        let status = render(&route(), verdict, OURS, standing);
+        condition_held(verdict, standing, r#type, None)
+    }
+
+    /// The same, while a guard of this name keeps slots for the route that it is to have no more.
+    fn condition_held(
+        verdict: &RouteVerdict,
+        standing: &dyn Fn(&WorkId) -> Standing,
+        r#type: ConditionType,
+        held: Option<&str>,
+    ) -> (String, String) {
+        let status = render(&route(), verdict, OURS, standing, held);
         let conditions = status["parents"][0]["conditions"].as_array().unwrap();
         assert_eq!(conditions.len(), 3);
         let found = conditions.iter().find(|c| c["type"] == r#type.as_str()).unwrap();
@@ -443,7 +523,7 @@ mod tests {
                 attachment: Ok(vec![holds(0)]),
             },
         ];
-        let status = render(&route(), &verdict, OURS, &all_programmed);
+        let status = render(&route(), &verdict, OURS, &all_programmed, None);
         assert_eq!(status["parents"][0]["parentRef"], json!({"group": GATEWAY_GROUP, "kind": "Gateway", "name": "gw"}));
         assert_eq!(
             status["parents"][1]["parentRef"],
@@ -460,7 +540,7 @@ mod tests {
         let mut verdict = verdict(Ok(vec![]));
         verdict.parents.clear();
         verdict.frozen_parents.push(parent(None, None));
-        assert_eq!(render(&route(), &verdict, OURS, &all_programmed), json!({"parents": []}));
+        assert_eq!(render(&route(), &verdict, OURS, &all_programmed, None), json!({"parents": []}));
     }
 
     #[test]
@@ -543,6 +623,24 @@ mod tests {
     }
 
     #[test]
+    fn a_route_that_is_to_serve_no_more_says_so_while_a_guard_keeps_what_served_before() {
+        let programmed = |verdict: &RouteVerdict, standing: &dyn Fn(&WorkId) -> Standing| {
+            condition_held(verdict, standing, ConditionType::RouteProgrammed, Some("namespace/a"))
+        };
+        let refused = verdict(Err(AttachmentRefusal::NotAllowedByListeners));
+        for ended in [&refused, &verdict(Ok(vec![superseded("default")])), &verdict(Ok(vec![unlistened()]))] {
+            let (got, message) = programmed(ended, &all_programmed);
+            assert_eq!(got, "False/Held");
+            assert!(message.contains("is still in etcd and serves"), "{message}");
+            assert!(message.ends_with("`apisix-etcd-controller release namespace/a` lets it go."), "{message}");
+        }
+        assert!(programmed(&refused, &all_programmed).1.starts_with("The parent does not accept the route. What"));
+        let serves = verdict(Ok(vec![holds(0), unlistened()]));
+        assert_eq!(programmed(&serves, &all_programmed).0, "True/Programmed");
+        assert_eq!(programmed(&serves, &|_| Standing::Pending).0, "False/Pending");
+    }
+
+    #[test]
     fn what_needs_somebody_is_said_before_what_needs_only_time() {
         let at = |id: &WorkId| if *id == slot(0) { Standing::Pending } else { Standing::Refused("too long".into()) };
         assert_eq!(condition(&verdict(Ok(vec![holds(0)])), &at, ConditionType::RouteProgrammed).0, "False/Refused");
@@ -602,6 +700,23 @@ mod tests {
         assert!(message.contains("Every connection is refused"), "{message}");
         let (_, message) = condition(&verdict, &|_| Standing::Pending, ConditionType::RouteProgrammed);
         assert!(!message.contains("refused"), "{message}");
+    }
+
+    #[test]
+    fn what_becomes_of_a_udproute_is_said_in_the_words_of_udp() {
+        let route = ObjectRef::new(Kind::UdpRoute, ObjectName::new("default", "dns"));
+        let mut verdict = verdict(Ok(vec![holds(0)]));
+        let fault = BackendFault::OtherTransport { service: ObjectName::new("default", "dns"), port: 53 };
+        verdict.backends.problems = vec![BackendProblem { index: 0, fault }];
+        verdict.backends.refused = Some(RefusedShare::Part { refused: 30, total: 100 });
+        let message = |verdict: &RouteVerdict, n: usize| {
+            let status = render(&route, verdict, OURS, &all_programmed, None);
+            status["parents"][0]["conditions"][n]["message"].as_str().unwrap().to_owned()
+        };
+        assert!(message(&verdict, 1).contains("is not a UDP port"), "{}", message(&verdict, 1));
+        assert!(message(&verdict, 2).contains("30 of 100 sessions are dropped"), "{}", message(&verdict, 2));
+        verdict.backends.refused = Some(RefusedShare::All);
+        assert!(message(&verdict, 2).contains("Every session is dropped"), "{}", message(&verdict, 2));
     }
 
     #[test]

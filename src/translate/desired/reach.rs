@@ -60,9 +60,9 @@ impl Desired {
                 reached
                     .gateway(now.and_then(|facts| if let Facts::Gateway(facts) = facts { Some(facts) } else { None }));
             }
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 reached.route(&RouteRef::new(*kind, name.clone()));
-                if let Some(Facts::TcpRoute(facts) | Facts::UdpRoute(facts)) = now {
+                if let Some(Facts::TcpRoute(facts) | Facts::UdpRoute(facts) | Facts::TlsRoute(facts)) = now {
                     reached.facts_of_route(name, facts);
                 }
             }
@@ -96,7 +96,11 @@ impl Desired {
     pub fn serves(&self, slot: &WorkId) -> Serves {
         let Some(place) = SlotPlace::of(slot) else { return Serves::Absent };
         let Some(holder) = self.slots.of_id(slot).and_then(|slot| self.slots.holder(&slot)) else {
-            return if self.ports.is_frozen(place.port()) { Serves::Kept } else { Serves::Absent };
+            return match self.ports.nested_at(place) {
+                Some(_) => Serves::NoNodes,
+                None if self.ports.is_frozen(place.port()) => Serves::Kept,
+                None => Serves::Absent,
+            };
         };
         let Some(route) = self.routes.get(holder) else { return Serves::Absent };
         if self.keeps_pool_of(holder, route) {
@@ -153,7 +157,7 @@ impl Desired {
         match facts {
             Facts::GatewayClass(facts) => known.classes.get(name) == Some(facts),
             Facts::Gateway(facts) => known.gateways.get(name) == Some(facts),
-            Facts::TcpRoute(facts) | Facts::UdpRoute(facts) => {
+            Facts::TcpRoute(facts) | Facts::UdpRoute(facts) | Facts::TlsRoute(facts) => {
                 known.routes.get(&RouteRef::new(observed_kind, name.clone())) == Some(facts)
             }
             Facts::ReferenceGrant(facts) => known.grants.get(name) == Some(facts),

@@ -82,7 +82,7 @@ impl Wave {
                 // Also when it becomes readable or unreadable without becoming ours.
                 self.attachments.extend(known.routes_by_gateway.of(name).cloned());
             }
-            Kind::TcpRoute | Kind::UdpRoute => {
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 self.verdict(kind, name);
                 // Becoming gone or readable is felt by the pool even where nothing is attached.
@@ -119,7 +119,7 @@ impl Wave {
     fn listeners_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
         let now = desired.known.gateways.get(name).and_then(|facts| {
             let class = listeners::class_state(&desired.known, &facts.class, &desired.settings.controller_name);
-            listeners::gateway(facts, class)
+            listeners::gateway(facts, class, desired.settings.version)
         });
         self.verdict(Kind::Gateway, name);
         if now.as_ref() == desired.gateways.get(name) {
@@ -168,6 +168,8 @@ impl Wave {
             return;
         }
         self.affected.documents.insert(pool_id);
+        // How a slot takes its connections is said by the listener it is claimed through.
+        self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
         self.route_verdict(name);
         if attachments_before.parents.is_empty() != now.parents.is_empty() {
             self.pools.insert(name.clone());

@@ -43,6 +43,7 @@ fn listener(port: i64, namespaces: FromNamespaces) -> ListenerFacts {
         port,
         protocol: "TCP".into(),
         hostname: None,
+        tls: None,
         namespaces,
         kinds: Vec::new(),
     }
@@ -84,6 +85,7 @@ fn route(namespace: &str, name: &str, parents: Vec<ParentRef>, service: (&str, &
         generation: 1,
         created: Created::UNKNOWN,
         parents,
+        hostnames: Vec::new(),
         rules: 1,
         backends: vec![backend],
         drift: None,
