@@ -31,7 +31,7 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 /// Controllers that run at once while rights are taken away.
 const AT_ONCE: usize = 6;
 
-/// What a place needs for a route of each kind that is served, beside its class. `$NS` and `$CLASS` stand for its names.
+/// What a place needs for a route of each kind that is served, beside its class, and for a TLSRoute that no listener takes. `$NS` and `$CLASS` stand for its names.
 const OBJECTS: &str = "
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -53,6 +53,14 @@ kind: UDPRoute
 metadata: {name: route, namespace: $NS}
 spec:
   parentRefs: [{name: gateway, sectionName: two}]
+  rules: [{backendRefs: [{name: service, port: 8080}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: route, namespace: $NS}
+spec:
+  parentRefs: [{name: gateway, sectionName: one}]
+  hostnames: [a.example.com]
   rules: [{backendRefs: [{name: service, port: 8080}]}]
 ---
 apiVersion: v1
