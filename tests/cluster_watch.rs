@@ -581,12 +581,12 @@ fn secret(namespace: &str, name: &str, r#type: &str, Pair { certificate, key }: 
 }
 
 /// The certificate of a Secret that can be served with.
-#[track_caller]
-fn certificate(observed: Option<&Observed>, made: &Pair) {
-    let Some(Observed::Facts(Facts::Secret(facts))) = observed else { panic!("{observed:?}") };
-    let pair = facts.pair.as_ref().unwrap();
+fn certificate(observed: Option<&Observed>, made: &Pair) -> anyhow::Result<()> {
+    let Some(Observed::Facts(Facts::Secret(facts))) = observed else { bail!("not a Secret, but {observed:?}") };
+    let pair = facts.pair.as_ref().map_err(|fault| *fault)?;
     assert_eq!(pair.certificate(), made.certificate.replace("\r\n", "\n"));
-    assert!(pair.reveal_key() == made.key.replace("\r\n", "\n"), "it is another key");
+    ensure!(pair.reveal_key() == made.key.replace("\r\n", "\n"), "it is another key");
+    Ok(())
 }
 
 #[tokio::test]
@@ -608,7 +608,7 @@ async fn only_tls_secrets_are_told_with_their_rotation_and_their_keys_are_not_sh
         let list = told.list(Kind::Secret).await?;
         let here: Vec<_> = list.objects.iter().filter(|object| object.name.namespace == name.namespace).collect();
         ensure!(here.len() == 1 && here[0].name == name, "{here:?}");
-        certificate(Some(&here[0].observed), &first);
+        certificate(Some(&here[0].observed), &first)?;
         let shown = format!("{list:?}");
         ensure!(first.key.lines().filter(|line| line.len() > 16).all(|line| !shown.contains(line)), "{shown}");
     }
@@ -619,7 +619,7 @@ async fn only_tls_secrets_are_told_with_their_rotation_and_their_keys_are_not_sh
         let ClusterEvent::Changed { change, .. } = told.next().await? else { continue };
         if change.kind == Kind::Secret && change.name.namespace == name.namespace {
             assert_eq!(change.name, name);
-            certificate(change.observed.as_ref(), &second);
+            certificate(change.observed.as_ref(), &second)?;
             break;
         }
     }

@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn secrets_are_read_if_they_are_of_the_type_that_a_cluster_is_asked_for() {
-        let pem = |text: &str| text.lines().map(|line| format!("    {line}\n")).collect::<String>();
+        let pem = |text: &str| text.lines().map(|line| ["    ", line, "\n"].concat()).collect::<String>();
         let (certificate, key) =
             (include_str!("certificates/fixtures/p256.crt"), include_str!("certificates/fixtures/p256.key"));
         let base64 = data_encoding::BASE64.encode(certificate.as_bytes());
