@@ -113,6 +113,26 @@ fn what_was_to_be_taken_back_when_a_term_ended_is_taken_back_in_the_next() {
 }
 
 #[test]
+fn what_was_dropped_unwritten_when_a_class_went_is_said_again_when_it_is_back() {
+    let mut table = Table::settled();
+    let gateway = |table: &mut Table| {
+        let waiting = &table.state.report.sink().waiting;
+        waiting.iter().find(|(object, _)| object.kind == Kind::Gateway).map(|(_, update)| update.status.clone())
+    };
+    let said = gateway(&mut table);
+    assert!(said.is_some(), "published, and not written yet");
+    let class = read(&[GATEWAY]).objects.remove(&Kind::GatewayClass).unwrap().remove(0);
+    let change = |observed| Change { kind: Kind::GatewayClass, name: class.name.clone(), observed };
+    for (observed, expected) in [(None, None), (Some(class.observed.clone()), said)] {
+        let status = StatusPrint::default();
+        let event = ClusterEvent::Changed { change: change(observed), status, version: None, at: table.now };
+        table.state.cluster_event(event, table.now);
+        table.work_off();
+        assert_eq!(gateway(&mut table), expected);
+    }
+}
+
+#[test]
 fn of_an_object_that_was_to_be_written_and_is_gone_nothing_is_said() {
     let mut table = Table::settled();
     table.stands_down();
