@@ -154,11 +154,14 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
         ListenerRefusal::NoSocket { port, need, fault } => {
             (Reason::PortUnavailable, no_socket(*port, *need, fault), false)
         }
-        ListenerRefusal::TlsMode(mode) => (
-            Reason::UnsupportedValue,
-            format!("TLS mode {mode} cannot be had from the data plane's version of APISIX."),
-            false,
-        ),
+        ListenerRefusal::TlsMode(mode) => {
+            let why = match &**mode {
+                "Passthrough" => "APISIX passes TLS on from 3.19 on, and --apisix-version says an older one".to_owned(),
+                "Terminate" => "this controller does not serve TLS that APISIX ends; use mode Passthrough".to_owned(),
+                _ => format!("mode {mode} is not known"),
+            };
+            (Reason::UnsupportedValue, format!("TLS mode {mode} is not served: {why}."), false)
+        }
         ListenerRefusal::Hostname(hostname) => {
             (Reason::UnsupportedValue, format!("{hostname:?} is no hostname: correct it."), false)
         }
