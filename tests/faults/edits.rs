@@ -72,6 +72,20 @@ async fn instances_on_one_prefix_keep_their_own_and_leave_each_others_alone() ->
     wanted.retain(|key, _| held.contains_key(key));
     let held = stage.holds(&green_replica, &wanted).await?;
 
+    // Whose an edited document is hangs on who has a record, which each hears by a watch of its own: a request that is cleared
+    // shows how far that has come.
+    for (replica, instance) in [(&blue_replica, "blue"), (&green_replica, "green")] {
+        let request = format!("{}/{instance}/releases/nothing", stage.control());
+        stage.client().await?.put(request.as_str(), "", None).await?;
+        replica
+            .wait_until("the request to be cleared", PATIENCE, async || {
+                let n_left = stage.client().await?.get(request.as_str(), None).await?.kvs().len();
+                ensure!(n_left == 0, "{request} is there");
+                Ok(())
+            })
+            .await?;
+    }
+
     // One of each is edited. Not the one that both want: without a seal it is whose wants it, and that is both.
     let ours = [FIRST_PORT, contended + 1].map(slot);
     for key in &ours {
