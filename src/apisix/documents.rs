@@ -68,16 +68,8 @@ pub fn stream_route(
         Some(certificate) => seal::unsealed_desc_needing(provenance, certificate, sealing.instance),
         None => seal::unsealed_desc(provenance, sealing.instance),
     };
-    let document = StreamRoute {
-        id: &id.id,
-        desc,
-        server_port: slot.port.get(),
-        sni: slot.name.as_ref().map(ServerName::as_str),
-        tls_passthrough: passthrough.then_some(true),
-        upstream: None,
-        upstream_id: Some(&pool.id),
-        plugins: split.map(plugins),
-    };
+    let taking = taking(id, slot, desc, passthrough);
+    let document = StreamRoute { upstream_id: Some(&pool.id), plugins: split.map(plugins), ..taking };
     check::stream_route(&document)?;
     Ok(sealed(sealing, id, &document))
 }
@@ -85,18 +77,25 @@ pub fn stream_route(
 /// The value of the stream_route `id`, which refuses the connections of `slot`: those of a listener that has no route for
 /// them, which a listener with a wider hostname would take otherwise.
 pub fn closing(sealing: Sealing<'_>, id: &WorkId, slot: &Slot, passthrough: bool) -> Result<String, check::Refused> {
-    let document = StreamRoute {
+    let desc = seal::unsealed_desc("closed: its listener has no route for this name", sealing.instance);
+    let empty = EmptyUpstream { r#type: "roundrobin", nodes: [] };
+    let document = StreamRoute { upstream: Some(empty), ..taking(id, slot, desc, passthrough) };
+    check::stream_route(&document)?;
+    Ok(sealed(sealing, id, &document))
+}
+
+/// A stream_route that takes the connections of `slot`, and sends them nowhere yet.
+fn taking<'a>(id: &'a WorkId, slot: &'a Slot, desc: String, passthrough: bool) -> StreamRoute<'a> {
+    StreamRoute {
         id: &id.id,
-        desc: seal::unsealed_desc("closed: its listener has no route for this name", sealing.instance),
+        desc,
         server_port: slot.port.get(),
         sni: slot.name.as_ref().map(ServerName::as_str),
         tls_passthrough: passthrough.then_some(true),
-        upstream: Some(EmptyUpstream { r#type: "roundrobin", nodes: [] }),
+        upstream: None,
         upstream_id: None,
         plugins: None,
-    };
-    check::stream_route(&document)?;
-    Ok(sealed(sealing, id, &document))
+    }
 }
 
 /// What reaches the nodes of an upstream. Which protocol a connection speaks follows from the listener; this says the same,

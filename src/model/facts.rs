@@ -305,6 +305,24 @@ pub enum Transport {
     Other,
 }
 
+impl Transport {
+    /// What routes of a kind carry, and so what the ports of their backends must be for; [`Transport::Other`] for a kind that is
+    /// none of route.
+    #[must_use]
+    pub fn of_routes(kind: Kind) -> Self {
+        match kind {
+            Kind::TcpRoute | Kind::TlsRoute => Self::Tcp,
+            Kind::UdpRoute => Self::Udp,
+            Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::ReferenceGrant
+            | Kind::Namespace
+            | Kind::Service
+            | Kind::EndpointSlice => Self::Other,
+        }
+    }
+}
+
 /// An address family of the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IpFamily {

@@ -74,17 +74,19 @@ impl Attachments {
     /// Whether the connections of a slot that the route claims are to be handed on as they come.
     #[must_use]
     pub fn passes_through(&self, slot: &Slot) -> bool {
-        let listeners = self.parents.iter().flat_map(|parent| parent.listeners.iter().flatten());
-        let mut claims = listeners.flat_map(|listener| listener.claims.iter().flatten());
-        claims.any(|claim| claim.slot == *slot && !claim.more_specific && claim.passthrough)
+        self.made().any(|claim| claim.slot == *slot && claim.passthrough)
     }
 
     /// The slots the route claims, each once however many listeners lead there.
     #[must_use]
     pub fn claims(&self) -> BTreeSet<Slot> {
+        self.made().map(|claim| claim.slot.clone()).collect()
+    }
+
+    /// Every claim that is one.
+    fn made(&self) -> impl Iterator<Item = &Claim> {
         let listeners = self.parents.iter().flat_map(|parent| parent.listeners.iter().flatten());
-        let claims = listeners.flat_map(|listener| listener.claims.iter().flatten());
-        claims.filter(|claim| !claim.more_specific).map(|claim| claim.slot.clone()).collect()
+        listeners.flat_map(|listener| listener.claims.iter().flatten()).filter(|claim| !claim.more_specific)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
         version::ApisixVersion,
     },
     model::{
-        facts::{Change, DriftPolicy, Observed},
+        facts::{Change, DriftPolicy, Observed, Transport},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         places::{Directory, WorkId},
         sockets::StreamProxy,
@@ -309,7 +309,7 @@ impl Desired {
         match id.directory {
             Directory::Upstreams => self.route_of_pool.get(id),
             Directory::Ssls => None,
-            Directory::StreamRoutes => self.slots.of_id(id).and_then(|slot| self.slots.holder(&slot)),
+            Directory::StreamRoutes => self.slots.holder_at(id),
         }
     }
 
@@ -378,16 +378,9 @@ fn wanted(value: Result<String, crate::apisix::check::Refused>, pool: Option<Wor
 }
 
 fn scheme(kind: Kind) -> Scheme {
-    match kind {
-        Kind::UdpRoute => Scheme::Udp,
-        Kind::TcpRoute
-        | Kind::TlsRoute
-        | Kind::GatewayClass
-        | Kind::Gateway
-        | Kind::ReferenceGrant
-        | Kind::Namespace
-        | Kind::Service
-        | Kind::EndpointSlice => Scheme::Tcp,
+    match Transport::of_routes(kind) {
+        Transport::Udp => Scheme::Udp,
+        Transport::Tcp | Transport::Other => Scheme::Tcp,
     }
 }
 

@@ -119,26 +119,12 @@ fn resolve(route: &RouteRef, backend: &BackendRef, known: &Known) -> Resolved {
         return Resolved::faulty(BackendFault::ExternalName(service));
     }
     let Some(port) = backend.port else { return Resolved::faulty(BackendFault::PortMissing(service)) };
-    let transport = transport(route.kind);
+    let transport = Transport::of_routes(route.kind);
     let of_number = || facts.ports.iter().filter(|of_service| of_service.port == port);
     match of_number().find(|of_service| of_service.transport == transport) {
         Some(of_service) => endpoints(&service, facts, of_service, known),
         None if of_number().next().is_some() => Resolved::faulty(BackendFault::OtherTransport { service, port }),
         None => Resolved::faulty(BackendFault::PortNotFound { service, port }),
-    }
-}
-
-/// What a route of this kind carries, and so what the ports of its backends must be for.
-fn transport(kind: Kind) -> Transport {
-    match kind {
-        Kind::TcpRoute | Kind::TlsRoute => Transport::Tcp,
-        Kind::UdpRoute => Transport::Udp,
-        Kind::GatewayClass
-        | Kind::Gateway
-        | Kind::ReferenceGrant
-        | Kind::Namespace
-        | Kind::Service
-        | Kind::EndpointSlice => Transport::Other,
     }
 }
 

@@ -101,8 +101,7 @@ impl Ports {
     #[must_use]
     pub fn most_specific(&self, port: Port, name: &ServerName) -> Option<Option<ServerName>> {
         let listeners = &self.held.get(&port)?.by_hostname;
-        let candidates = std::iter::once(name.clone()).chain(name.wider()).map(Some).chain([None]);
-        candidates.into_iter().find(|hostname| listeners.contains_key(hostname))
+        std::iter::once(Some(name.clone())).chain(covering(name)).find(|hostname| listeners.contains_key(hostname))
     }
 
     /// Whether `name` is the hostname of a listener of the port within that of another: then connections that ask for it must
@@ -111,7 +110,7 @@ impl Ports {
     pub fn is_nested(&self, port: Port, name: &ServerName) -> bool {
         let Some(held) = self.held.get(&port) else { return false };
         held.by_hostname.contains_key(&Some(name.clone()))
-            && name.wider().map(Some).chain([None]).any(|wider| held.by_hostname.contains_key(&wider))
+            && covering(name).any(|wider| held.by_hostname.contains_key(&wider))
     }
 
     /// The slot of a listener's hostname that is nested in another's, if `place` is that of one, and what the listener carries.
@@ -191,6 +190,11 @@ impl Ports {
         }
         settled
     }
+}
+
+/// The hostnames of listeners that would cover a name, besides the name itself, the most specific first.
+fn covering(name: &ServerName) -> impl Iterator<Item = Option<ServerName>> {
+    name.wider().map(Some).chain([None])
 }
 
 fn contenders<'a>(name: &'a ObjectName, gateway: &'a Gateway) -> impl Iterator<Item = (Port, Contender)> {

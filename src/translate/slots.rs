@@ -36,6 +36,12 @@ impl Slots {
         self.holders.get(slot)
     }
 
+    /// The route that holds the slot that an id names.
+    #[must_use]
+    pub fn holder_at(&self, id: &WorkId) -> Option<&RouteRef> {
+        self.holder(&self.of_id(id)?)
+    }
+
     /// Every slot with a holder, in order.
     pub fn held(&self) -> impl Iterator<Item = (&Slot, &RouteRef)> {
         self.holders.iter()

@@ -3,7 +3,7 @@
 use super::{Condition, NAMES_MAX, add_sentence, listeners_named, render_all};
 use crate::{
     model::{
-        facts::ParentRef,
+        facts::{ParentRef, Transport},
         names::{Kind, ObjectRef},
         places::WorkId,
         verdicts::{
@@ -354,16 +354,9 @@ struct Carried {
 
 impl Carried {
     fn by(route: Kind) -> Self {
-        match route {
-            Kind::UdpRoute => Self { protocol: "UDP", unit: "session", turned_away: "dropped" },
-            Kind::TcpRoute
-            | Kind::TlsRoute
-            | Kind::GatewayClass
-            | Kind::Gateway
-            | Kind::ReferenceGrant
-            | Kind::Namespace
-            | Kind::Service
-            | Kind::EndpointSlice => Self { protocol: "TCP", unit: "connection", turned_away: "refused" },
+        match Transport::of_routes(route) {
+            Transport::Udp => Self { protocol: "UDP", unit: "session", turned_away: "dropped" },
+            Transport::Tcp | Transport::Other => Self { protocol: "TCP", unit: "connection", turned_away: "refused" },
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     model::{
         facts::{Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, Observed, ParentRef, RouteFacts},
         names::{Kind, ObjectName, ObjectRef, RouteRef},
-        places::{Directory, WorkId},
+        places::WorkId,
     },
     translate::known::gateway_name,
 };
@@ -98,7 +98,7 @@ impl Desired {
             return wished;
         }
         let Some(place) = SlotPlace::of(slot) else { return Serves::Absent };
-        let Some(holder) = self.slots.of_id(slot).and_then(|slot| self.slots.holder(&slot)) else {
+        let Some(holder) = self.slots.holder_at(slot) else {
             return match self.ports.nested_at(place) {
                 Some(_) => Serves::NoNodes,
                 None if self.ports.is_frozen(place.port()) => Serves::Kept,
@@ -118,8 +118,7 @@ impl Desired {
     /// The pool a slot is to name.
     #[must_use]
     pub fn slot_pool(&self, slot: &WorkId) -> Option<&WorkId> {
-        let holder = self.slots.holder(&self.slots.of_id(slot)?)?;
-        self.routes.get(holder).map(|route| &route.pool_id)
+        self.routes.get(self.slots.holder_at(slot)?).map(|route| &route.pool_id)
     }
 
     /// The slots that are to name a pool, in order of their ports.
@@ -130,12 +129,7 @@ impl Desired {
     /// Whether a share of the connections of this slot, or of those that come to this pool, is to be refused.
     #[must_use]
     pub fn refuses(&self, id: &WorkId) -> bool {
-        let route = match id.directory {
-            Directory::Upstreams => self.route_of_pool.get(id),
-            Directory::Ssls => None,
-            Directory::StreamRoutes => self.slots.of_id(id).and_then(|slot| self.slots.holder(&slot)),
-        };
-        let pool = route.and_then(|route| self.routes.get(route)).and_then(|route| route.pool.as_ref());
+        let pool = self.route_of(id).and_then(|route| self.routes.get(route)).and_then(|route| route.pool.as_ref());
         pool.is_some_and(|pool| pool.verdict.refused.is_some())
     }
 

@@ -10,7 +10,7 @@ use crate::{
             SlicePortFacts, Transport,
         },
         names::{Created, GATEWAY_GROUP},
-        places::Port,
+        places::{Directory, Port},
     },
     translate::desired::{Settings, Wanted},
 };
