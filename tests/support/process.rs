@@ -180,7 +180,8 @@ impl Process {
     ) -> anyhow::Result<T> {
         tokio::select! {
             found = wait_until(what, deadline, look) => {
-                found.map_err(|error| anyhow!("{error:#}\nthe end of the log of {}:\n{}", self.what, self.log_tail()))
+                // The reason comes last: it is what a cut-off report shows.
+                found.map_err(|error| anyhow!("the end of the log of {}:\n{}\n{error:#}", self.what, self.log_tail()))
             }
             status = self.exits() => {
                 bail!("{} ended with status {status} while {what} was awaited; the end of its log:\n{}", self.what, self.log_tail())
