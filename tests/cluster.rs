@@ -26,6 +26,8 @@ mod outages;
 mod references;
 #[path = "cluster/removal.rs"]
 mod removal;
+#[path = "cluster/rollout.rs"]
+mod rollout;
 #[path = "cluster/serving.rs"]
 mod serving;
 #[path = "cluster/statuses.rs"]
