@@ -12,6 +12,7 @@
 //! | [`pools`] | a route's backends, Services, EndpointSlices, grants | nodes, weights, refused share |
 //! | [`verdicts`] | all of these | what is said of each object |
 
+pub mod addresses;
 pub mod attachments;
 pub mod desired;
 pub mod known;

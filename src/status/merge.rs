@@ -78,6 +78,8 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
         Kind::Gateway => vec![
             ("conditions", merge_conditions(current, wanted, Some(GATEWAY_TYPES), merging.now, &mut unplaced)),
             ("listeners", merge_listeners(current, wanted, merging.now, &mut unplaced)),
+            // Ours as a whole, and gone where we know of none: what an earlier controller left there claims something.
+            ("addresses", fields::items(wanted, "addresses").to_vec()),
         ],
         Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => vec![("parents", merge_parents(merging, &mut unplaced))],
         Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => Vec::new(),

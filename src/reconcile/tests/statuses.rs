@@ -12,7 +12,7 @@ impl Table {
     fn statuses_written(&mut self) -> BTreeMap<ObjectRef, StatusPrint> {
         let written = std::mem::take(&mut self.state.report.sink().waiting);
         let print = |(object, update): (ObjectRef, StatusUpdate)| {
-            let print = StatusPrint::of(object.kind, &update.status, CONTROLLER);
+            let print = update.print(CONTROLLER);
             (object, print)
         };
         written.into_iter().map(print).collect()
