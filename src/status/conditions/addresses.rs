@@ -23,47 +23,44 @@ pub(super) fn render(addresses: &[Address]) -> Value {
 pub(super) fn missing(problem: &AddressProblem) -> Condition {
     let (reason, message) = match problem {
         AddressProblem::NotUsable { asked, instead, why } => {
-            let remedy = match why {
-                Some(why) => because(why),
-                None => format!("the data plane has {}. Ask for one of these", enumerate(instead)),
+            let why = match why {
+                Some(why) => format!("{} Otherwise", because(why)),
+                None => format!("the data plane has {}. Ask for one of these, or", enumerate(instead)),
             };
-            (
-                Reason::AddressNotUsable,
-                format!("Address {asked} cannot be had: {remedy}, or remove it from spec.addresses."),
-            )
+            (Reason::AddressNotUsable, format!("Address {asked} cannot be had: {why} remove it from spec.addresses."))
         }
         AddressProblem::NotAssigned { kind, why } => {
-            let remedy = why.as_ref().map_or_else(|| "the data plane has no other of this type".to_owned(), because);
+            let why = match why {
+                Some(why) => format!("{} Otherwise remove", because(why)),
+                None => "the data plane has no other of this type. Remove".to_owned(),
+            };
             (
                 Reason::AddressNotAssigned,
-                format!(
-                    "An address of type {kind} is asked for, and there is none to give: {remedy}, or remove the request from \
-                     spec.addresses."
-                ),
+                format!("There is no address of type {kind} to give: {why} the request from spec.addresses."),
             )
         }
         AddressProblem::NoneToGive(why) => {
-            (Reason::AddressNotAssigned, format!("There is no address to give: {}.", because(why)))
+            (Reason::AddressNotAssigned, format!("There is no address to give: {}", because(why)))
         }
     };
     Condition::fails(ConditionType::Programmed, reason, message)
 }
 
-/// Why there is none, and what would help; without a full stop.
+/// Why there is none, and in a sentence of its own what would help.
 fn because(why: &NoAddress) -> String {
     match why {
         NoAddress::Unsaid => {
-            "this controller is told of no addresses. Have it started with --address or --publish-service".to_owned()
+            "this controller is told of no addresses. Have it started with --address or --publish-service.".to_owned()
         }
         NoAddress::ServiceAbsent(service) => {
-            format!("Service {service}, which is to say them, does not exist. Create it")
+            format!("Service {service}, which is to say them, does not exist. Create it.")
         }
         NoAddress::ServiceUnreadable(service) => {
-            format!("Service {service}, which is to say them, cannot be read. Correct it")
+            format!("Service {service}, which is to say them, cannot be read. Correct it.")
         }
         NoAddress::ServiceWithout(service) => format!(
             "Service {service}, which is to say them, has none yet. Its load balancer writes them to its status; one of type \
-             ClusterIP or NodePort may have externalIPs"
+             ClusterIP or NodePort may have externalIPs."
         ),
     }
 }
@@ -108,13 +105,13 @@ mod tests {
             &AddressProblem::NotUsable { asked: asked(), instead: Vec::new(), why: Some(NoAddress::Unsaid) },
             "AddressNotUsable",
             "Address 198.51.100.7 cannot be had: this controller is told of no addresses. Have it started with --address or \
-             --publish-service, or remove it from spec.addresses.",
+             --publish-service. Otherwise remove it from spec.addresses.",
         );
         says(
             &AddressProblem::NotAssigned { kind: "Hostname".into(), why: None },
             "AddressNotAssigned",
-            "An address of type Hostname is asked for, and there is none to give: the data plane has no other of this type, or \
-             remove the request from spec.addresses.",
+            "There is no address of type Hostname to give: the data plane has no other of this type. Remove the request from \
+             spec.addresses.",
         );
         let service = || ObjectName::new("infra", "apisix");
         says(
