@@ -16,7 +16,6 @@ use std::sync::Arc;
 pub(super) fn render(verdict: &GatewayVerdict) -> Value {
     let GatewayVerdict { generation, refusal: _, addresses: have, address: _, listeners } = verdict;
     let accepted = accepted(verdict);
-    let is_accepted = accepted.is_true();
     let programmed = programmed(verdict, &accepted);
     let gateway_refused = verdict.refusal.is_some();
     let mut status = json!({
@@ -26,8 +25,9 @@ pub(super) fn render(verdict: &GatewayVerdict) -> Value {
             .map(|listener| render_listener(listener, gateway_refused, *generation))
             .collect::<Vec<_>>(),
     });
-    // Left out rather than empty: merging takes both for the same.
-    if let Some(fields) = status.as_object_mut().filter(|_| is_accepted && !have.is_empty()) {
+    // Also while no listener is accepted: that comes and goes, and with it the names that point there. Left out rather than
+    // empty: merging takes both for the same.
+    if let Some(fields) = status.as_object_mut().filter(|_| !gateway_refused && !have.is_empty()) {
         fields.insert("addresses".to_owned(), addresses::render(have));
     }
     status
@@ -342,11 +342,14 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_said_of_an_accepted_gateway_alone() {
+    fn addresses_are_said_unless_the_gateway_itself_is_refused() {
         let mut verdict = gateway(vec![listener("a", None)]);
         assert_eq!(render(&verdict).get("addresses"), None);
         verdict.addresses = vec![Address::of("192.0.2.1").unwrap()];
-        assert_eq!(render(&verdict)["addresses"], json!([{"type": "IPAddress", "value": "192.0.2.1"}]));
+        let said = json!([{"type": "IPAddress", "value": "192.0.2.1"}]);
+        assert_eq!(render(&verdict)["addresses"], said);
+        verdict.listeners = vec![listener("a", Some(ListenerRefusal::ProtocolConflict))];
+        assert_eq!(render(&verdict)["addresses"], said, "its listeners are not accepted");
         verdict.refusal = Some(GatewayRefusal::AddressType("test/fake".into()));
         assert_eq!(render(&verdict).get("addresses"), None);
     }
