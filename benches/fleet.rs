@@ -29,6 +29,7 @@ pub(crate) fn settings(prefix: &str) -> Settings {
         prefix: prefix.into(),
         version: ApisixVersion::DEFAULT,
         stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
+        addresses: apisix_etcd_controller::model::addresses::AddressSource::Nobody,
     }
 }
 
@@ -125,5 +126,10 @@ fn route(number: usize) -> Facts {
 
 fn service() -> Facts {
     let port = ServicePortFacts { name: "".into(), port: 80, transport: Transport::Tcp };
-    Facts::Service(ServiceFacts { external_name: false, family: Some(IpFamily::V4), ports: vec![port] })
+    Facts::Service(ServiceFacts {
+        external_name: false,
+        family: Some(IpFamily::V4),
+        ports: vec![port],
+        addresses: Vec::new(),
+    })
 }

@@ -2,6 +2,7 @@
 //!
 //! Plain values only: nothing here reads a clock, talks to a server or knows Kubernetes' or APISIX's wire types.
 
+pub mod addresses;
 pub mod facts;
 pub mod link;
 pub mod names;

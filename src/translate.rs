@@ -10,8 +10,10 @@
 //! | [`attachments`] | a route, the listeners of its parents, namespace labels | parents' verdicts and claims |
 //! | [`slots`] | the claims on one slot | the holder |
 //! | [`pools`] | a route's backends, Services, EndpointSlices, grants | nodes, weights, refused share |
+//! | [`addresses`] | the data plane's addresses, those a Gateway asks for | those it has, and what it lacks |
 //! | [`verdicts`] | all of these | what is said of each object |
 
+pub mod addresses;
 pub mod attachments;
 pub mod desired;
 pub mod known;

@@ -179,6 +179,7 @@ fn the_plugins_in_etcd_go_before_those_of_the_file() -> anyhow::Result<()> {
         prefix: "/apisix".into(),
         version: "3.16.0".parse().unwrap_or(ApisixVersion::DEFAULT),
         stream: StreamProxy { traffic_split, ..StreamProxy::default() },
+        addresses: apisix_etcd_controller::model::addresses::AddressSource::Nobody,
     };
     for (said, in_etcd, splits) in [
         (None, None, true),

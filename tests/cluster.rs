@@ -18,6 +18,8 @@ mod objects;
 #[path = "cluster/scene.rs"]
 mod scene;
 
+#[path = "cluster/addresses.rs"]
+mod addresses;
 #[path = "cluster/drift.rs"]
 mod drift;
 #[path = "cluster/outages.rs"]

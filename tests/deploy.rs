@@ -174,6 +174,8 @@ impl Sign {
             (Some(kind), "watch", "") => Some(Self::NotWatched(kind)),
             (Some(Kind::Namespace), "get", "") => Some(Self::NotIdentified),
             (Some(kind), "get", "") | (Some(kind), "patch", "status") => Some(Self::NotWritten(kind)),
+            // Of the finalizer, which is written with the status.
+            (Some(Kind::GatewayClass), "patch", "") => Some(Self::NotWritten(Kind::GatewayClass)),
             (None, "get", "") if resource == "customresourcedefinitions" => Some(Self::ReleaseUnknown),
             (None, "create", "") if resource == "events" => Some(Self::NotTold),
             _ => None,

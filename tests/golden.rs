@@ -3,7 +3,8 @@
 //!
 //! An input is whole: its first lines are comments that say in a sentence what it shows, and a line `# apisix-version: 3.14.0`
 //! where the version matters (else it is the default), and `# listen: tcp:9100,udp:9200` or `# stream-plugins: syslog` where
-//! it matters where APISIX listens, or what it runs there (else nobody knows). Nothing else goes in. `BLESS=1 cargo test --test golden` takes what
+//! it matters where APISIX listens, or what it runs there (else nobody knows), and `# address: 192.0.2.1,gw.example.com` or
+//! `# publish-service: infra/apisix` where clients reach it (else nobody says). Nothing else goes in. `BLESS=1 cargo test --test golden` takes what
 //! comes out as what should; read the diff.
 //!
 //! Each input is two tests: what comes out, and that it comes out whatever the order of its documents and of events.
@@ -14,7 +15,7 @@ use apisix_etcd_controller::{
     apisix::{ids, plugins, version::ApisixVersion},
     cluster::{folder, manifests},
     command::translate::{Translation, translate},
-    config::settings::listen,
+    config::settings::{addresses, listen},
     model::{
         facts::{Change, Observed},
         names::{Kind, ObjectName, ObjectRef},
@@ -38,10 +39,12 @@ const IN: &str = ".in.yaml";
 const OUT: &str = ".out.json";
 
 /// What the comments of an input may say beside its sentence.
-const SAID: [&str; 3] = [VERSION, LISTEN, PLUGINS];
+const SAID: [&str; 5] = [VERSION, LISTEN, PLUGINS, ADDRESS, SERVICE];
 const VERSION: &str = "apisix-version:";
 const LISTEN: &str = "listen:";
 const PLUGINS: &str = "stream-plugins:";
+const ADDRESS: &str = "address:";
+const SERVICE: &str = "publish-service:";
 
 fn main() -> Result<ExitCode> {
     let arguments = Arguments::from_args();
@@ -202,6 +205,10 @@ impl Case {
             stream: StreamProxy {
                 sockets: said(LISTEN).map_or(Ok(Inventory::Unknown), listening)?,
                 traffic_split: said(PLUGINS).map(|names| names.split(',').any(plugins::is_traffic_split)),
+            },
+            addresses: {
+                let said_addresses: Vec<String> = said(ADDRESS).into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
+                addresses::source(&said_addresses, said(SERVICE))?
             },
         };
         Ok(Input { text, settings })

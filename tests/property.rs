@@ -4,8 +4,9 @@
 
 use apisix_etcd_controller::{
     model::{
+        addresses::{Address, AddressSource, distinct},
         facts::{
-            BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
+            AddressFacts, BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
             GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
             Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts,
             SlicePortFacts, TlsFacts, Transport,
@@ -34,6 +35,7 @@ fn settings(version: &str) -> Settings {
         prefix: "/apisix".into(),
         version: version.parse().unwrap(),
         stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
+        addresses: AddressSource::Service(ObjectName::new("blue", "svc")),
     }
 }
 
@@ -101,17 +103,20 @@ fn listener() -> impl Strategy<Value = ListenerFacts> {
 }
 
 fn gateway() -> impl Strategy<Value = Facts> {
+    let asked = (text(&["IPAddress", "IPAddress", "Hostname"]), text(&["", "192.0.2.1", "192.0.2.2", "edge"]))
+        .prop_map(|(kind, value)| AddressFacts { kind, value });
     (
         created(),
         text(&["apisix", "apisix", "other"]),
         vec(listener(), 1..4),
         option::weighted(0.1, Just(Arc::from("p"))),
+        prop_oneof![2 => Just(Vec::new()), 1 => vec(asked, 1..4)],
     )
-        .prop_map(|(created, class, mut listeners, parameters)| {
+        .prop_map(|(created, class, mut listeners, parameters, addresses)| {
             for (listener, name) in listeners.iter_mut().zip(["one", "two", "three"]) {
                 listener.name = name.into();
             }
-            Facts::Gateway(GatewayFacts { generation: 1, created, class, parameters, addresses: vec![], listeners })
+            Facts::Gateway(GatewayFacts { generation: 1, created, class, parameters, addresses, listeners })
         })
 }
 
@@ -176,8 +181,13 @@ fn labels() -> impl Strategy<Value = Facts> {
 fn service() -> impl Strategy<Value = Facts> {
     let port = (text(&["", "", "", "main"]), select(vec![80_i64, 80, 80, 81]), transport())
         .prop_map(|(name, port, transport)| ServicePortFacts { name, port, transport });
-    (prop::bool::weighted(0.05), option::weighted(0.3, select(vec![IpFamily::V4, IpFamily::V6])), vec(port, 0..4))
-        .prop_map(|(external_name, family, ports)| Facts::Service(ServiceFacts { external_name, family, ports }))
+    let family = option::weighted(0.3, select(vec![IpFamily::V4, IpFamily::V6]));
+    let address = select(vec!["192.0.2.1", "192.0.2.2", "edge"]).prop_filter_map("an address", Address::of);
+    (prop::bool::weighted(0.05), family, vec(port, 0..4), vec(address, 0..3)).prop_map(
+        |(external_name, family, ports, addresses)| {
+            Facts::Service(ServiceFacts { external_name, family, ports, addresses: distinct(addresses) })
+        },
+    )
 }
 
 fn transport() -> impl Strategy<Value = Transport> {

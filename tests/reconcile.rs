@@ -98,6 +98,7 @@ async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str
         prefix: prefix.into(),
         version: ApisixVersion::DEFAULT,
         stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
+        addresses: apisix_etcd_controller::model::addresses::AddressSource::Nobody,
     });
     let published = Published::default();
     let statuses = Statuses { sink: published.clone(), idle: Box::new(|_, _| {}) };

@@ -5,6 +5,7 @@ mod support;
 use anyhow::{Context as _, ensure};
 use apisix_etcd_controller::{
     model::{
+        addresses::Address,
         facts::{ParentRef, RouteKind},
         names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
         places::{Directory, WorkId},
@@ -62,7 +63,12 @@ impl Writer {
     /// What is wanted of the object, once published.
     fn publish(&self, object: &ObjectRef, verdict: &Verdict) -> Value {
         let status = render(object, verdict, &self.controller_name, &|_| Standing::Programmed);
-        let update = StatusUpdate { object: object.clone(), status: status.clone(), frozen_parents: Vec::new() };
+        let update = StatusUpdate {
+            object: object.clone(),
+            status: status.clone(),
+            frozen_parents: Vec::new(),
+            finalizer: false,
+        };
         self.queue.clone().publish(update);
         status
     }
@@ -199,7 +205,7 @@ spec:
     for parameters in [None, Some("example.com/Tuning fast".into())] {
         for bundles in [None, Some(vec!["v1.6.1".into()]), Some(vec!["".into(), "v2.0.0".into()])] {
             let served = Served { bundles, ..served("v1") };
-            let verdict = ClassVerdict { generation: 1, unusable_parameters: parameters.clone(), served };
+            let verdict = ClassVerdict { generation: 1, unusable_parameters: parameters.clone(), served, in_use: false };
             let wanted = writer.publish(&class_object, &Verdict::GatewayClass(verdict));
             writer.drain().await?;
             writer.ensure_says(kubernetes, &class_named, &wanted).await?;
@@ -235,16 +241,29 @@ fn gateway_verdicts() -> Vec<GatewayVerdict> {
     ];
     let mut listeners = vec![listener("good", None)];
     listeners.extend(refusals.into_iter().enumerate().map(|(n, refusal)| listener(&format!("bad{n}"), Some(refusal))));
-    let gateway = |refusal, address| GatewayVerdict { generation: 1, refusal, address, listeners: listeners.clone() };
+    let gateway = |refusal, address| GatewayVerdict {
+        generation: 1,
+        refusal,
+        addresses: Vec::new(),
+        address,
+        listeners: listeners.clone(),
+    };
+    let address = |text: &str| Address::of(text).into_iter().collect::<Vec<_>>();
+    let not_usable = AddressProblem::NotUsable { asked: "192.0.2.1".into(), instead: Vec::new(), why: None };
+    let not_assigned = AddressProblem::NotAssigned { kind: "IPAddress".into(), why: None };
+    let hostname = format!("a.{}", vec!["b".repeat(49); 5].join("."));
     vec![
         gateway(None, None),
         gateway(Some(GatewayRefusal::Parameters("example.com/Tuning fast".into())), None),
         gateway(Some(GatewayRefusal::AddressType("test/fake".into())), None),
-        gateway(None, Some(AddressProblem::NotUsable("192.0.2.1".into()))),
+        gateway(None, Some(not_usable)),
+        GatewayVerdict { listeners: listeners.clone().split_off(1), ..gateway(None, Some(not_assigned)) },
+        GatewayVerdict { addresses: [address("2001:db8::1"), address(&hostname)].concat(), ..gateway(None, None) },
         GatewayVerdict {
-            listeners: listeners.clone().split_off(1),
-            ..gateway(None, Some(AddressProblem::NotAssigned))
+            addresses: (1..=16).flat_map(|last| address(&format!("192.0.2.{last}"))).collect(),
+            ..gateway(None, None)
         },
+        gateway(None, None),
     ]
 }
 

@@ -4,6 +4,7 @@
 
 use super::wire;
 use crate::model::{
+    addresses::{self, Address},
     facts::{
         AddressFacts, BackendRef, DriftPolicy, EndpointFacts, EndpointSliceFacts, FromNamespaces, GatewayClassFacts,
         GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
@@ -179,7 +180,9 @@ pub(super) fn namespace(namespace: wire::Namespace) -> NamespaceFacts {
 }
 
 /// A Service.
-pub(super) fn service(spec: wire::ServiceSpec) -> ServiceFacts {
+pub(super) fn service(service: wire::Service) -> ServiceFacts {
+    let wire::Service { metadata: _, spec, status } = service;
+    let addresses = published(&spec, status);
     let port = |port: wire::ServicePort| ServicePortFacts {
         name: or(port.name, ""),
         port: port.port,
@@ -189,6 +192,28 @@ pub(super) fn service(spec: wire::ServiceSpec) -> ServiceFacts {
         external_name: spec.kind.is_some_and(|kind| &*kind.0 == "ExternalName"),
         family: spec.ip_families.and_then(|families| families.first().and_then(family)),
         ports: spec.ports.into_iter().flatten().map(port).collect(),
+        addresses,
+    }
+}
+
+/// Where clients outside the cluster reach a Service. A load balancer that has no address yet is waited for: until then
+/// `externalIPs` may lead around it.
+fn published(spec: &wire::ServiceSpec, status: Option<wire::ServiceStatus>) -> Vec<Address> {
+    let ingress = status.and_then(|status| status.load_balancer).and_then(|balancer| balancer.ingress);
+    let ip_and_hostname = |ingress: wire::Ingress| {
+        let ip = ingress.ip.as_deref().and_then(Address::ip);
+        ip.into_iter().chain(ingress.hostname.as_deref().and_then(Address::hostname))
+    };
+    let balanced = addresses::distinct(ingress.into_iter().flatten().flat_map(ip_and_hostname));
+    let may_have_others = match spec.kind.as_ref().map(|kind| &*kind.0) {
+        None | Some("ClusterIP" | "NodePort") => true,
+        Some(_) => false,
+    };
+    if balanced.is_empty() && may_have_others {
+        let external = spec.external_ips.iter().flatten().filter_map(|address| Address::ip(address));
+        addresses::distinct(external)
+    } else {
+        balanced
     }
 }
 
@@ -339,6 +364,33 @@ mod tests {
             json!({"drift": "report"}),
         ] {
             assert_eq!(drift(annotations), None);
+        }
+    }
+
+    #[test]
+    fn a_service_is_reached_by_its_load_balancer_else_by_its_external_addresses() {
+        let addresses = |kind: Option<&str>, external: &Value, ingress: &Value| {
+            let mut body = json!({"spec": {"externalIPs": external}, "status": {"loadBalancer": {"ingress": ingress}}});
+            if let Some(kind) = kind {
+                body["spec"]["type"] = json!(kind);
+            }
+            let Facts::Service(service) = facts(Kind::Service, &json!({}), &body) else { panic!() };
+            service.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let external = json!(["192.0.2.1", "odd", "192.0.2.1", "2001:db8::1"]);
+        let ingress = json!([{"ip": "198.51.100.7"}, {"hostname": "LB.example.com"}, {"ip": "198.51.100.8", "hostname": "b"}]);
+        let balanced = ["198.51.100.7", "lb.example.com", "198.51.100.8", "b"];
+        assert_eq!(addresses(Some("LoadBalancer"), &external, &ingress), balanced);
+        // Whoever wrote it there.
+        assert_eq!(addresses(Some("ClusterIP"), &external, &ingress), balanced);
+        for kind in [None, Some("ClusterIP"), Some("NodePort")] {
+            for none in [json!(null), json!([]), json!([{}]), json!([{"ip": "0.0.0.0", "hostname": ""}])] {
+                assert_eq!(addresses(kind, &external, &none), ["192.0.2.1", "2001:db8::1"]);
+                assert!(addresses(kind, &json!(null), &none).is_empty());
+            }
+        }
+        for kind in ["LoadBalancer", "ExternalName", "of a later version"] {
+            assert!(addresses(Some(kind), &external, &json!([])).is_empty(), "{kind}");
         }
     }
 

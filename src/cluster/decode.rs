@@ -7,7 +7,7 @@ use super::{convert, wire};
 use crate::{
     model::{
         facts::{Facts, Observed},
-        names::{Kind, ObjectName},
+        names::{GATEWAY_EXISTS_FINALIZER, Kind, ObjectName},
     },
     status::print::StatusPrint,
 };
@@ -43,10 +43,11 @@ pub(super) fn object(kind: Kind, json: &str, controller_name: &str) -> Result<De
         Ok(decoded) => Ok(decoded),
         Err(error) => {
             let named: Named<'_> = serde_json::from_str(json).map_err(|source| Nameless { kind, source })?;
+            let carried = kind == Kind::GatewayClass && carries_finalizer(json);
             Ok(Decoded {
                 name: name(kind, named.metadata.namespace, named.metadata.name),
                 observed: Observed::Unreadable { error: without_position(&error).into() },
-                status: print(kind, named.status, controller_name),
+                status: print(kind, named.status, controller_name).with_finalizer(carried),
                 version: named.metadata.resource_version.unwrap_or_default(),
             })
         }
@@ -62,9 +63,13 @@ pub(super) fn name_and_version(kind: Kind, json: &str) -> Result<(ObjectName, St
 
 fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde_json::Error> {
     match kind {
-        Kind::GatewayClass => specified(kind, json, controller_name, |metadata, spec| {
-            Facts::GatewayClass(convert::gateway_class(metadata, spec))
-        }),
+        Kind::GatewayClass => {
+            let mut decoded = specified(kind, json, controller_name, |metadata, spec| {
+                Facts::GatewayClass(convert::gateway_class(metadata, spec))
+            })?;
+            decoded.status = decoded.status.with_finalizer(carries_finalizer(json));
+            Ok(decoded)
+        }
         Kind::Gateway => {
             specified(kind, json, controller_name, |metadata, spec| Facts::Gateway(convert::gateway(metadata, spec)))
         }
@@ -80,7 +85,11 @@ fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde
         Kind::ReferenceGrant => {
             specified(kind, json, controller_name, |_, spec| Facts::ReferenceGrant(convert::reference_grant(&spec)))
         }
-        Kind::Service => specified(kind, json, controller_name, |_, spec| Facts::Service(convert::service(spec))),
+        Kind::Service => {
+            let mut service: wire::Service = serde_json::from_str(json)?;
+            let identity = identity(kind, &mut service.metadata);
+            Ok(identity.of(Facts::Service(convert::service(service)), StatusPrint::default()))
+        }
         Kind::Namespace => {
             let mut namespace: wire::Namespace = serde_json::from_str(json)?;
             let identity = identity(kind, &mut namespace.metadata);
@@ -127,6 +136,13 @@ fn identity<L>(kind: Kind, metadata: &mut Metadata<L>) -> Identity {
 fn name(kind: Kind, namespace: Option<Text>, name: Text) -> ObjectName {
     let namespace = namespace.filter(|_| kind.namespaced()).map_or_else(|| wire::shared(""), |namespace| namespace.0);
     ObjectName { namespace, name: name.0 }
+}
+
+/// Whether a GatewayClass has the finalizer of one that is in use.
+fn carries_finalizer(json: &str) -> bool {
+    let finalized: Result<wire::Finalized, _> = serde_json::from_str(json);
+    let finalizers = finalized.ok().and_then(|object| object.metadata.finalizers);
+    finalizers.into_iter().flatten().any(|finalizer| finalizer == GATEWAY_EXISTS_FINALIZER)
 }
 
 /// The print of the kinds whose status we write; the status itself is dropped at once.
@@ -301,6 +317,22 @@ mod tests {
         let object = json!({"metadata": {"name": "n", "creationTimestamp": "yesterday"}, "spec": {"rules": []}});
         let Observed::Unreadable { error } = decoded(Kind::TcpRoute, &object).observed else { panic!() };
         assert!(error.starts_with(r#"creationTimestamp "yesterday""#), "{error}");
+    }
+
+    #[test]
+    fn a_class_says_whether_it_carries_the_finalizer_whoever_else_keeps_it() {
+        let class = |finalizers: &serde_json::Value, spec: &serde_json::Value| {
+            let class = json!({"metadata": {"name": "c", "finalizers": finalizers}, "spec": spec});
+            decoded(Kind::GatewayClass, &class).status
+        };
+        let spec = json!({"controllerName": "a/b"});
+        let ours = "gateway-exists-finalizer.gateway.networking.k8s.io";
+        let carried = StatusPrint::default().with_finalizer(true);
+        assert_eq!(class(&json!(["example.com/other", ours]), &spec), carried);
+        assert_eq!(class(&json!([ours]), &json!("unreadable")), carried);
+        for other in [json!(null), json!([]), json!(["example.com/other"]), json!("odd"), json!([1])] {
+            assert_eq!(class(&other, &spec), StatusPrint::default(), "{other}");
+        }
     }
 
     #[test]

@@ -248,12 +248,54 @@ pub(super) struct Namespace {
     pub(super) metadata: Metadata<BTreeMap<Text, Text>>,
 }
 
+/// The finalizers of an object.
+#[derive(Deserialize)]
+pub(super) struct Finalized {
+    pub(super) metadata: FinalizedMetadata,
+}
+
+/// `metadata` of [`Finalized`].
+#[derive(Deserialize)]
+pub(super) struct FinalizedMetadata {
+    pub(super) finalizers: Option<Vec<String>>,
+}
+
+/// A Service.
+#[derive(Debug, Deserialize)]
+pub(super) struct Service {
+    pub(super) metadata: Metadata<de::IgnoredAny>,
+    pub(super) spec: ServiceSpec,
+    pub(super) status: Option<ServiceStatus>,
+}
+
+/// `status` of a Service.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ServiceStatus {
+    pub(super) load_balancer: Option<LoadBalancer>,
+}
+
+/// `status.loadBalancer` of a Service.
+#[derive(Debug, Deserialize)]
+pub(super) struct LoadBalancer {
+    pub(super) ingress: Option<Vec<Ingress>>,
+}
+
+/// `status.loadBalancer.ingress[]` of a Service.
+#[derive(Debug, Deserialize)]
+pub(super) struct Ingress {
+    pub(super) ip: Option<String>,
+    pub(super) hostname: Option<String>,
+}
+
 /// `spec` of a Service.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ServiceSpec {
     #[serde(rename = "type")]
     pub(super) kind: Option<Text>,
+    #[serde(rename = "externalIPs")]
+    pub(super) external_ips: Option<Vec<String>>,
     pub(super) ip_families: Option<Vec<Text>>,
     pub(super) ports: Option<Vec<ServicePort>>,
 }

@@ -183,6 +183,7 @@ mod tests {
             prefix: "/apisix".into(),
             version: ApisixVersion::DEFAULT,
             stream: crate::model::sockets::StreamProxy::default(),
+            addresses: crate::model::addresses::AddressSource::Nobody,
         };
         let file = |(i, text): (usize, &&str)| File { path: format!("{i}.yaml").into(), text: (*text).to_owned() };
         let files: Vec<File> = texts.iter().enumerate().map(file).collect();

@@ -43,6 +43,10 @@ Examples:
   With the ports said here: a listener on any other is refused, and its status names these:
     apisix-etcd-controller run --etcd-endpoints http://etcd:2379 --listen tcp:9100,tcp:9000-9010,tls:9443,udp:9200
 
+  With the addresses that Gateways say in their status, as the Service in front of APISIX has them, or said here:
+    apisix-etcd-controller run --etcd-endpoints http://etcd:2379 --publish-service apisix/apisix-gateway
+    apisix-etcd-controller run --etcd-endpoints http://etcd:2379 --address 203.0.113.7 --address edge.example.com
+
   With TLS, a client certificate and a user of etcd; the files may be replaced while it runs:
     apisix-etcd-controller run --etcd-endpoints https://etcd:2379 --etcd-ca-file /etcd/ca.crt \\
         --etcd-cert-file /etcd/tls.crt --etcd-key-file /etcd/tls.key \\
@@ -61,6 +65,9 @@ Examples:
 
   For the ports and stream plugins of an APISIX whose file is at hand:
     apisix-etcd-controller translate --manifests ./manifests --apisix-config ./config.yaml --apisix-version 3.16.0
+
+  With the addresses that clients reach it at, which Gateways say in their status:
+    apisix-etcd-controller translate --manifests ./manifests --address 203.0.113.7,edge.example.com
 
   One document, by its etcd key:
     apisix-etcd-controller translate --manifests ./manifests --output json \\
@@ -319,6 +326,14 @@ pub struct TargetArgs {
     /// [default: those of APISIX; traffic-split from 3.14 on]
     #[arg(long, value_name = "NAME", env = "APISIX_ETCD_CONTROLLER_STREAM_PLUGINS", value_delimiter = ',')]
     pub stream_plugins: Vec<String>,
+    /// IP address or hostname at which clients reach APISIX, for the status of Gateways; may be repeated, or separated by
+    /// commas
+    #[arg(long, value_name = "ADDRESS", env = "APISIX_ETCD_CONTROLLER_ADDRESS", value_delimiter = ',')]
+    pub address: Vec<String>,
+    /// The Service in front of APISIX: the addresses that its load balancer gave it, or its externalIPs, go into the status
+    /// of Gateways
+    #[arg(long, value_name = "NAMESPACE/NAME", env = "APISIX_ETCD_CONTROLLER_PUBLISH_SERVICE")]
+    pub publish_service: Option<String>,
 }
 
 /// What is done with a document that somebody else edited.

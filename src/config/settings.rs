@@ -3,6 +3,7 @@
 //! The command line as written goes in; settings come out, or every error in it at once, each saying which flag it is about
 //! and what would do. Nothing is opened or asked here, but what the machine is called.
 
+pub mod addresses;
 pub mod apisix;
 pub mod control;
 pub mod etcd;
@@ -19,6 +20,7 @@ use crate::{
     apisix::version::{ApisixVersion, VersionError},
     translate::desired::Settings,
 };
+use addresses::AddressError;
 use apisix::{Origin, Teller};
 use control::ControlSettingError;
 use etcd::{EtcdAddress, EtcdSettingError};
@@ -91,6 +93,9 @@ pub enum SettingError {
     /// Of APISIX's own configuration.
     #[error(transparent)]
     Apisix(#[from] ApisixConfigError),
+    /// Of where clients reach APISIX.
+    #[error(transparent)]
+    Addresses(#[from] AddressError),
     /// Of what APISIX listens on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -255,7 +260,16 @@ fn translation(
     told: Option<&ApisixConfig>,
     origins: &mut Vec<Origin>,
 ) -> Result<Settings, Vec<SettingError>> {
-    let TargetArgs { etcd_prefix, instance, controller_name, apisix_version, listen, stream_plugins } = target;
+    let TargetArgs {
+        etcd_prefix,
+        instance,
+        controller_name,
+        apisix_version,
+        listen,
+        stream_plugins,
+        address,
+        publish_service,
+    } = target;
     let mut errors = Vec::new();
     let prefix = keep(&mut errors, apisix::prefix(etcd_prefix, told, origins));
     let instance = keep(&mut errors, checked(instance, is_instance, SettingError::Instance));
@@ -265,8 +279,10 @@ fn translation(
     let stream =
         apisix::stream_proxy(&listen, &stream_plugins, version.unwrap_or(ApisixVersion::DEFAULT), told, origins);
     let stream = stream.map_err(|more| errors.extend(more)).ok();
-    let (Some(prefix), Some(instance), Some(controller_name), Some(version), Some(stream)) =
-        (prefix, instance, controller_name, version, stream)
+    let addresses = addresses::source(&address, publish_service.as_deref()).map_err(SettingError::from);
+    let addresses = keep(&mut errors, addresses);
+    let (Some(prefix), Some(instance), Some(controller_name), Some(version), Some(stream), Some(addresses)) =
+        (prefix, instance, controller_name, version, stream, addresses)
     else {
         return Err(errors);
     };
@@ -276,6 +292,7 @@ fn translation(
         prefix: prefix.into(),
         version,
         stream,
+        addresses,
     })
 }
 

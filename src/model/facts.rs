@@ -3,7 +3,10 @@
 //! Made where a watch event comes in ([`crate::cluster`]), read by [`crate::translate`]. Numbers are kept as wide as the
 //! wire allows, so that a value outside its bounds reaches translation and gets a verdict instead of being lost.
 
-use super::names::{Created, Kind, ObjectName};
+use super::{
+    addresses::Address,
+    names::{Created, Kind, ObjectName},
+};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The facts of one object.
@@ -341,6 +344,8 @@ pub struct ServiceFacts {
     pub family: Option<IpFamily>,
     /// `spec.ports`.
     pub ports: Vec<ServicePortFacts>,
+    /// Where clients outside the cluster reach it: its load balancer's addresses, else its `externalIPs`.
+    pub addresses: Vec<Address>,
 }
 
 /// One port of a Service.

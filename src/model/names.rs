@@ -28,6 +28,9 @@ pub enum Kind {
 /// The API group of Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
+/// The finalizer of a GatewayClass that is in use, as Gateway API names it. Controllers share it.
+pub const GATEWAY_EXISTS_FINALIZER: &str = "gateway-exists-finalizer.gateway.networking.k8s.io";
+
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
     pub const ALL: [Self; 9] = [

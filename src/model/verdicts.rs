@@ -3,6 +3,7 @@
 //! Closed enums that carry what a message needs; no reason strings and no sentences.
 
 use super::{
+    addresses::Address,
     facts::{ParentRef, RouteKind},
     names::{Kind, ObjectName, RouteRef},
     places::{Port, ServerName, WorkId},
@@ -30,6 +31,8 @@ pub struct ClassVerdict {
     pub unusable_parameters: Option<Arc<str>>,
     /// Which versions of Gateway API the source serves.
     pub served: Served,
+    /// Whether a Gateway names it, so that it is to carry the finalizer that keeps it from being deleted meanwhile.
+    pub in_use: bool,
 }
 
 /// What the source of objects serves; goes into the GatewayClass's conditions.
@@ -69,7 +72,9 @@ pub struct GatewayVerdict {
     pub generation: i64,
     /// Why the Gateway as a whole is not accepted, if so.
     pub refusal: Option<GatewayRefusal>,
-    /// A requested address that is of a supported type but cannot be had.
+    /// The addresses it has.
+    pub addresses: Vec<Address>,
+    /// An address that it asks for and cannot have, or that it has none.
     pub address: Option<AddressProblem>,
     /// One for each listener, in the order of the spec.
     pub listeners: Vec<ListenerVerdict>,
@@ -87,10 +92,37 @@ pub enum GatewayRefusal {
 /// Why a Gateway is not programmed although accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressProblem {
-    /// This address was asked for by value.
-    NotUsable(Arc<str>),
-    /// An address was asked for without saying which.
-    NotAssigned,
+    /// This address is asked for by value, and is none of the data plane's.
+    NotUsable {
+        /// The value.
+        asked: Arc<str>,
+        /// What the data plane has.
+        instead: Vec<Arc<str>>,
+        /// Why it has none, if so.
+        why: Option<NoAddress>,
+    },
+    /// An address is asked for without saying which, and there is none left of its type.
+    NotAssigned {
+        /// The type.
+        kind: Arc<str>,
+        /// Why the data plane has none at all, if so.
+        why: Option<NoAddress>,
+    },
+    /// None is asked for, and those that the data plane should have are not there.
+    NoneToGive(NoAddress),
+}
+
+/// Why a data plane has no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAddress {
+    /// The settings say of none.
+    Unsaid,
+    /// The Service that is to say them does not exist.
+    ServiceAbsent(ObjectName),
+    /// The Service that is to say them could never be read.
+    ServiceUnreadable(ObjectName),
+    /// The Service that is to say them has none.
+    ServiceWithout(ObjectName),
 }
 
 /// Of one listener.

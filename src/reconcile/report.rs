@@ -178,18 +178,20 @@ impl<K: StatusSink> State<K> {
             let held = self.still_held(&object);
             let status =
                 conditions::render_held(&object, &verdict, &self.report.controller_name, &standing, held.as_deref());
-            let print = StatusPrint::of(object.kind, &status, &self.report.controller_name);
-            let frozen_parents = match verdict {
-                Verdict::Route(route) => route.frozen_parents,
-                Verdict::Gateway(_) | Verdict::GatewayClass(_) => Vec::new(),
+            let (frozen_parents, finalizer) = match verdict {
+                Verdict::Route(route) => (route.frozen_parents, false),
+                Verdict::Gateway(_) => (Vec::new(), false),
+                Verdict::GatewayClass(class) => (Vec::new(), class.in_use),
             };
-            let said = self.report.prints.get(&object).cloned().unwrap_or_default();
-            let unsure = self.report.unsure.remove(&object);
-            if !unsure && !print.differs_from(&said, &frozen_parents) {
+            let update = StatusUpdate { object, status, frozen_parents, finalizer };
+            let print = update.print(&self.report.controller_name);
+            let said = self.report.prints.get(&update.object).cloned().unwrap_or_default();
+            let unsure = self.report.unsure.remove(&update.object);
+            if !unsure && !print.differs_from(&said, &update.frozen_parents) {
                 continue;
             }
-            self.report.prints.insert(object.clone(), print);
-            self.report.statuses.sink.publish(StatusUpdate { object, status, frozen_parents });
+            self.report.prints.insert(update.object.clone(), print);
+            self.report.statuses.sink.publish(update);
         }
         !self.report.due.is_empty()
     }

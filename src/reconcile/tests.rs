@@ -119,6 +119,7 @@ impl Table {
             prefix: "/apisix".into(),
             version: ApisixVersion::DEFAULT,
             stream: crate::model::sockets::StreamProxy::default(),
+            addresses: crate::model::addresses::AddressSource::Nobody,
         });
         let n_idle = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&n_idle);
@@ -316,6 +317,7 @@ fn what_is_shown_is_what_etcd_holds() {
             prefix: "/apisix".into(),
             version: ApisixVersion::DEFAULT,
             stream: crate::model::sockets::StreamProxy::default(),
+            addresses: crate::model::addresses::AddressSource::Nobody,
         };
         Overview::standing(&table.state.desired, &settings, &|id| table.state.standing(id)).documents.len()
     };

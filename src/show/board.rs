@@ -286,6 +286,7 @@ mod tests {
             prefix: "/apisix".into(),
             version: crate::apisix::version::ApisixVersion::DEFAULT,
             stream: crate::model::sockets::StreamProxy::default(),
+            addresses: crate::model::addresses::AddressSource::Nobody,
         };
         let (mut sink, mut news) = FolderSink::new(translation.clone());
         let mut board = Board::new("/apisix".into());
@@ -317,6 +318,7 @@ mod tests {
             prefix: "/apisix".into(),
             version: crate::apisix::version::ApisixVersion::DEFAULT,
             stream: crate::model::sockets::StreamProxy::default(),
+            addresses: crate::model::addresses::AddressSource::Nobody,
         });
         for n in 0..=NOTICES_WAITING {
             sink.announce(Notice {

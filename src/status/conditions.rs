@@ -4,6 +4,7 @@
 //! Nothing here knows what the object's status says now, and no message carries what can change while its meaning does
 //! not (no revisions, no endpoint counts): every new message is a write to the API server.
 
+mod addresses;
 mod gateway;
 mod gateway_class;
 mod route;

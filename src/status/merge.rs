@@ -78,6 +78,8 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
         Kind::Gateway => vec![
             ("conditions", merge_conditions(current, wanted, Some(GATEWAY_TYPES), merging.now, &mut unplaced)),
             ("listeners", merge_listeners(current, wanted, merging.now, &mut unplaced)),
+            // Ours as a whole, and gone where we know of none: what an earlier controller left there claims something.
+            ("addresses", fields::items(wanted, "addresses").to_vec()),
         ],
         Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => vec![("parents", merge_parents(merging, &mut unplaced))],
         Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => Vec::new(),
@@ -267,7 +269,7 @@ mod tests {
         let foreign = json!({"type": "example.com/Scanned", "status": "True", "lastTransitionTime": BEFORE});
         let stale = json!({"type": "Accepted", "status": "Unknown", "reason": "Pending", "lastTransitionTime": BEFORE});
         json!({
-            "addresses": [{"value": "192.0.2.1"}],
+            "odd": [{"value": "192.0.2.1"}],
             "conditions": [stale, foreign, {"type": "ResolvedRefs", "status": "False"}],
             "listeners": [{"name": "gone"}, {"name": "a", "conditions": [foreign, stale]}],
             "parents": [
@@ -332,6 +334,20 @@ mod tests {
         assert_eq!(types(&status["listeners"][0]), ["example.com/Scanned", "Accepted", "Programmed", "ResolvedRefs"]);
         let names: Vec<&Value> = status["listeners"].as_array().unwrap().iter().map(|l| &l["name"]).collect();
         assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn addresses_are_replaced_as_a_whole_and_taken_back() {
+        let mut wanted = samples::gateway(&["a"]);
+        let mut current = applied(&merging(Kind::Gateway, &Value::Null, &wanted));
+        assert_eq!(current.get("addresses"), None);
+        current["addresses"] = json!([{"value": "192.0.2.1"}]);
+        let Write::Patch(patch) = merge(&merging(Kind::Gateway, &current, &wanted)).write else { panic!() };
+        assert_eq!(patch, json!({"addresses": []}));
+        let addresses = json!([{"type": "IPAddress", "value": "192.0.2.1"}, {"type": "Hostname", "value": "h"}]);
+        wanted["addresses"] = addresses.clone();
+        let Write::Patch(patch) = merge(&merging(Kind::Gateway, &current, &wanted)).write else { panic!() };
+        assert_eq!(patch, json!({"addresses": addresses}));
     }
 
     #[test]

@@ -40,6 +40,19 @@ impl StatusPrint {
         Self { parts: parts.into_boxed_slice() }
     }
 
+    /// The print of an object that carries the finalizer of a GatewayClass in use, or is to; which is no part of its
+    /// status, but is written and put right like it.
+    #[must_use]
+    pub fn with_finalizer(mut self, carried: bool) -> Self {
+        if carried {
+            let mut parts = self.parts.into_vec();
+            parts.push((Digest::new("finalizer").finish(), Digest::new("finalizer carried").finish()));
+            parts.sort_unstable();
+            self.parts = parts.into_boxed_slice();
+        }
+        self
+    }
+
     /// Whether an object whose status prints as `seen` must be written to say what `self` says. Entries seen of `frozen`
     /// parents are left as they are and do not count, unless `self` has something to say of that parent after all.
     #[must_use]
@@ -74,6 +87,14 @@ fn class_parts(status: &Value) -> Vec<(u64, u64)> {
 
 fn gateway_parts(status: &Value) -> Vec<(u64, u64)> {
     let mut parts = condition_parts(status, GATEWAY_TYPES);
+    let addresses = fields::items(status, "addresses");
+    if !addresses.is_empty() {
+        let mut content = Digest::new("addresses content");
+        for address in addresses {
+            content.text(fields::text(address, "type").unwrap_or("IPAddress")).field(address.get("value"));
+        }
+        parts.push((Digest::new("addresses").finish(), content.finish()));
+    }
     for listener in fields::items(status, "listeners") {
         let mut part = Digest::new("listener");
         part.field(listener.get("name"));
@@ -293,8 +314,32 @@ mod tests {
         let foreign = json!({"type": "example.com/Scanned", "status": "True"});
         status["conditions"].as_array_mut().unwrap().push(foreign.clone());
         status["listeners"][0]["conditions"].as_array_mut().unwrap().insert(0, foreign);
-        status["addresses"] = json!([{"value": "192.0.2.1"}]);
         assert_eq!(print, StatusPrint::of(Kind::Gateway, &status, OURS));
+    }
+
+    #[test]
+    fn addresses_are_ours_and_no_addresses_are_an_empty_list_of_them() {
+        let mut status = samples::gateway(&["a"]);
+        let without = StatusPrint::of(Kind::Gateway, &status, OURS);
+        status["addresses"] = json!([]);
+        assert_eq!(without, StatusPrint::of(Kind::Gateway, &status, OURS));
+        status["addresses"] = json!([{"value": "192.0.2.1"}, {"type": "Hostname", "value": "h"}]);
+        let print = StatusPrint::of(Kind::Gateway, &status, OURS);
+        assert_ne!(print, without);
+        check_differs(Kind::Gateway, &status, |s| s["addresses"][1]["type"] = json!("IPAddress"));
+        check_differs(Kind::Gateway, &status, |s| s["addresses"].as_array_mut().unwrap().reverse());
+        status["addresses"][0]["type"] = json!("IPAddress");
+        assert_eq!(print, StatusPrint::of(Kind::Gateway, &status, OURS), "the default is filled in");
+    }
+
+    #[test]
+    fn a_finalizer_is_part_of_what_a_class_says() {
+        let print = || StatusPrint::of(Kind::GatewayClass, &samples::all()[0].1, OURS);
+        assert!(print().with_finalizer(true).differs_from(&print(), &[]));
+        assert!(print().differs_from(&print().with_finalizer(true), &[]));
+        assert_eq!(print().with_finalizer(false), print());
+        assert_eq!(print().with_finalizer(true), print().with_finalizer(true));
+        assert!(!StatusPrint::default().with_finalizer(true).is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! older one of the same object said, wherever that one is: waiting, being written, or set aside after a failure. So the
 //! queue holds at most one update for each object and needs no other bound.
 
-use super::events::Notice;
+use super::{events::Notice, print::StatusPrint};
 use crate::{
     model::{facts::ParentRef, names::ObjectRef, verdicts::Served},
     retry::Retry,
@@ -27,6 +27,17 @@ pub struct StatusUpdate {
     pub status: Value,
     /// parentRefs of a route whose entries of ours are left as they are.
     pub frozen_parents: Vec<ParentRef>,
+    /// Whether a GatewayClass is to carry the finalizer that keeps it while a Gateway uses it. Of other kinds `false`, and
+    /// not looked at.
+    pub finalizer: bool,
+}
+
+impl StatusUpdate {
+    /// What the object's print is once this is written.
+    #[must_use]
+    pub fn print(&self, controller_name: &str) -> StatusPrint {
+        StatusPrint::of(self.object.kind, &self.status, controller_name).with_finalizer(self.finalizer)
+    }
 }
 
 /// Where statuses go.
@@ -288,7 +299,7 @@ mod tests {
     }
 
     fn update(name: &str, version: u32) -> StatusUpdate {
-        StatusUpdate { object: object(name), status: json!(version), frozen_parents: Vec::new() }
+        StatusUpdate { object: object(name), status: json!(version), frozen_parents: Vec::new(), finalizer: false }
     }
 
     /// Name and version of the next update that is due.

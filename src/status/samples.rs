@@ -2,13 +2,14 @@
 
 use super::conditions::render;
 use crate::model::{
+    addresses::Address,
     facts::{ParentRef, RouteKind},
     names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
     places::{Directory, WorkId},
     sockets::{Footing, Need, SocketFault},
     verdicts::{
         AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
-        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, Occupant, ParentVerdict,
+        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, NoAddress, Occupant, ParentVerdict,
         RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
     },
 };
@@ -50,7 +51,13 @@ pub(super) fn route(parents: &[ParentRef]) -> Value {
 /// What is wanted of a Gateway with these accepted listeners.
 pub(super) fn gateway(listeners: &[&str]) -> Value {
     let listeners = listeners.iter().map(|name| listener(name, None)).collect();
-    let verdict = GatewayVerdict { generation: GENERATION, refusal: None, address: None, listeners };
+    let verdict = GatewayVerdict {
+        generation: GENERATION,
+        refusal: None,
+        addresses: Vec::new(),
+        address: None,
+        listeners,
+    };
     wanted(Kind::Gateway, &Verdict::Gateway(verdict))
 }
 
@@ -76,7 +83,7 @@ fn classes() -> Vec<ClassVerdict> {
         versions: [(Kind::TcpRoute, "v1".into())].into(),
         bundles: bundles.map(|bundles| bundles.iter().map(|&bundle| bundle.into()).collect()),
     };
-    let class = |served| ClassVerdict { generation: GENERATION, unusable_parameters: None, served };
+    let class = |served| ClassVerdict { generation: GENERATION, unusable_parameters: None, served, in_use: false };
     let refused = ClassVerdict {
         unusable_parameters: Some("example.com/Tuning fast".into()),
         ..class(served(Source::Cluster, Some(&["v1.9.0"])))
@@ -117,8 +124,15 @@ fn gateways() -> Vec<GatewayVerdict> {
     let gateway = |refusal, address, listeners: &Vec<ListenerVerdict>| GatewayVerdict {
         generation: GENERATION,
         refusal,
+        addresses: Vec::new(),
         address,
         listeners: listeners.clone(),
+    };
+    let asked = || "192.0.2.1".into();
+    let absent = NoAddress::ServiceAbsent(ObjectName::new("infra", "apisix"));
+    let addressed = |text: &[&str]| GatewayVerdict {
+        addresses: text.iter().map(|text| Address::of(text).unwrap()).collect(),
+        ..gateway(None, None, &good)
     };
     vec![
         gateway(None, None, &good),
@@ -126,8 +140,11 @@ fn gateways() -> Vec<GatewayVerdict> {
         gateway(None, None, &bad),
         gateway(Some(GatewayRefusal::Parameters("example.com/Tuning fast".into())), None, &good),
         gateway(Some(GatewayRefusal::AddressType("test/fake".into())), None, &good),
-        gateway(None, Some(AddressProblem::NotUsable("192.0.2.1".into())), &good),
-        gateway(None, Some(AddressProblem::NotAssigned), &good),
+        gateway(None, Some(AddressProblem::NotUsable { asked: asked(), instead: vec![asked()], why: None }), &good),
+        gateway(None, Some(AddressProblem::NotAssigned { kind: "IPAddress".into(), why: None }), &good),
+        gateway(None, Some(AddressProblem::NoneToGive(absent)), &good),
+        addressed(&["192.0.2.1"]),
+        addressed(&["192.0.2.1", "edge.example.com"]),
     ]
 }
 

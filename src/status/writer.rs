@@ -3,8 +3,11 @@
 //! Each update becomes a read of the object, a [`super::merge`], and a patch of the status subresource guarded by the
 //! version read, so that nothing another controller wrote is ever overwritten unseen. Nothing is sent when the object says
 //! it already. Nothing here decides what a status should be, and nothing waits for it.
+//!
+//! The one finalizer there is travels with the status of its GatewayClass: the same reader, the same guard, the same tries.
 
 mod attempt;
+mod finalizer;
 #[cfg(test)]
 mod tests;
 

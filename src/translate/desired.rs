@@ -5,6 +5,7 @@ mod wave;
 mod wishes;
 
 use super::{
+    addresses,
     attachments::Attachments,
     known::Known,
     listeners::{Gateway, Protocol},
@@ -20,6 +21,7 @@ use crate::{
         version::ApisixVersion,
     },
     model::{
+        addresses::AddressSource,
         facts::{Change, DriftPolicy, Observed, Transport},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         places::{Directory, WorkId},
@@ -45,6 +47,8 @@ pub struct Settings {
     pub version: ApisixVersion,
     /// Where APISIX listens, and what it runs there.
     pub stream: StreamProxy,
+    /// Who says where clients reach it.
+    pub addresses: AddressSource,
 }
 
 /// What a document should be.
@@ -252,11 +256,14 @@ impl Desired {
             Kind::GatewayClass => {
                 let class = self.known.classes.get(name)?;
                 (class.controller_name == self.settings.controller_name)
-                    .then(|| Verdict::GatewayClass(verdicts::class(class, &self.served)))
+                    .then(|| Verdict::GatewayClass(verdicts::class(class, &self.served, self.known.class_in_use(name))))
             }
             Kind::Gateway => {
                 let gateway = self.gateways.get(name).filter(|gateway| !gateway.frozen)?;
-                Some(Verdict::Gateway(verdicts::gateway(name, gateway, &self.ports, self.attached.get(name))))
+                let asked = &self.known.gateways.get(name)?.addresses;
+                let assigned = addresses::assign(asked, &self.settings.addresses, &self.known.services);
+                let attached = self.attached.get(name);
+                Some(Verdict::Gateway(verdicts::gateway(name, gateway, &self.ports, attached, assigned)))
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let name = RouteRef::new(object.kind, name.clone());
@@ -426,6 +433,7 @@ mod tests {
             prefix: "/apisix".into(),
             version: "3.16.0".parse().unwrap(),
             stream: StreamProxy::default(),
+            addresses: AddressSource::Nobody,
         });
         let class = GatewayClassFacts { generation: 1, controller_name: "a/b".into(), parameters: None };
         let listener = ListenerFacts {

@@ -119,6 +119,12 @@ impl Known {
         Some(ObjectName { namespace: Arc::clone(&slice.namespace), name: Arc::clone(service) })
     }
 
+    /// Whether a Gateway names this class, or could not be read and may.
+    #[must_use]
+    pub fn class_in_use(&self, class: &ObjectName) -> bool {
+        self.gateways_by_class.of(&class.name).next().is_some() || self.gateways.any_unreadable()
+    }
+
     fn index(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Gateway => self.gateways_by_class.add(self.class_of(name), name),

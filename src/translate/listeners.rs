@@ -1,6 +1,6 @@
 //! Tier 1: a Gateway's facts and its class give its listeners and what each admits.
 
-use super::known::Known;
+use super::{addresses, known::Known};
 use crate::{
     apisix::version::ApisixVersion,
     model::{
@@ -8,7 +8,7 @@ use crate::{
         names::{Created, Kind, ObjectName},
         places::{Port, ServerName},
         sockets::{Footing, Inventory, Need},
-        verdicts::{AddressProblem, GatewayRefusal, ListenerRefusal},
+        verdicts::{GatewayRefusal, ListenerRefusal},
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -36,8 +36,6 @@ pub struct Gateway {
     pub frozen: bool,
     /// Why the Gateway as a whole is not accepted.
     pub refusal: Option<GatewayRefusal>,
-    /// Why an address it asks for cannot be had.
-    pub address: Option<AddressProblem>,
     /// In the order of the spec.
     pub listeners: Vec<Listener>,
 }
@@ -129,9 +127,9 @@ pub fn gateway(
     let conflicts = conflicts(&facts.listeners, version);
     let with_conflicts = facts.listeners.iter().zip(conflicts);
     let listeners = with_conflicts.map(|(facts, conflict)| listener(facts, conflict, version, sockets)).collect();
-    let (refusal, address) = addresses(facts);
-    let refusal = facts.parameters.clone().map(GatewayRefusal::Parameters).or(refusal);
-    Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, address, listeners })
+    let parameters = facts.parameters.clone().map(GatewayRefusal::Parameters);
+    let refusal = parameters.or_else(|| addresses::refusal(&facts.addresses));
+    Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, listeners })
 }
 
 fn listener(
@@ -194,19 +192,6 @@ fn listener(
         invalid_kinds,
         namespaces: facts.namespaces.clone(),
     }
-}
-
-fn addresses(facts: &GatewayFacts) -> (Option<GatewayRefusal>, Option<AddressProblem>) {
-    // Types that Gateway API defines are supported in principle; there is no source of addresses yet to honour them from.
-    let strange = facts.addresses.iter().find(|address| !matches!(&*address.kind, "IPAddress" | "Hostname"));
-    let problem = facts.addresses.first().map(|address| {
-        if address.value.is_empty() {
-            AddressProblem::NotAssigned
-        } else {
-            AddressProblem::NotUsable(Arc::clone(&address.value))
-        }
-    });
-    (strange.map(|address| GatewayRefusal::AddressType(Arc::clone(&address.kind))), problem)
 }
 
 /// What a listener carries, as far as conflicts and route kinds go.

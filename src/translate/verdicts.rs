@@ -1,6 +1,7 @@
 //! The last tier: what all the others say of one object, put together.
 
 use super::{
+    addresses::Assigned,
     attachments::{AttachedListener, Attachments, Claim},
     listeners::{Gateway, Listener},
     pools::Pool,
@@ -23,8 +24,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Of a GatewayClass of ours.
 #[must_use]
-pub fn class(facts: &GatewayClassFacts, served: &Served) -> ClassVerdict {
-    ClassVerdict { generation: facts.generation, unusable_parameters: facts.parameters.clone(), served: served.clone() }
+pub fn class(facts: &GatewayClassFacts, served: &Served, in_use: bool) -> ClassVerdict {
+    ClassVerdict {
+        generation: facts.generation,
+        unusable_parameters: facts.parameters.clone(),
+        served: served.clone(),
+        in_use,
+    }
 }
 
 /// Of a Gateway of ours; `attached` counts routes by listener name.
@@ -34,6 +40,7 @@ pub fn gateway(
     gateway: &Gateway,
     ports: &Ports,
     attached: Option<&BTreeMap<Arc<str>, u32>>,
+    assigned: Assigned,
 ) -> GatewayVerdict {
     let listeners = gateway
         .listeners
@@ -50,7 +57,8 @@ pub fn gateway(
     GatewayVerdict {
         generation: gateway.generation,
         refusal: gateway.refusal.clone(),
-        address: gateway.address.clone(),
+        addresses: assigned.addresses,
+        address: assigned.problem,
         listeners,
     }
 }

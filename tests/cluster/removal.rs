@@ -39,7 +39,9 @@ async fn when_everything_is_deleted_only_placeholders_and_foreign_keys_are_left(
     let revision = scene.revision().await?;
     scene.delete("Gateway", "edge").await?;
     scene.delete("Gateway", "fence-0").await?;
-    scene.delete("GatewayClass", &scene.place.gateway_class.clone()).await?;
+    let class = scene.place.gateway_class.clone();
+    scene.delete("GatewayClass", &class).await?;
+    scene.servers.kubernetes.gone(&scene.object("GatewayClass", &class)).await?;
     // What shows that the controller has seen it all: everything comes again and is served.
     scene.apply(CLASS.to_owned() + &gateway("edge", &[("tcp", 9100)])).await?;
     assert_eq!(keys(&scene.history_to_fence(revision).await?), Vec::<&str>::new());
@@ -84,7 +86,7 @@ async fn while_the_class_is_gone_documents_stay_and_nothing_new_is_served() -> a
     let before = scene.documents().await?;
     let revision = scene.revision().await?;
 
-    scene.delete("GatewayClass", &scene.place.gateway_class.clone()).await?;
+    scene.delete_class_by_force().await?;
     scene.apply(service("web", &["10.0.0.2"]) + &route("late", ("edge", "two"), &[("web", 1)])).await?;
     // What shows that the controller has seen that: a change of another class of the same controller is served.
     scene.place.gateway_class.push_str("-second");

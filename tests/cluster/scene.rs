@@ -99,6 +99,11 @@ impl Scene {
         self.servers.kubernetes.delete(&self.object(kind, name)).await
     }
 
+    /// Deletes the GatewayClass under its Gateways, which its finalizer is there to prevent.
+    pub(crate) async fn delete_class_by_force(&self) -> anyhow::Result<()> {
+        self.servers.kubernetes.delete_by_force(&self.object("GatewayClass", &self.place.gateway_class)).await
+    }
+
     /// Waits until the GatewayClass says `claims`; the class.
     pub(crate) async fn class_says(&self, claims: &[(&str, &str)]) -> anyhow::Result<Value> {
         let named = self.object("GatewayClass", &self.place.gateway_class);

@@ -143,7 +143,7 @@ async fn a_class_that_turns_to_another_controller_is_held_until_it_is_ours_again
     let class = scene.place.gateway_class.clone();
     let revision = scene.revision().await?;
     // The name of the controller cannot be changed, so the class is made anew. As long as there is none, nothing stops.
-    scene.delete("GatewayClass", &class).await?;
+    scene.delete_class_by_force().await?;
     scene.apply(CLASS.replace("$CONTROLLER", "example.com/another")).await?;
     scene.held(N_ROUTES.into()).await?;
     scene.event_says(&format!("gatewayclass/{class}")).await?;

@@ -43,6 +43,8 @@ pub(crate) struct State {
     epoch: u64,
     objects: BTreeMap<ObjectRef, Observed>,
     statuses: BTreeMap<ObjectRef, Value>,
+    /// GatewayClasses that carry the finalizer of one in use.
+    finalized: BTreeSet<ObjectRef>,
     /// What changed, by version.
     log: BTreeMap<u64, ObjectRef>,
     not_served: BTreeSet<Kind>,
@@ -56,6 +58,7 @@ impl Cluster {
             epoch: 0,
             objects: BTreeMap::new(),
             statuses: BTreeMap::new(),
+            finalized: BTreeSet::new(),
             log: BTreeMap::new(),
             not_served: BTreeSet::new(),
         };
@@ -139,6 +142,7 @@ impl Cluster {
         let mut state = self.state.lock();
         if state.objects.remove(object).is_some() {
             state.statuses.remove(object);
+            state.finalized.remove(object);
             state.version += 1;
             let version = state.version;
             state.log.insert(version, object.clone());
@@ -146,6 +150,28 @@ impl Cluster {
         drop(state);
         self.ring();
         format!("removed {object}")
+    }
+
+    /// The status writer of a replica put a finalizer on an object, or took it away.
+    pub(crate) fn set_finalizer(&self, object: &ObjectRef, carried: bool) {
+        let mut state = self.state.lock();
+        if !state.objects.contains_key(object) || state.finalized.contains(object) == carried {
+            return;
+        }
+        if carried {
+            state.finalized.insert(object.clone());
+        } else {
+            state.finalized.remove(object);
+        }
+        state.version += 1;
+        let version = state.version;
+        state.log.insert(version, object.clone());
+        drop(state);
+        self.ring();
+    }
+
+    pub(crate) fn carries_finalizer(&self, object: &ObjectRef) -> bool {
+        self.state.lock().finalized.contains(object)
     }
 
     /// The status writer of a replica wrote this, or somebody spoiled it.
@@ -211,7 +237,8 @@ impl Cluster {
 
     fn print(state: &State, object: &ObjectRef) -> StatusPrint {
         let status = state.statuses.get(object);
-        status.map_or_else(StatusPrint::default, |status| StatusPrint::of(object.kind, status, CONTROLLER))
+        let print = status.map_or_else(StatusPrint::default, |status| StatusPrint::of(object.kind, status, CONTROLLER));
+        print.with_finalizer(state.finalized.contains(object))
     }
 
     fn list(&self, kind: Kind) -> (Vec<ListedObject>, u64, u64) {

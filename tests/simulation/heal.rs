@@ -79,10 +79,14 @@ impl Healed {
             let status = conditions::render(&object, &verdict, CONTROLLER, &|id| self.standing(id));
             let should = StatusPrint::of(object.kind, &status, CONTROLLER);
             let seen = cluster.status(&object).unwrap_or_default();
-            let frozen = match verdict {
-                Verdict::Route(route) => route.frozen_parents,
-                Verdict::Gateway(_) | Verdict::GatewayClass(_) => Vec::new(),
+            let (frozen, finalizer) = match verdict {
+                Verdict::Route(route) => (route.frozen_parents, false),
+                Verdict::Gateway(_) => (Vec::new(), false),
+                Verdict::GatewayClass(class) => (Vec::new(), class.in_use),
             };
+            if cluster.carries_finalizer(&object) != finalizer {
+                found.push(format!("{object} should carry the finalizer: {finalizer}"));
+            }
             if should.differs_from(&StatusPrint::of(object.kind, &seen, CONTROLLER), &frozen) {
                 found.push(format!("the status of {object} should be {status} and is {seen}"));
             }

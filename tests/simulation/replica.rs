@@ -63,6 +63,7 @@ impl Pending {
             let update = self.0.0.lock().remove(&object);
             if let Some(update) = update {
                 cluster.set_status(&object, Some(update.status));
+                cluster.set_finalizer(&object, update.finalizer);
             }
         }
     }
@@ -199,5 +200,6 @@ pub(crate) fn translation() -> desired::Settings {
         prefix: PREFIX.into(),
         version: ApisixVersion::DEFAULT,
         stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
+        addresses: apisix_etcd_controller::model::addresses::AddressSource::Nobody,
     }
 }

@@ -195,6 +195,16 @@ impl Kubernetes {
         deleted.map(drop).with_context(|| format!("deleting {named:?}"))
     }
 
+    /// Deletes the object whatever finalizers it has, as an administrator does with one that nobody finishes.
+    pub(crate) async fn delete_by_force(&self, named: &Named<'_>) -> anyhow::Result<()> {
+        self.delete(named).await?;
+        if self.get(named).await?.is_some() {
+            // Whoever put them there may just have taken them away.
+            let _ = self.patch(named, json!({"metadata": {"finalizers": null}})).await;
+        }
+        self.gone(named).await
+    }
+
     /// Waits until an object that was deleted is not there any more.
     pub(crate) async fn gone(&self, named: &Named<'_>) -> anyhow::Result<()> {
         wait_until(&format!("{named:?} to be gone"), PATIENCE, async || {

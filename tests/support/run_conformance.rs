@@ -22,7 +22,10 @@ use support::{
 };
 
 /// The versions of APISIX that the controller is told, and what else it is told of that data plane.
-const DATA_PLANES: [(&str, &[&str]); 2] = [("3.18", &[]), ("3.19", &[])];
+const DATA_PLANES: [(&str, &[&str]); 2] = [("3.18", ADDRESSES), ("3.19", ADDRESSES)];
+
+/// Nobody connects there: of the suite's tests that wait for an address, those that run look no further.
+const ADDRESSES: &[&str] = &["--address", "192.0.2.1", "--address", "edge.example.com"];
 
 const CONTROLLER_NAME: &str = "apisix-etcd.io/conformance";
 

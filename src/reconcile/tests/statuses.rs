@@ -12,7 +12,7 @@ impl Table {
     fn statuses_written(&mut self) -> BTreeMap<ObjectRef, StatusPrint> {
         let written = std::mem::take(&mut self.state.report.sink().waiting);
         let print = |(object, update): (ObjectRef, StatusUpdate)| {
-            let print = StatusPrint::of(object.kind, &update.status, CONTROLLER);
+            let print = update.print(CONTROLLER);
             (object, print)
         };
         written.into_iter().map(print).collect()
@@ -130,6 +130,35 @@ fn what_was_dropped_unwritten_when_a_class_went_is_said_again_when_it_is_back() 
         table.work_off();
         assert_eq!(gateway(&mut table), expected);
     }
+}
+
+#[test]
+fn a_class_is_told_whether_a_gateway_uses_it_and_a_finalizer_that_is_taken_away_comes_back() {
+    let mut table = Table::settled();
+    let class = read(&[GATEWAY]).objects.remove(&Kind::GatewayClass).unwrap().remove(0);
+    let object = ObjectRef::new(Kind::GatewayClass, class.name.clone());
+    let gateway = read(&[GATEWAY]).objects.remove(&Kind::Gateway).unwrap().remove(0);
+    let said = |table: &mut Table| table.state.report.sink().waiting.get(&object).map(|update| update.finalizer);
+    let seen = |table: &mut Table, print: StatusPrint| {
+        let change =
+            Change { kind: Kind::GatewayClass, name: class.name.clone(), observed: Some(class.observed.clone()) };
+        let event = ClusterEvent::Changed { change, status: print, version: None, at: table.now };
+        table.state.cluster_event(event, table.now);
+        table.work_off();
+    };
+    assert_eq!(said(&mut table), Some(true));
+    let update = table.state.report.sink().waiting[&object].clone();
+    let written = table.statuses_written().remove(&object).unwrap();
+    seen(&mut table, written);
+    assert_eq!(said(&mut table), None, "it came back as it was written");
+    seen(&mut table, StatusUpdate { finalizer: false, ..update }.print(CONTROLLER));
+    assert_eq!(said(&mut table), Some(true), "somebody took the finalizer away");
+
+    let change = Change { kind: Kind::Gateway, name: gateway.name, observed: None };
+    let event = ClusterEvent::Changed { change, status: StatusPrint::default(), version: None, at: table.now };
+    table.state.cluster_event(event, table.now);
+    table.work_off();
+    assert_eq!(said(&mut table), Some(false), "no Gateway uses it any more");
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! A Gateway's verdict as its conditions and those of its listeners.
 
-use super::{Condition, add_sentence, listeners_named, render_all};
+use super::{Condition, add_sentence, addresses, listeners_named, render_all};
 use crate::{
     model::{
         facts::RouteKind,
         places::Port,
         sockets::{Footing, Need, Socket, SocketFault},
-        verdicts::{AddressProblem, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict},
+        verdicts::{GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict},
     },
     status::reasons::{ConditionType, Reason},
 };
@@ -14,17 +14,23 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) fn render(verdict: &GatewayVerdict) -> Value {
-    let GatewayVerdict { generation, refusal: _, address: _, listeners } = verdict;
+    let GatewayVerdict { generation, refusal: _, addresses: have, address: _, listeners } = verdict;
     let accepted = accepted(verdict);
     let programmed = programmed(verdict, &accepted);
     let gateway_refused = verdict.refusal.is_some();
-    json!({
+    let mut status = json!({
         "conditions": render_all([accepted, programmed], *generation),
         "listeners": listeners
             .iter()
             .map(|listener| render_listener(listener, gateway_refused, *generation))
             .collect::<Vec<_>>(),
-    })
+    });
+    // Also while no listener is accepted: that comes and goes, and with it the names that point there. Left out rather than
+    // empty: merging takes both for the same.
+    if let Some(fields) = status.as_object_mut().filter(|_| !gateway_refused && !have.is_empty()) {
+        fields.insert("addresses".to_owned(), addresses::render(have));
+    }
+    status
 }
 
 fn accepted(verdict: &GatewayVerdict) -> Condition {
@@ -40,7 +46,7 @@ fn accepted(verdict: &GatewayVerdict) -> Condition {
             return Condition::fails(
                 ConditionType::Accepted,
                 Reason::UnsupportedAddress,
-                format!("An address of type {type} cannot be asked for: remove it from spec.addresses."),
+                format!("An address of type {type} cannot be asked for: remove it from spec.addresses, or ask for one of type IPAddress or Hostname."),
             );
         }
         None => {}
@@ -65,24 +71,13 @@ fn accepted(verdict: &GatewayVerdict) -> Condition {
 }
 
 /// A Gateway does not wait for routes: it is programmed when it is accepted (then at least one listener is, and a
-/// listener is programmed when accepted) and has every address it asked for.
+/// listener is programmed when accepted) and has every address it asked for, and one where the data plane should have any.
 fn programmed(verdict: &GatewayVerdict, accepted: &Condition) -> Condition {
     if !accepted.is_true() {
         return Condition::fails(ConditionType::Programmed, Reason::Invalid, "The Gateway is not accepted.");
     }
     match &verdict.address {
-        Some(AddressProblem::NotUsable(address)) => Condition::fails(
-            ConditionType::Programmed,
-            Reason::AddressNotUsable,
-            format!(
-                "Address {address} cannot be had: this controller gives no addresses. Remove it from spec.addresses."
-            ),
-        ),
-        Some(AddressProblem::NotAssigned) => Condition::fails(
-            ConditionType::Programmed,
-            Reason::AddressNotAssigned,
-            "An address is asked for, but this controller gives no addresses. Remove it from spec.addresses.",
-        ),
+        Some(problem) => addresses::missing(problem),
         None => Condition::holds(ConditionType::Programmed, Reason::Programmed, "The Gateway is ready to take routes."),
     }
 }
@@ -257,8 +252,10 @@ fn render_kind(kind: &RouteKind) -> Value {
 mod tests {
     use super::*;
     use crate::model::{
-        names::GATEWAY_GROUP,
+        addresses::Address,
+        names::{GATEWAY_GROUP, ObjectName},
         sockets::{Inventory, Sockets},
+        verdicts::{AddressProblem, NoAddress},
     };
 
     fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
@@ -273,7 +270,7 @@ mod tests {
     }
 
     fn gateway(listeners: Vec<ListenerVerdict>) -> GatewayVerdict {
-        GatewayVerdict { generation: 7, refusal: None, address: None, listeners }
+        GatewayVerdict { generation: 7, refusal: None, addresses: Vec::new(), address: None, listeners }
     }
 
     /// `Type=Status/Reason` of each condition, in order.
@@ -345,11 +342,28 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_said_unless_the_gateway_itself_is_refused() {
+        let mut verdict = gateway(vec![listener("a", None)]);
+        assert_eq!(render(&verdict).get("addresses"), None);
+        verdict.addresses = vec![Address::of("192.0.2.1").unwrap()];
+        let said = json!([{"type": "IPAddress", "value": "192.0.2.1"}]);
+        assert_eq!(render(&verdict)["addresses"], said);
+        verdict.listeners = vec![listener("a", Some(ListenerRefusal::ProtocolConflict))];
+        assert_eq!(render(&verdict)["addresses"], said, "its listeners are not accepted");
+        verdict.refusal = Some(GatewayRefusal::AddressType("test/fake".into()));
+        assert_eq!(render(&verdict).get("addresses"), None);
+    }
+
+    #[test]
     fn a_missing_address_leaves_an_accepted_gateway_unprogrammed() {
         let mut verdict = gateway(vec![listener("a", None)]);
-        verdict.address = Some(AddressProblem::NotUsable("192.0.2.1".into()));
+        let unsaid = || Some(NoAddress::Unsaid);
+        let asked = "192.0.2.1".into();
+        verdict.address = Some(AddressProblem::NotUsable { asked, instead: Vec::new(), why: unsaid() });
         check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotUsable");
-        verdict.address = Some(AddressProblem::NotAssigned);
+        verdict.address = Some(AddressProblem::NotAssigned { kind: "IPAddress".into(), why: unsaid() });
+        check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotAssigned");
+        verdict.address = Some(AddressProblem::NoneToGive(NoAddress::ServiceAbsent(ObjectName::new("infra", "apisix"))));
         check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotAssigned");
     }
 

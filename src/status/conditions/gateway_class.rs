@@ -20,7 +20,7 @@ const SUPPORTED_MINORS: std::ops::RangeInclusive<u32> = 4..=6;
 const SUPPORTED: &str = "Gateway API v1.4 to v1.6 are supported.";
 
 pub(super) fn render(verdict: &ClassVerdict) -> Value {
-    let ClassVerdict { generation, unusable_parameters, served } = verdict;
+    let ClassVerdict { generation, unusable_parameters, served, in_use: _ } = verdict;
     let features: Vec<Value> = FEATURES.iter().map(|name| json!({ "name": name })).collect();
     json!({
         "conditions": render_all([accepted(unusable_parameters.as_deref(), served), supported_version(served)], *generation),
@@ -132,6 +132,7 @@ mod tests {
         ClassVerdict {
             generation: 3,
             unusable_parameters: None,
+            in_use: false,
             served: Served {
                 source,
                 versions: [

@@ -1,6 +1,6 @@
-//! One attempt to write one status: read, merge, patch.
+//! One attempt to write one status: read, merge, patch. Of a GatewayClass its finalizer, too.
 
-use super::WriterSettings;
+use super::{WriterSettings, finalizer};
 use crate::{
     clock,
     model::{
@@ -44,6 +44,8 @@ pub(super) enum WriteError {
     Read(#[source] Box<kube::Error>),
     #[error("patching a status")]
     Patch(#[source] Box<kube::Error>),
+    #[error("patching the finalizers of a GatewayClass (this needs the right to patch gatewayclasses)")]
+    Finalizers(#[source] Box<kube::Error>),
 }
 
 impl WriteError {
@@ -51,7 +53,7 @@ impl WriteError {
     pub(super) fn code(&self) -> Option<u16> {
         match self {
             Self::NotServed(_) | Self::Unanswered(_) => None,
-            Self::Read(error) | Self::Patch(error) => code(error),
+            Self::Read(error) | Self::Patch(error) | Self::Finalizers(error) => code(error),
         }
     }
 }
@@ -103,7 +105,7 @@ async fn write(
     controller_name: &str,
     timeout: Duration,
 ) -> Result<Attempted, WriteError> {
-    let StatusUpdate { object, status: wanted, frozen_parents } = update;
+    let StatusUpdate { object, status: wanted, frozen_parents, finalizer } = update;
     let name = object.name.name.as_ref();
     let current = match within(timeout, api.get(name)).await? {
         Ok(current) => current,
@@ -119,25 +121,48 @@ async fn write(
         frozen_parents,
         now: &now(),
     });
-    let fields = match write {
-        Write::Unchanged => return Ok(Attempted { outcome: Outcome::Unchanged, unplaced }),
+    let (outcome, current) = match write {
+        Write::Unchanged => (Outcome::Unchanged, current),
         Write::Stale => return Ok(Attempted { outcome: Outcome::Stale, unplaced }),
-        Write::Patch(fields) => fields,
+        Write::Patch(fields) => {
+            let patch = Patch::Merge(json!({
+                "metadata": { "resourceVersion": current.metadata.resource_version },
+                "status": fields,
+            }));
+            match answered(within(timeout, api.patch_status(name, &params(), &patch)).await?, WriteError::Patch)? {
+                Ok(written) => (Outcome::Written, written),
+                Err(outcome) => return Ok(Attempted { outcome, unplaced }),
+            }
+        }
     };
+    // After the status, so that a right that is missing for it holds up no condition.
+    let wanted = if object.kind == Kind::GatewayClass { finalizer::wanted(&current, *finalizer, controller_name) } else { None };
+    let Some(finalizers) = wanted else { return Ok(Attempted { outcome, unplaced }) };
     let patch = Patch::Merge(json!({
-        "metadata": { "resourceVersion": current.metadata.resource_version },
-        "status": fields,
+        "metadata": { "resourceVersion": current.metadata.resource_version, "finalizers": finalizers },
     }));
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let outcome = match within(timeout, api.patch_status(name, &params, &patch)).await? {
-        Ok(_) => Outcome::Written,
-        Err(error) => match code(&error) {
-            Some(404) => Outcome::Gone,
-            Some(409) => Outcome::Conflicted,
-            Some(_) | None => return Err(WriteError::Patch(Box::new(error))),
-        },
-    };
+    let answer = answered(within(timeout, api.patch(name, &params(), &patch)).await?, WriteError::Finalizers)?;
+    let outcome = answer.map_or_else(|outcome| outcome, |_| Outcome::Written);
     Ok(Attempted { outcome, unplaced })
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// The object as a patch left it, or how the attempt ends without one.
+fn answered(
+    answer: Result<DynamicObject, kube::Error>,
+    error: fn(Box<kube::Error>) -> WriteError,
+) -> Result<Result<DynamicObject, Outcome>, WriteError> {
+    match answer {
+        Ok(object) => Ok(Ok(object)),
+        Err(failure) => match code(&failure) {
+            Some(404) => Ok(Err(Outcome::Gone)),
+            Some(409) => Ok(Err(Outcome::Conflicted)),
+            Some(_) | None => Err(error(Box::new(failure))),
+        },
+    }
 }
 
 async fn within<T>(

@@ -158,7 +158,12 @@ impl Stage {
 
     fn publish(&self, name: &str, status: &Value) {
         let object = ObjectRef::new(Kind::TcpRoute, ObjectName::new("default", name));
-        self.queue.clone().publish(StatusUpdate { object, status: status.clone(), frozen_parents: Vec::new() });
+        self.queue.clone().publish(StatusUpdate {
+            object,
+            status: status.clone(),
+            frozen_parents: Vec::new(),
+            finalizer: false,
+        });
     }
 
     fn status(&self, name: &str) -> Value {

@@ -35,8 +35,11 @@ impl Wave {
     pub(super) fn take_in(&mut self, desired: &mut Desired, kind: Kind, name: &ObjectName, observed: Option<Observed>) {
         // A slice that moves from one Service to another touches both.
         let before = if kind == Kind::EndpointSlice { routes_of_slice(&desired.known, name) } else { Vec::new() };
+        let classes_before = classes_used(&desired.known, kind, name);
         if desired.known.set(kind, name, observed) {
             self.pools.extend(before);
+            let classes = classes_before.into_iter().chain(classes_used(&desired.known, kind, name));
+            self.affected.verdicts.extend(classes);
             self.mark(desired, kind, name);
         }
     }
@@ -96,7 +99,13 @@ impl Wave {
                 self.pools.extend(known.routes_by_foreign_namespace.of(&name.namespace).cloned());
             }
             Kind::Namespace => self.mark_routes_selected_by_label(desired, &name.name),
-            Kind::Service => self.pools.extend(known.routes_by_service.of(name).cloned()),
+            Kind::Service => {
+                self.pools.extend(known.routes_by_service.of(name).cloned());
+                if desired.settings.addresses.is_service(name) {
+                    let gateways = desired.gateways.keys().cloned();
+                    self.affected.verdicts.extend(gateways.map(|gateway| ObjectRef::new(Kind::Gateway, gateway)));
+                }
+            }
             Kind::EndpointSlice => self.pools.extend(routes_of_slice(known, name)),
         }
     }
@@ -243,6 +252,18 @@ impl Wave {
 
     fn verdict(&mut self, kind: Kind, name: &ObjectName) {
         self.affected.verdicts.insert(ObjectRef::new(kind, name.clone()));
+    }
+}
+
+/// The GatewayClasses that are in use by a Gateway, as it is known now: any, if it could never be read.
+fn classes_used(known: &Known, kind: Kind, name: &ObjectName) -> Vec<ObjectRef> {
+    let class = |name: ObjectName| ObjectRef::new(Kind::GatewayClass, name);
+    match known.gateways.get(name).filter(|_| kind == Kind::Gateway) {
+        Some(gateway) => vec![class(ObjectName::cluster(&gateway.class))],
+        None if kind == Kind::Gateway && known.gateways.is_unreadable(name) => {
+            known.classes.names().cloned().map(class).collect()
+        }
+        None => Vec::new(),
     }
 }
 

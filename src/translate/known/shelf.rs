@@ -62,6 +62,12 @@ impl<F: PartialEq> Shelf<F> {
         self.unreadable.range(first..).next().is_some_and(|name| name.namespace == *namespace)
     }
 
+    /// Whether any object exists but could never be read.
+    #[must_use]
+    pub fn any_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
     /// The readable objects of a namespace, by name.
     pub fn readable_in(&self, namespace: &Arc<str>) -> impl Iterator<Item = &F> {
         self.in_namespace(namespace).filter_map(|(_, presence)| presence.readable())
@@ -92,7 +98,7 @@ impl<F: PartialEq> Shelf<F> {
     }
 
     /// Says whether anything differs now. What cannot be read keeps the facts there are.
-    pub(super) fn set(&mut self, name: &ObjectName, presence: Option<Presence<F>>) -> bool {
+    pub(in crate::translate) fn set(&mut self, name: &ObjectName, presence: Option<Presence<F>>) -> bool {
         match presence {
             None => {
                 self.unreadable.remove(name);

@@ -26,6 +26,7 @@ fn empty() -> Desired {
         prefix: "/apisix".into(),
         version: ApisixVersion::DEFAULT,
         stream: crate::model::sockets::StreamProxy::default(),
+        addresses: crate::model::addresses::AddressSource::Nobody,
     })
 }
 
@@ -96,7 +97,7 @@ fn route(namespace: &str, name: &str, parents: Vec<ParentRef>, service: (&str, &
 
 fn service(namespace: &str, name: &str, port: i64) -> Change {
     let port = ServicePortFacts { name: "".into(), port, transport: Transport::Tcp };
-    let facts = ServiceFacts { external_name: false, family: None, ports: vec![port] };
+    let facts = ServiceFacts { external_name: false, family: None, ports: vec![port], addresses: Vec::new() };
     is(Kind::Service, namespace, name, Some(Facts::Service(facts)))
 }
 
