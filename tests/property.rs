@@ -4,6 +4,7 @@
 
 use apisix_etcd_controller::{
     model::{
+        certificates::{CertificateFault, KeyPair, SecretFacts, Validity},
         facts::{
             BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
             GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
@@ -173,6 +174,15 @@ fn labels() -> impl Strategy<Value = Facts> {
     })
 }
 
+fn secret() -> impl Strategy<Value = Facts> {
+    let validity = Validity { not_before: 0, not_after: 1 };
+    let pem = |text: &str| format!("-----BEGIN {text}-----\n{}\n", text.repeat(64));
+    let pair = (select(vec!["A", "B"]), select(vec!["1", "2"]))
+        .prop_map(move |(certificate, key)| Ok(Arc::new(KeyPair::new(&pem(certificate), &pem(key), validity))));
+    let fault = select(vec![Err(CertificateFault::NoKey), Err(CertificateFault::KeyMismatch)]);
+    prop_oneof![3 => pair, 1 => fault].prop_map(|pair| Facts::Secret(SecretFacts { pair }))
+}
+
 fn service() -> impl Strategy<Value = Facts> {
     let port = (text(&["", "", "", "main"]), select(vec![80_i64, 80, 80, 81]), transport())
         .prop_map(|(name, port, transport)| ServicePortFacts { name, port, transport });
@@ -218,6 +228,7 @@ fn universe() -> Vec<(Kind, Vec<&'static str>)> {
         (Kind::TlsRoute, vec!["route", "tls"]),
         (Kind::ReferenceGrant, vec!["grant"]),
         (Kind::Namespace, NAMESPACES.to_vec()),
+        (Kind::Secret, vec!["certificate", "certificate2"]),
         (Kind::Service, vec!["svc", "svc2"]),
         (Kind::EndpointSlice, vec!["slice", "slice2"]),
     ]
@@ -248,6 +259,7 @@ fn facts(kind: Kind) -> BoxedStrategy<Facts> {
             .boxed(),
         Kind::ReferenceGrant => grant().boxed(),
         Kind::Namespace => labels().boxed(),
+        Kind::Secret => secret().boxed(),
         Kind::Service => service().boxed(),
         Kind::EndpointSlice => slice().boxed(),
     }
@@ -451,6 +463,7 @@ fn takes(protocol: &str, kind: Kind) -> bool {
         | Kind::Gateway
         | Kind::ReferenceGrant
         | Kind::Namespace
+        | Kind::Secret
         | Kind::Service
         | Kind::EndpointSlice => false,
     }

@@ -3,7 +3,10 @@
 //! Made where a watch event comes in ([`crate::cluster`]), read by [`crate::translate`]. Numbers are kept as wide as the
 //! wire allows, so that a value outside its bounds reaches translation and gets a verdict instead of being lost.
 
-use super::names::{Created, Kind, ObjectName};
+use super::{
+    certificates::SecretFacts,
+    names::{Created, Kind, ObjectName},
+};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The facts of one object.
@@ -23,6 +26,8 @@ pub enum Facts {
     ReferenceGrant(ReferenceGrantFacts),
     /// Of a Namespace.
     Namespace(NamespaceFacts),
+    /// Of a Secret of type `kubernetes.io/tls`.
+    Secret(SecretFacts),
     /// Of a Service.
     Service(ServiceFacts),
     /// Of an EndpointSlice.
@@ -41,6 +46,7 @@ impl Facts {
             Self::TlsRoute(_) => Kind::TlsRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Namespace(_) => Kind::Namespace,
+            Self::Secret(_) => Kind::Secret,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
         }
@@ -317,6 +323,7 @@ impl Transport {
             | Kind::Gateway
             | Kind::ReferenceGrant
             | Kind::Namespace
+            | Kind::Secret
             | Kind::Service
             | Kind::EndpointSlice => Self::Other,
         }

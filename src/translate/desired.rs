@@ -22,6 +22,7 @@ use crate::{
     model::{
         facts::{Change, DriftPolicy, Observed, Transport},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
+        opaque::Opaque,
         places::{Directory, WorkId},
         sockets::StreamProxy,
         verdicts::{Served, Verdict},
@@ -29,6 +30,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -67,7 +69,7 @@ pub enum Wanted {
 }
 
 /// One document as it should stand in etcd.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Document {
     /// The exact value.
     pub bytes: Arc<[u8]>,
@@ -81,6 +83,17 @@ impl Document {
     /// What a slot needs beside itself: its pool and its certificate.
     pub fn needs(&self) -> impl Iterator<Item = &WorkId> {
         self.pool.iter().chain(&self.certificate)
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, pool, certificate } = self;
+        f.debug_struct("Document")
+            .field("bytes", &Opaque(bytes))
+            .field("pool", pool)
+            .field("certificate", certificate)
+            .finish()
     }
 }
 
@@ -264,7 +277,7 @@ impl Desired {
                 let Route { pool_id, attachments, pool, created: _ } = route;
                 Some(Verdict::Route(verdicts::route(&name, facts, attachments, &self.slots, pool.as_ref(), pool_id)))
             }
-            Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => None,
+            Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => None,
         }
     }
 

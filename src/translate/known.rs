@@ -4,6 +4,7 @@
 pub mod shelf;
 
 use crate::model::{
+    certificates::SecretFacts,
     facts::{
         BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, NamespaceFacts, Observed, ParentRef,
         ReferenceGrantFacts, RouteFacts, ServiceFacts,
@@ -26,6 +27,8 @@ pub struct Known {
     pub grants: Shelf<ReferenceGrantFacts>,
     /// Namespaces.
     pub namespaces: Shelf<NamespaceFacts>,
+    /// Secrets of type `kubernetes.io/tls`.
+    pub secrets: Shelf<SecretFacts>,
     /// Services.
     pub services: Shelf<ServiceFacts>,
     /// EndpointSlices.
@@ -69,6 +72,9 @@ impl Known {
             Kind::Namespace => set(&mut self.namespaces, name, observed, |facts| {
                 if let Facts::Namespace(facts) = facts { Some(facts) } else { None }
             }),
+            Kind::Secret => set(&mut self.secrets, name, observed, |facts| {
+                if let Facts::Secret(facts) = facts { Some(facts) } else { None }
+            }),
             Kind::Service => set(&mut self.services, name, observed, |facts| {
                 if let Facts::Service(facts) = facts { Some(facts) } else { None }
             }),
@@ -91,6 +97,7 @@ impl Known {
             Kind::TlsRoute => self.routes.tls.names().cloned().collect(),
             Kind::ReferenceGrant => self.grants.names().cloned().collect(),
             Kind::Namespace => self.namespaces.names().cloned().collect(),
+            Kind::Secret => self.secrets.names().cloned().collect(),
             Kind::Service => self.services.names().cloned().collect(),
             Kind::EndpointSlice => self.slices.names().cloned().collect(),
         }
@@ -107,6 +114,7 @@ impl Known {
             Kind::TlsRoute => self.routes.tls.len(),
             Kind::ReferenceGrant => self.grants.len(),
             Kind::Namespace => self.namespaces.len(),
+            Kind::Secret => self.secrets.len(),
             Kind::Service => self.services.len(),
             Kind::EndpointSlice => self.slices.len(),
         }
@@ -130,7 +138,7 @@ impl Known {
                 self.routes_by_foreign_namespace.add(references.foreign_namespaces, &route);
             }
             Kind::EndpointSlice => self.slices_by_service.add(self.service_of(name), name),
-            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Service => {}
+            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service => {}
         }
     }
 
@@ -145,7 +153,7 @@ impl Known {
                 self.routes_by_foreign_namespace.remove(references.foreign_namespaces, &route);
             }
             Kind::EndpointSlice => self.slices_by_service.remove(self.service_of(name), name),
-            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Service => {}
+            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service => {}
         }
     }
 
@@ -216,6 +224,7 @@ impl Routes {
             | Kind::Gateway
             | Kind::ReferenceGrant
             | Kind::Namespace
+            | Kind::Secret
             | Kind::Service
             | Kind::EndpointSlice => None,
         }

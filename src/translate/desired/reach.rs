@@ -77,6 +77,7 @@ impl Desired {
                 }
             }
             Kind::ReferenceGrant => reached.routes(self.known.routes_by_foreign_namespace.of(&name.namespace)),
+            Kind::Secret => {}
             Kind::Service => reached.routes(self.known.routes_by_service.of(name)),
             Kind::EndpointSlice => {
                 let now =
@@ -159,6 +160,7 @@ impl Desired {
             }
             Facts::ReferenceGrant(facts) => known.grants.get(name) == Some(facts),
             Facts::Namespace(facts) => known.namespaces.get(name) == Some(facts),
+            Facts::Secret(facts) => known.secrets.get(name) == Some(facts),
             Facts::Service(facts) => known.services.get(name) == Some(facts),
             Facts::EndpointSlice(facts) => known.slices.get(name) == Some(facts),
         }

@@ -96,6 +96,7 @@ impl Wave {
                 self.pools.extend(known.routes_by_foreign_namespace.of(&name.namespace).cloned());
             }
             Kind::Namespace => self.mark_routes_selected_by_label(desired, &name.name),
+            Kind::Secret => {}
             Kind::Service => self.pools.extend(known.routes_by_service.of(name).cloned()),
             Kind::EndpointSlice => self.pools.extend(routes_of_slice(known, name)),
         }
