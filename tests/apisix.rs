@@ -378,7 +378,8 @@ proptest! {
             .collect();
         let to = To { pool: &pool, certificate: None, split, passthrough };
         let route = documents::stream_route(sealing, &id, &slot, to, &provenance);
-        let closing = documents::closing(sealing, &id, &slot, passthrough);
+        let why = if port % 2 == 0 { Closed::NoRoute } else { Closed::NotItsCertificate };
+        let closing = documents::closing(sealing, &id, &slot, why, passthrough);
         let scheme = if passthrough { Scheme::Udp } else { Scheme::Tcp };
         let upstream = documents::upstream(sealing, &pool, scheme, &nodes, &provenance);
         for text in ["3.8.0", "3.9.1", "3.10.0", "3.13.0", "3.14.0", "3.16.0", "3.18.0", "3.19.0"] {

@@ -83,10 +83,33 @@ pub fn stream_route(
     Ok(sealed(sealing, id, &document))
 }
 
-/// The value of the stream_route `id`, which refuses the connections of `slot`: those of a listener that has no route for
-/// them, which a listener with a wider hostname would take otherwise.
-pub fn closing(sealing: Sealing<'_>, id: &WorkId, slot: &Slot, passthrough: bool) -> Result<String, check::Refused> {
-    let desc = seal::unsealed_desc("closed: its listener has no route for this name", sealing.instance);
+/// Why a stream_route refuses the connections that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Their listener has no route for them, and a listener with a wider hostname would take them otherwise.
+    NoRoute,
+    /// Their listener has a route for them, and TLS would be ended with a certificate that is not its own.
+    NotItsCertificate,
+}
+
+impl Closed {
+    fn provenance(self) -> &'static str {
+        match self {
+            Self::NoRoute => "closed: its listener has no route for this name",
+            Self::NotItsCertificate => "closed: its listener cannot have its certificate served for this name",
+        }
+    }
+}
+
+/// The value of the stream_route `id`, which refuses the connections of `slot`.
+pub fn closing(
+    sealing: Sealing<'_>,
+    id: &WorkId,
+    slot: &Slot,
+    why: Closed,
+    passthrough: bool,
+) -> Result<String, check::Refused> {
+    let desc = seal::unsealed_desc(why.provenance(), sealing.instance);
     let empty = EmptyUpstream { r#type: "roundrobin", nodes: [] };
     let document = StreamRoute { upstream: Some(empty), ..taking(id, slot, desc, passthrough) };
     check::stream_route(&document)?;

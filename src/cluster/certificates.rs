@@ -3,10 +3,13 @@
 //! What `tls.crt` and `tls.key` hold goes in, [`SecretFacts`] come out, whatever it is: a bad Secret is a verdict on that
 //! Secret. Nothing here reads a clock, and no error of a parser is passed on, because those quote what they parsed.
 
-use crate::model::certificates::{
-    CertificateFault, KeyPair, KeyType, PEM_BYTES_MAX, SecretFacts,
-    SecretField::{self, Certificate, Key},
-    Validity,
+use crate::model::{
+    certificates::{
+        CertificateFault, KeyPair, KeyType, PEM_BYTES_MAX, SecretFacts,
+        SecretField::{self, Certificate, Key},
+        Validity,
+    },
+    places::ServerName,
 };
 use data_encoding::BASE64;
 use rustls::{
@@ -18,7 +21,8 @@ use rustls::{
 };
 use std::{fmt::Write as _, sync::Arc};
 use x509_parser::{
-    certificate::X509Certificate, prelude::FromDer as _, public_key::PublicKey, x509::SubjectPublicKeyInfo,
+    certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _, public_key::PublicKey,
+    x509::SubjectPublicKeyInfo,
 };
 
 /// One field of a Secret as its object holds it.
@@ -75,7 +79,16 @@ fn pair(certificate: &[u8], key: &[u8]) -> Result<KeyPair, CertificateFault> {
     }
     let validity = leaf.validity();
     let validity = Validity { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp() };
-    Ok(KeyPair::new(&chain_pem, &key_pem, validity))
+    Ok(KeyPair::new(&chain_pem, &key_pem, validity).for_names(names(&leaf)))
+}
+
+/// The DNS names of a certificate that are names a client can ask for. The common name is not looked at, as clients do not
+/// either (RFC 9525).
+fn names(leaf: &X509Certificate<'_>) -> Vec<ServerName> {
+    let alternatives = leaf.subject_alternative_name().ok().flatten();
+    let names = alternatives.iter().flat_map(|extension| &extension.value.general_names);
+    let dns = names.filter_map(|name| if let GeneralName::DNSName(name) = name { ServerName::of(name) } else { None });
+    dns.collect()
 }
 
 /// The certificates of `tls.crt`, in their order. Blocks of other kinds beside them are left out.

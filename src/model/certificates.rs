@@ -3,7 +3,7 @@
 //! Made where a Secret comes in (`cluster/certificates.rs`), which parses and compares; put into documents by
 //! [`crate::apisix::documents::ssl`]. Nothing here parses anything, judges a date or shows a private key.
 
-use super::link::Secret;
+use super::{link::Secret, names::ObjectName, places::ServerName};
 use std::{fmt, sync::Arc};
 
 /// The type of the Secrets that are read; others are never asked for.
@@ -27,6 +27,7 @@ pub struct KeyPair {
     certificate: Box<str>,
     key: Secret,
     validity: Validity,
+    names: Box<[ServerName]>,
     hash: blake3::Hash,
 }
 
@@ -48,7 +49,20 @@ impl KeyPair {
         for part in [certificate, key] {
             hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
-        Self { certificate: certificate.into(), key: Secret::new(key), validity, hash: hasher.finalize() }
+        let (certificate, key, names) = (certificate.into(), Secret::new(key), Box::default());
+        Self { certificate, key, validity, names, hash: hasher.finalize() }
+    }
+
+    /// The same with the server names that the chain's first certificate is for.
+    #[must_use]
+    pub fn for_names(self, names: impl IntoIterator<Item = ServerName>) -> Self {
+        Self { names: names.into_iter().collect(), ..self }
+    }
+
+    /// The server names that the server's own certificate says it is for, in its order.
+    #[must_use]
+    pub fn names(&self) -> &[ServerName] {
+        &self.names
     }
 
     /// The chain, the server's own certificate first.
@@ -80,7 +94,7 @@ impl Eq for KeyPair {}
 
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { certificate: _, key: _, validity, hash } = self;
+        let Self { certificate: _, key: _, validity, names: _, hash } = self;
         write!(f, "KeyPair({:.8}, {}..={})", hash.to_hex(), validity.not_before, validity.not_after)
     }
 }
@@ -179,6 +193,59 @@ impl fmt::Display for KeyType {
             Self::EllipticCurve => f.write_str("a key on another elliptic curve"),
             Self::Other => f.write_str("a key of another kind"),
         }
+    }
+}
+
+/// One certificate reference of a listener that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferenceProblem {
+    /// Its place in `certificateRefs`.
+    pub index: usize,
+    /// What is wrong.
+    pub fault: ReferenceFault,
+}
+
+/// What is wrong with a certificate reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReferenceFault {
+    /// Not a core Secret.
+    UnknownKind {
+        /// `group`.
+        group: Arc<str>,
+        /// `kind`.
+        kind: Arc<str>,
+    },
+    /// In another namespace that grants nothing; whether it exists is not said.
+    NotPermitted(ObjectName),
+    /// No such Secret of type [`TLS_SECRET`].
+    NotFound(ObjectName),
+    /// The Secret exists, but could never be read.
+    Unreadable(ObjectName),
+    /// Nothing can be served with what it holds.
+    Unusable {
+        /// The Secret.
+        secret: ObjectName,
+        /// Why.
+        fault: CertificateFault,
+    },
+}
+
+/// What a terminating listener has to end TLS with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyPairs {
+    /// Those that can be used, in the order of the spec, each once.
+    pub pairs: Vec<Arc<KeyPair>>,
+    /// References that cannot be used, in the order of the spec.
+    pub problems: Vec<ReferenceProblem>,
+    /// Whether an object that decides this exists but could never be read: then what etcd holds is kept.
+    pub unreadable: bool,
+}
+
+impl KeyPairs {
+    /// Whether anything can be served with it, or could be if it could be read.
+    #[must_use]
+    pub fn usable(&self) -> bool {
+        !self.pairs.is_empty() || self.unreadable
     }
 }
 

@@ -247,8 +247,8 @@ fn document(desired: &Desired, id: &WorkId) -> Option<Arc<[u8]>> {
     let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = desired.wanted(id) else {
         return None;
     };
-    // A slot is not written while its pool cannot be.
-    let led_nowhere = document.pool.is_some_and(|pool| matches!(desired.wanted(&pool), Wanted::Refused(_)));
+    // A slot is not written while its pool or certificate cannot be.
+    let led_nowhere = document.needs().any(|need| matches!(desired.wanted(need), Wanted::Refused(_)));
     (!led_nowhere).then(|| match documents::shown(id, &document.bytes) {
         Cow::Borrowed(_) => Arc::clone(&document.bytes),
         Cow::Owned(shown) => shown.into(),

@@ -76,7 +76,8 @@ fn classes() -> Vec<ClassVerdict> {
         versions: [(Kind::TcpRoute, "v1".into())].into(),
         bundles: bundles.map(|bundles| bundles.iter().map(|&bundle| bundle.into()).collect()),
     };
-    let class = |served| ClassVerdict { generation: GENERATION, unusable_parameters: None, served };
+    let class =
+        |served| ClassVerdict { generation: GENERATION, unusable_parameters: None, served, passes_tls_through: true };
     let refused = ClassVerdict {
         unusable_parameters: Some("example.com/Tuning fast".into()),
         ..class(served(Source::Cluster, Some(&["v1.9.0"])))
@@ -98,6 +99,7 @@ fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
         supported_kinds: vec![kind("TCPRoute")],
         invalid_kinds: if name == "kinds" { vec![kind("UDPRoute")] } else { Vec::new() },
         attached_routes: 3,
+        certificates: None,
     }
 }
 
