@@ -30,6 +30,8 @@ mod removal;
 mod serving;
 #[path = "cluster/statuses.rs"]
 mod statuses;
+#[path = "cluster/tls.rs"]
+mod tls;
 #[path = "cluster/udp.rs"]
 mod udp;
 #[path = "cluster/versions.rs"]

@@ -8,7 +8,7 @@ use apisix_etcd_controller::{
         facts::{
             BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
             GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
-            Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts,
+            Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts, ServicePortFacts,
             SlicePortFacts, TlsFacts, Transport,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
@@ -404,6 +404,15 @@ impl Objects {
             Observed::Facts(_) | Observed::Unreadable { .. } => None,
         });
         facts.unwrap()
+    }
+
+    /// The pair of a Secret, for a reference of an object in `home`.
+    fn certificate(&self, reference: &SecretRef, home: &Arc<str>) -> Option<&KeyPair> {
+        let namespace = reference.namespace.as_ref().unwrap_or(home);
+        match self.0.get(&(Kind::Secret, ObjectName::new(namespace, &reference.name))) {
+            Some(Observed::Facts(Facts::Secret(SecretFacts { pair: Ok(pair) }))) => Some(pair),
+            Some(Observed::Facts(_) | Observed::Unreadable { .. }) | None => None,
+        }
     }
 
     /// Whether some grant in `namespace` is for routes of this kind and namespace.

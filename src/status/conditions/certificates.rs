@@ -95,3 +95,114 @@ fn describe(validity: &[Validity], message: &mut String) {
         add_sentence(message, format_args!("Its certificate is valid from {from} to {to}."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        certificates::{CertificateFault, SecretField},
+        names::ObjectName,
+        places::{Directory, ServerName},
+        verdicts::Occupant,
+    };
+
+    fn id() -> WorkId {
+        WorkId::new(Directory::Ssls, "gateway-api.x")
+    }
+
+    fn usable() -> CertificatesVerdict {
+        CertificatesVerdict { usable: true, documents: vec![id()], ..CertificatesVerdict::default() }
+    }
+
+    #[track_caller]
+    fn check_obstacle(verdict: &CertificatesVerdict, standing: &Standing, want: Option<(Reason, &str)>) {
+        let said = obstacle(verdict, &|_| standing.clone());
+        let said = said.map(|condition| {
+            assert!(!condition.is_true() && condition.r#type == ConditionType::Programmed);
+            (condition.reason, condition.message)
+        });
+        match want {
+            None => assert_eq!(said, None),
+            Some((reason, part)) => {
+                let said = said.unwrap();
+                assert!(said.0 == reason && said.1.contains(part), "{said:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_waits_for_its_certificate_to_stand() {
+        check_obstacle(&usable(), &Standing::Programmed, None);
+        check_obstacle(&usable(), &Standing::Pending, Some((Reason::Pending, "not yet in etcd")));
+        let name = "start".into();
+        check_obstacle(&usable(), &Standing::Held { name }, Some((Reason::Pending, "release start")));
+        check_obstacle(&usable(), &Standing::Refused("bad.".into()), Some((Reason::Invalid, "(bad).")));
+        let by = Occupant::Instance("them".into());
+        check_obstacle(&usable(), &Standing::Occupied { by }, Some((Reason::Invalid, "instance them")));
+        check_obstacle(&usable(), &Standing::Edited, Some((Reason::Invalid, "edited by somebody else")));
+    }
+
+    #[test]
+    fn a_listener_without_a_certificate_or_whose_name_is_taken_is_not_programmed() {
+        let none = CertificatesVerdict::default();
+        check_obstacle(&none, &Standing::Programmed, Some((Reason::Invalid, "see ResolvedRefs")));
+        let taken = CertificatesVerdict { taken: ServerName::of("a.example"), ..usable() };
+        check_obstacle(&taken, &Standing::Programmed, Some((Reason::Invalid, "another certificate for a.example")));
+    }
+
+    #[track_caller]
+    fn check_resolved(verdict: &CertificatesVerdict, otherwise: Condition, holds: bool, reason: Reason, parts: &[&str]) {
+        let said = resolved(verdict, otherwise);
+        assert_eq!((said.is_true(), said.reason), (holds, reason));
+        assert!(parts.iter().all(|part| said.message.contains(part)), "{}", said.message);
+    }
+
+    fn good() -> Condition {
+        Condition::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, "All.")
+    }
+
+    fn bad() -> Condition {
+        Condition::fails(ConditionType::ResolvedRefs, Reason::InvalidRouteKinds, "Kinds.")
+    }
+
+    fn with(faults: impl IntoIterator<Item = ReferenceFault>) -> CertificatesVerdict {
+        let problems = faults.into_iter().enumerate().map(|(index, fault)| ReferenceProblem { index, fault }).collect();
+        CertificatesVerdict { problems, ..usable() }
+    }
+
+    #[test]
+    fn when_a_certificate_is_valid_is_told_and_decides_nothing() {
+        let validity = vec![Validity { not_before: 0, not_after: i64::MAX }];
+        let verdict = CertificatesVerdict { validity, ..usable() };
+        let parts = ["All. Its certificate is valid from 1970-01-01T00:00:00Z to a time without end."];
+        check_resolved(&verdict, good(), true, Reason::ResolvedRefs, &parts);
+        check_resolved(&verdict, bad(), false, Reason::InvalidRouteKinds, &["Kinds. Its certificate"]);
+    }
+
+    #[test]
+    fn every_reference_that_cannot_be_used_is_named_and_the_first_gives_the_reason() {
+        let secret = ObjectName::new("ns", "s");
+        let unusable = ReferenceFault::Unusable {
+            secret: secret.clone(),
+            fault: CertificateFault::Missing(SecretField::Key),
+        };
+        let kind = |group: &str| ReferenceFault::UnknownKind { group: group.into(), kind: "ConfigMap".into() };
+        for (fault, reason, part) in [
+            (ReferenceFault::NotPermitted(secret.clone()), Reason::RefNotPermitted, "no ReferenceGrant there"),
+            (ReferenceFault::NotFound(secret.clone()), Reason::InvalidCertificateRef, "there is no Secret ns/s"),
+            (ReferenceFault::Unreadable(secret.clone()), Reason::InvalidCertificateRef, "What etcd holds is kept."),
+            (unusable, Reason::InvalidCertificateRef, "Secret ns/s cannot be used: tls.key is missing or empty."),
+            (kind(""), Reason::InvalidCertificateRef, "kind ConfigMap is"),
+            (kind("x.y"), Reason::InvalidCertificateRef, "kind x.y/ConfigMap is"),
+        ] {
+            let later = ReferenceFault::NotFound(ObjectName::new("ns", "later"));
+            check_resolved(&with([fault, later]), bad(), false, reason, &[part, "certificateRefs[1]: ", "Kinds."]);
+        }
+    }
+
+    #[test]
+    fn no_reference_at_all_is_told() {
+        let none = CertificatesVerdict::default();
+        check_resolved(&none, good(), false, Reason::InvalidCertificateRef, &["tls.certificateRefs is empty"]);
+    }
+}

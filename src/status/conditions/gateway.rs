@@ -322,6 +322,11 @@ mod tests {
         all.join(" ")
     }
 
+    /// As it is where every certificate is in etcd.
+    fn render(verdict: &GatewayVerdict) -> Value {
+        super::render(verdict, &|_| Standing::Programmed)
+    }
+
     #[track_caller]
     fn check(verdict: &GatewayVerdict, want: &str) {
         assert_eq!(summary(&render(verdict)["conditions"]), want);
