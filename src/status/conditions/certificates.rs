@@ -151,7 +151,13 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_resolved(verdict: &CertificatesVerdict, otherwise: Condition, holds: bool, reason: Reason, parts: &[&str]) {
+    fn check_resolved(
+        verdict: &CertificatesVerdict,
+        otherwise: Condition,
+        holds: bool,
+        reason: Reason,
+        parts: &[&str],
+    ) {
         let said = resolved(verdict, otherwise);
         assert_eq!((said.is_true(), said.reason), (holds, reason));
         assert!(parts.iter().all(|part| said.message.contains(part)), "{}", said.message);
@@ -182,10 +188,8 @@ mod tests {
     #[test]
     fn every_reference_that_cannot_be_used_is_named_and_the_first_gives_the_reason() {
         let secret = ObjectName::new("ns", "s");
-        let unusable = ReferenceFault::Unusable {
-            secret: secret.clone(),
-            fault: CertificateFault::Missing(SecretField::Key),
-        };
+        let unusable =
+            ReferenceFault::Unusable { secret: secret.clone(), fault: CertificateFault::Missing(SecretField::Key) };
         let kind = |group: &str| ReferenceFault::UnknownKind { group: group.into(), kind: "ConfigMap".into() };
         for (fault, reason, part) in [
             (ReferenceFault::NotPermitted(secret.clone()), Reason::RefNotPermitted, "no ReferenceGrant there"),

@@ -4,6 +4,8 @@
 //! only, and never fails.
 
 use super::Desired;
+#[cfg(test)]
+use super::Wanted;
 use crate::{
     apisix::ids::{self, SlotPlace},
     model::{
@@ -144,6 +146,13 @@ impl Desired {
     /// The certificate a slot is to need.
     #[must_use]
     pub fn slot_certificate(&self, slot: &WorkId) -> Option<WorkId> {
+        #[cfg(test)]
+        if let Some(wished) = self.wishes.get(slot) {
+            return match wished {
+                Wanted::Document(document) => document.certificate.clone(),
+                Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => None,
+            };
+        }
         let slot = self.slots.of_id(slot).filter(|slot| self.slots.holder(slot).is_some())?;
         match self.certificates.ending(&slot, self.view()) {
             Ending::With(name) => self.certificates.place(name),
