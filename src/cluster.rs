@@ -2,6 +2,7 @@
 //!
 //! `kube`, `k8s_openapi` and `gateway_api` types stop in this room (and in [`crate::status`]'s writer).
 
+mod certificates;
 mod convert;
 mod decode;
 mod discovery;
@@ -48,8 +49,8 @@ pub enum ClusterEvent {
     Identity(Arc<str>),
     /// What the source serves, at start and whenever that changes.
     Served(Served),
-    /// A kind is not served (its CRD is not installed), said once at start so that nobody waits for its list. If it
-    /// appears later, a `Listed` follows.
+    /// A kind is not served (its CRD is not installed), or it may not be read and is one that the others do without: said so
+    /// that nobody waits for its list, never after one. If it can be read later, a `Listed` follows.
     NotServed(Kind),
     /// A kind cannot be read at the moment, or not before discovery works. Said once for each distinct reason; the next
     /// `Listed`, `Changed` or `Reached` of the kind says that it can be read again. What was told of it stays true meanwhile.

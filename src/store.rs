@@ -15,7 +15,8 @@ pub mod mirror;
 pub mod records;
 pub mod txn;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use crate::model::opaque::Opaque;
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 use txn::{Commit, CommitError, Revision, Txn};
 
 /// Any error of a client library, kept for the log line of whoever handles it.
@@ -103,8 +104,8 @@ pub struct Page {
     pub next: Option<PagePlace>,
 }
 
-/// A key and its value, as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key and its value, as stored. Its `Debug` leaves the value out, in which there may be a private key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyValue {
     /// The full key.
     pub key: Vec<u8>,
@@ -112,6 +113,18 @@ pub struct KeyValue {
     pub mod_revision: Revision,
     /// The value.
     pub value: Vec<u8>,
+}
+
+impl fmt::Debug for KeyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, mod_revision, value } = self;
+        let key = String::from_utf8_lossy(key);
+        f.debug_struct("KeyValue")
+            .field("key", &key)
+            .field("mod_revision", mod_revision)
+            .field("value", &Opaque(value))
+            .finish()
+    }
 }
 
 /// What a watch brought.
@@ -123,8 +136,8 @@ pub struct WatchBatch {
     pub changes: Vec<KeyChange>,
 }
 
-/// One change of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One change of one key. Its `Debug` leaves the value out, in which there may be a private key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyChange {
     /// The full key.
     pub key: Vec<u8>,
@@ -132,6 +145,18 @@ pub struct KeyChange {
     pub revision: Revision,
     /// The new value; `None` when it was deleted.
     pub value: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for KeyChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, revision, value } = self;
+        let key = String::from_utf8_lossy(key);
+        f.debug_struct("KeyChange")
+            .field("key", &key)
+            .field("revision", revision)
+            .field("value", &value.as_deref().map(Opaque))
+            .finish()
+    }
 }
 
 /// A read or a watch gave nothing.

@@ -5,21 +5,25 @@
 //!
 //! | tier | from | to |
 //! |---|---|---|
-//! | [`listeners`] | a Gateway and its class | its listeners and what each admits |
+//! | [`listeners`] | a Gateway, its class, Secrets and grants | its listeners and what each admits |
 //! | [`ports`] | every listener of the data plane on one port | who holds the port |
 //! | [`attachments`] | a route, the listeners of its parents, namespace labels | parents' verdicts and claims |
 //! | [`slots`] | the claims on one slot | the holder |
+//! | [`certificates`] | listeners that end TLS and the slots held through them | who has each server name's certificate |
 //! | [`pools`] | a route's backends, Services, EndpointSlices, grants | nodes, weights, refused share |
 //! | [`addresses`] | the data plane's addresses, those a Gateway asks for | those it has, and what it lacks |
 //! | [`verdicts`] | all of these | what is said of each object |
 
 pub mod addresses;
 pub mod attachments;
+pub mod certificates;
 pub mod desired;
+pub mod grants;
 pub mod known;
 pub mod listeners;
 pub mod pools;
 pub mod ports;
+pub mod secrets;
 pub mod slots;
 pub mod verdicts;
 pub mod weights;

@@ -11,6 +11,7 @@ use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     cluster::manifests::{self, File, Manifests},
     model::{
+        addresses::AddressSource,
         facts::{Change, Observed},
         names::{Kind, ObjectRef},
         places::WorkId,
@@ -181,6 +182,7 @@ impl World {
             prefix: "/apisix".into(),
             version: "3.19.0".parse::<ApisixVersion>()?,
             stream: StreamProxy { sockets: Inventory::Unknown, traffic_split: None },
+            addresses: AddressSource::Nobody,
         });
         desired.set_served(manifests::served());
         let file = File { path: "neighbours.yaml".into(), text: NEIGHBOURS.into() };
@@ -432,17 +434,14 @@ fn conditions_of(status: &Value) -> impl Iterator<Item = &Value> {
 
 /// Entries and conditions of other controllers, where the CRDs have room for them.
 fn others_write(kind: Kind, status: &mut Value, random: &mut fastrand::Rng) {
-    let (field, entry) = match kind {
-        Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => (
+    let (field, entry) = if Kind::ROUTES.contains(&kind) {
+        let conditions = json!([{"type": "Accepted", "status": "True"}]);
+        (
             "parents",
-            json!({"controllerName": "example.com/other", "parentRef": {"name": "gw"}, "conditions": [{"type": "Accepted", "status": "True"}]}),
-        ),
-        Kind::GatewayClass
-        | Kind::Gateway
-        | Kind::ReferenceGrant
-        | Kind::Namespace
-        | Kind::Service
-        | Kind::EndpointSlice => ("conditions", json!({"type": "example.com/Theirs", "status": "True"})),
+            json!({"controllerName": "example.com/other", "parentRef": {"name": "gw"}, "conditions": conditions}),
+        )
+    } else {
+        ("conditions", json!({"type": "example.com/Theirs", "status": "True"}))
     };
     if !status.is_object() {
         *status = json!({});

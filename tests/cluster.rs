@@ -34,6 +34,8 @@ mod rollout;
 mod serving;
 #[path = "cluster/statuses.rs"]
 mod statuses;
+#[path = "cluster/tls.rs"]
+mod tls;
 #[path = "cluster/udp.rs"]
 mod udp;
 #[path = "cluster/versions.rs"]

@@ -10,6 +10,7 @@ use apisix_etcd_controller::{
         watch::{FollowSettings, follow_cluster},
     },
     model::{
+        certificates::{CertificateFault, SecretField},
         facts::{Change, Facts, Observed},
         names::{Kind, ObjectName},
         verdicts::{Served, Source},
@@ -27,7 +28,9 @@ use std::{
     time::Duration,
 };
 use support::{
+    certificates::{Authority, Pair},
     kubernetes::{Crds, Kubernetes, Named},
+    pages_only::PagesOnly,
     proxy::Proxy,
     servers::{fresh_kubernetes, shared},
     wait::PATIENCE,
@@ -207,7 +210,7 @@ async fn version_of(kubernetes: &Kubernetes, named: &Named<'_>) -> anyhow::Resul
 
 const OF_GATEWAY_API: [Kind; 6] =
     [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::UdpRoute, Kind::TlsRoute, Kind::ReferenceGrant];
-const OF_KUBERNETES: [Kind; 3] = [Kind::Namespace, Kind::Service, Kind::EndpointSlice];
+const OF_KUBERNETES: [Kind; 4] = [Kind::Namespace, Kind::Secret, Kind::Service, Kind::EndpointSlice];
 
 const ROUTE: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -250,7 +253,12 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
             }
             Kind::Namespace => assert!(objects.iter().any(|object| *object.name.name == *"default")),
             Kind::Service => assert_eq!(objects.len(), 1, "the API server's own"),
-            Kind::GatewayClass | Kind::Gateway | Kind::UdpRoute | Kind::TlsRoute | Kind::ReferenceGrant => {
+            Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::UdpRoute
+            | Kind::TlsRoute
+            | Kind::ReferenceGrant
+            | Kind::Secret => {
                 assert!(objects.is_empty());
             }
             Kind::EndpointSlice => {}
@@ -304,7 +312,9 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
     let older = |kind| match kind {
         Kind::TcpRoute | Kind::UdpRoute => Some("v1alpha2"),
         Kind::ReferenceGrant => Some("v1beta1"),
-        Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Service | Kind::EndpointSlice => Some("v1"),
+        Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {
+            Some("v1")
+        }
         // It had another shape then.
         Kind::TlsRoute => None,
     };
@@ -559,6 +569,132 @@ async fn a_kind_that_is_forbidden_waits_with_its_reason_and_loses_nothing() -> a
     kubernetes.delete(&named).await?;
     allow(&kubernetes, user, &whole).await?;
     assert_eq!(told.change(Kind::Service, &name).await?.0, None);
+    Ok(())
+}
+
+fn secret(namespace: &str, name: &str, r#type: &str, Pair { certificate, key }: &Pair) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "type": r#type,
+        "stringData": {"tls.crt": certificate, "tls.key": key},
+    })
+    .to_string()
+}
+
+/// The certificate of a Secret that can be served with.
+fn certificate(observed: Option<&Observed>, made: &Pair) -> anyhow::Result<()> {
+    let Some(Observed::Facts(Facts::Secret(facts))) = observed else { bail!("not a Secret, but {observed:?}") };
+    let pair = facts.pair.as_ref().map_err(|fault| *fault)?;
+    assert_eq!(pair.certificate(), made.certificate.replace("\r\n", "\n"));
+    ensure!(pair.reveal_key() == made.key.replace("\r\n", "\n"), "it is another key");
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_tls_secrets_are_told_with_their_rotation_and_their_keys_are_not_shown() -> anyhow::Result<()> {
+    let kubernetes = shared().await?.kubernetes;
+    let namespace = kubernetes.namespace("secrets").await?;
+    let authority = Authority::new("ours")?;
+    let (first, second) = (authority.server(&["a.example.com"])?, authority.server(&["a.example.com"])?);
+    let name = ObjectName::new(&namespace, "tls");
+    let named = Named { api_version: "v1", kind: "Secret", namespace: &namespace, name: "tls" };
+    kubernetes.apply(&secret(&namespace, "tls", "kubernetes.io/tls", &first)).await?;
+    kubernetes.apply(&secret(&namespace, "opaque", "Opaque", &first)).await?;
+
+    let pages = PagesOnly::before(kubernetes.kubeconfig()).await?;
+    let mut by_pages = config(&kubernetes).await?;
+    by_pages.cluster_url = pages.url().parse()?;
+    let mut told = Told::by(&kubernetes);
+    for told in [&mut Told::to(Client::try_from(by_pages)?, settings()), &mut told] {
+        let list = told.list(Kind::Secret).await?;
+        let here: Vec<_> = list.objects.iter().filter(|object| object.name.namespace == name.namespace).collect();
+        ensure!(here.len() == 1 && here[0].name == name, "{here:?}");
+        certificate(Some(&here[0].observed), &first)?;
+        let shown = format!("{list:?}");
+        ensure!(first.key.lines().filter(|line| line.len() > 16).all(|line| !shown.contains(line)), "{shown}");
+    }
+
+    kubernetes.apply(&secret(&namespace, "opaque2", "Opaque", &first)).await?;
+    kubernetes.patch(&named, json!({"stringData": {"tls.crt": second.certificate, "tls.key": second.key}})).await?;
+    loop {
+        let ClusterEvent::Changed { change, .. } = told.next().await? else { continue };
+        if change.kind == Kind::Secret && change.name.namespace == name.namespace {
+            assert_eq!(change.name, name);
+            certificate(change.observed.as_ref(), &second)?;
+            break;
+        }
+    }
+    // What an API server takes and nobody can serve with is a verdict, and the next one is heard all the same.
+    kubernetes.patch(&named, json!({"stringData": {"tls.key": "garbage"}})).await?;
+    let (observed, _version) = told.change(Kind::Secret, &name).await?;
+    let Some(Observed::Facts(Facts::Secret(facts))) = observed else { bail!("not a Secret, but {observed:?}") };
+    assert_eq!(facts.pair, Err(CertificateFault::NotPem(SecretField::Key)));
+    kubernetes.delete(&named).await?;
+    assert_eq!(told.change(Kind::Secret, &name).await?.0, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn secrets_that_may_not_be_read_are_not_waited_for_and_come_when_they_may() -> anyhow::Result<()> {
+    let kubernetes = shared().await?.kubernetes;
+    let user = "trusted-with-little";
+    let without = [BUT_SERVICES, &[("", "services", &["list", "watch"])]].concat();
+    let whole = [&*without, &[("", "secrets", &["list", "watch"])]].concat();
+    allow(&kubernetes, user, &without).await?;
+    let settings = FollowSettings { watch_max: Duration::from_secs(2), ..settings() };
+    let mut told = Told::to(client_of(&kubernetes, user).await?, settings);
+    let mut awaited: BTreeSet<Kind> = Kind::ALL.into();
+    let mut reason = None;
+    while !awaited.is_empty() {
+        match told.next().await.with_context(|| format!("news of {awaited:?}"))? {
+            ClusterEvent::Waiting { kind: Kind::Secret, reason: why } => reason = Some(why),
+            ClusterEvent::NotServed(kind) => {
+                assert_eq!(kind, Kind::Secret);
+                awaited.remove(&kind);
+            }
+            ClusterEvent::Listed { kind, .. } => {
+                ensure!(kind != Kind::Secret && awaited.remove(&kind), "{kind} is listed");
+            }
+            ClusterEvent::Waiting { .. }
+            | ClusterEvent::Identity(_)
+            | ClusterEvent::Served(_)
+            | ClusterEvent::Reached { .. }
+            | ClusterEvent::Changed { .. } => {}
+        }
+    }
+    let reason = reason.context("Secrets wait with a reason")?;
+    ensure!(reason.contains("secrets is forbidden") && reason.contains(user), "{reason}");
+
+    allow(&kubernetes, user, &whole).await?;
+    told.list(Kind::Secret).await?;
+    // From here on they are like any other kind: what was told stays true.
+    allow(&kubernetes, user, &without).await?;
+    loop {
+        match told.next().await? {
+            ClusterEvent::Waiting { kind: Kind::Secret, .. } => break,
+            ClusterEvent::NotServed(kind) => bail!("{kind} was known already"),
+            ClusterEvent::Waiting { .. }
+            | ClusterEvent::Identity(_)
+            | ClusterEvent::Served(_)
+            | ClusterEvent::Reached { .. }
+            | ClusterEvent::Listed { .. }
+            | ClusterEvent::Changed { .. } => {}
+        }
+    }
+    // Should it be said after the reason, it comes before the next list that is asked for.
+    allow(&kubernetes, user, &whole).await?;
+    told.ask(Kind::Secret, 1)?;
+    loop {
+        match told.next().await? {
+            ClusterEvent::NotServed(kind) => bail!("{kind} was known already"),
+            ClusterEvent::Listed { kind: Kind::Secret, ticket: 1, .. } => break,
+            ClusterEvent::Waiting { .. }
+            | ClusterEvent::Identity(_)
+            | ClusterEvent::Served(_)
+            | ClusterEvent::Reached { .. }
+            | ClusterEvent::Listed { .. }
+            | ClusterEvent::Changed { .. } => {}
+        }
+    }
     Ok(())
 }
 

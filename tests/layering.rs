@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Files and folders (with everything below) that know no runtime, no client, no clock, no log and no chance.
 const PURE: &[&str] = &[
     "apisix",
+    "cluster/certificates",
     "cluster/convert",
     "cluster/decode",
     "cluster/kinds",
@@ -60,7 +61,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("backoff", &["retry"]),
     ("tracing_subscriber", &["config/settings", "telemetry"]),
     ("anyhow", &["app", "command/run"]),
-    ("rustls", &["apisix/check/certificates", "app", "store/etcd"]),
+    ("rustls", &["apisix/check/certificates", "app", "cluster/certificates", "store/etcd"]),
+    ("x509_parser", &["cluster/certificates"]),
 ];
 
 /// Fields and values of APISIX's documents that are nothing else's, as names or inside texts.

@@ -5,11 +5,12 @@
 use apisix_etcd_controller::{
     model::{
         addresses::{Address, AddressSource, distinct},
+        certificates::{CertificateFault, KeyPair, SecretFacts, Validity},
         facts::{
-            AddressFacts, BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
-            GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
-            Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts,
-            SlicePortFacts, TlsFacts, Transport,
+            AddressFacts, BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces,
+            GatewayClassFacts, GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector,
+            ListenerFacts, NamespaceFacts, Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef,
+            ServiceFacts, ServicePortFacts, SlicePortFacts, TlsFacts, Transport,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::{Directory, ServerName, WorkId},
@@ -87,8 +88,14 @@ fn listener() -> impl Strategy<Value = ListenerFacts> {
         0..2,
     );
     let protocol = text(&["TCP", "TCP", "TCP", "UDP", "UDP", "TLS", "TLS", "TLS", "TLS", "HTTP", "x"]);
-    let tls = text(&["Terminate", "Passthrough", "Passthrough", "Other"])
-        .prop_map(|mode| TlsFacts { mode, certificates: vec![] });
+    let certificate = (
+        text(&["Secret", "Secret", "Secret", "Secret", "Other"]),
+        option::weighted(0.2, namespace()),
+        text(&["certificate", "certificate", "certificate2", "none"]),
+    )
+        .prop_map(|(kind, namespace, name)| SecretRef { group: "".into(), kind, namespace, name });
+    let tls = (text(&["Terminate", "Terminate", "Passthrough", "Passthrough", "Other"]), vec(certificate, 0..3))
+        .prop_map(|(mode, certificates)| TlsFacts { mode, certificates });
     (port(), protocol, option::of(hostname()), tls, from_namespaces(), kinds).prop_map(
         |(port, protocol, hostname, tls, namespaces, kinds)| ListenerFacts {
             name: "".into(),
@@ -158,16 +165,10 @@ fn route(of: fn(RouteFacts) -> Facts) -> impl Strategy<Value = Facts> {
 }
 
 fn grant() -> impl Strategy<Value = Facts> {
-    let from = (text(&["TCPRoute", "UDPRoute", "TLSRoute"]), namespace()).prop_map(|(kind, namespace)| GrantFrom {
-        group: GATEWAY_GROUP.into(),
-        kind,
-        namespace,
-    });
-    let to = (text(&["Service", "Secret"]), option::of(text(&["svc", "svc2", ""]))).prop_map(|(kind, name)| GrantTo {
-        group: "".into(),
-        kind,
-        name,
-    });
+    let from = (text(&["TCPRoute", "UDPRoute", "TLSRoute", "Gateway"]), namespace())
+        .prop_map(|(kind, namespace)| GrantFrom { group: GATEWAY_GROUP.into(), kind, namespace });
+    let to = (text(&["Service", "Secret"]), option::of(text(&["svc", "svc2", "certificate", ""])))
+        .prop_map(|(kind, name)| GrantTo { group: "".into(), kind, name });
     (vec(from, 0..3), vec(to, 0..3)).prop_map(|(from, to)| Facts::ReferenceGrant(ReferenceGrantFacts { from, to }))
 }
 
@@ -176,6 +177,18 @@ fn labels() -> impl Strategy<Value = Facts> {
         let labels = team.into_iter().map(|team| (Arc::from("team"), team)).collect();
         Facts::Namespace(NamespaceFacts { labels })
     })
+}
+
+fn secret() -> impl Strategy<Value = Facts> {
+    let validity = Validity { not_before: 0, not_after: 1 };
+    let pem = |text: &str| format!("-----BEGIN {text}-----\n{}\n", text.repeat(64));
+    let pair = (select(vec!["A", "B"]), select(vec!["1", "2"])).prop_map(move |(certificate, key)| {
+        let names = ["a.example", "*.example"].map(|name| ServerName::of(name).unwrap());
+        let names = if certificate == "A" { names.to_vec() } else { Vec::new() };
+        Ok(Arc::new(KeyPair::new(&pem(certificate), &pem(key), validity).for_names(names)))
+    });
+    let fault = select(vec![Err(CertificateFault::NoKey), Err(CertificateFault::KeyMismatch)]);
+    prop_oneof![3 => pair, 1 => fault].prop_map(|pair| Facts::Secret(SecretFacts { pair }))
 }
 
 fn service() -> impl Strategy<Value = Facts> {
@@ -228,6 +241,7 @@ fn universe() -> Vec<(Kind, Vec<&'static str>)> {
         (Kind::TlsRoute, vec!["route", "tls"]),
         (Kind::ReferenceGrant, vec!["grant"]),
         (Kind::Namespace, NAMESPACES.to_vec()),
+        (Kind::Secret, vec!["certificate", "certificate2"]),
         (Kind::Service, vec!["svc", "svc2"]),
         (Kind::EndpointSlice, vec!["slice", "slice2"]),
     ]
@@ -258,6 +272,7 @@ fn facts(kind: Kind) -> BoxedStrategy<Facts> {
             .boxed(),
         Kind::ReferenceGrant => grant().boxed(),
         Kind::Namespace => labels().boxed(),
+        Kind::Secret => secret().boxed(),
         Kind::Service => service().boxed(),
         Kind::EndpointSlice => slice().boxed(),
     }
@@ -401,6 +416,15 @@ impl Objects {
         facts.unwrap()
     }
 
+    /// The pair of a Secret, for a reference of an object in `home`.
+    fn certificate(&self, reference: &SecretRef, home: &Arc<str>) -> Option<&KeyPair> {
+        let namespace = reference.namespace.as_ref().unwrap_or(home);
+        match self.0.get(&(Kind::Secret, ObjectName::new(namespace, &reference.name))) {
+            Some(Observed::Facts(Facts::Secret(SecretFacts { pair: Ok(pair) }))) => Some(pair),
+            Some(Observed::Facts(_) | Observed::Unreadable { .. }) | None => None,
+        }
+    }
+
     /// Whether some grant in `namespace` is for routes of this kind and namespace.
     fn grant_for(&self, route: &ObjectRef, namespace: &Arc<str>) -> bool {
         let from_route =
@@ -439,6 +463,18 @@ impl Said {
         })
     }
 
+    /// The certificate that APISIX finds for a name: that of the name, else of the longest wildcard, which must be of one label.
+    fn certificate_for(&self, name: &str) -> Option<serde_json::Value> {
+        let values = self.documents.keys().filter(|id| id.directory == Directory::Ssls).filter_map(|id| self.value(id));
+        let of = |value: &serde_json::Value| value["snis"][0].as_str().unwrap().to_owned();
+        let covers = |sni: &str| sni == name || sni.strip_prefix('*').is_some_and(|tail| name.ends_with(tail));
+        let best =
+            values.filter(|value| covers(&of(value))).max_by_key(|value| (of(value) == name, of(value).len()))?;
+        let sni = of(&best);
+        let labels = |name: &str| name.split('.').count();
+        (sni == name || labels(&sni) == labels(name)).then_some(best)
+    }
+
     /// A document's value, where there is one to put.
     fn value(&self, id: &WorkId) -> Option<serde_json::Value> {
         match self.documents.get(id) {
@@ -461,6 +497,7 @@ fn takes(protocol: &str, kind: Kind) -> bool {
         | Kind::Gateway
         | Kind::ReferenceGrant
         | Kind::Namespace
+        | Kind::Secret
         | Kind::Service
         | Kind::EndpointSlice => false,
     }
@@ -627,20 +664,45 @@ proptest! {
             let listener = listeners.iter().find(|listener| listener.name == claim.listener).unwrap();
             prop_assert!(takes(&listener.protocol, route.kind), "{} at {}", route, gateway);
             match &claim.outcome {
-                ClaimOutcome::Holds { slot, pool, certificate: _ } => {
+                ClaimOutcome::Holds { slot, pool, certificate } => {
                     let Some((slot, pool_value)) = said.value(slot).zip(said.value(pool)) else { continue };
                     prop_assert_eq!(slot["server_port"].as_i64(), Some(listener.port));
                     prop_assert_eq!(slot["upstream_id"].as_str(), Some(&*pool.id));
                     let scheme = if route.kind == Kind::UdpRoute { "udp" } else { "tcp" };
                     prop_assert_eq!(pool_value["scheme"].as_str(), Some(scheme));
-                    let of = format!("{route} [");
-                    for desc in [&slot["desc"], &pool_value["desc"]] {
+                    let needing = certificate.as_ref().map(|id| format!("; certificate {}", id.id)).unwrap_or_default();
+                    for (desc, need) in [(&slot["desc"], &*needing), (&pool_value["desc"], "")] {
+                        let of = format!("{route}{need} [");
                         prop_assert!(desc.as_str().unwrap().starts_with(&of), "{} of {}", desc, route);
                     }
                 }
                 ClaimOutcome::Superseded { winner } => prop_assert!(takes(&listener.protocol, winner.kind)),
-                ClaimOutcome::ListenerMoreSpecific | ClaimOutcome::ListenerNotAccepted => {}
+                ClaimOutcome::ListenerMoreSpecific
+                | ClaimOutcome::ListenerNotAccepted
+                | ClaimOutcome::NoCertificate
+                | ClaimOutcome::CertificateTaken
+                | ClaimOutcome::NoName => {}
             }
+        }
+    }
+
+    #[test]
+    fn whoever_asks_for_a_name_that_a_route_holds_is_shown_a_certificate_of_its_listener(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.19.0", objects.changes());
+        for (route, gateway, claim) in said.claims() {
+            let ClaimOutcome::Holds { slot, pool: _, certificate } = &claim.outcome else { continue };
+            let listener = objects.gateway(&gateway).listeners.iter().find(|l| l.name == claim.listener).unwrap();
+            let ends = listener.tls.as_ref().filter(|tls| &*tls.mode == "Terminate");
+            prop_assert_eq!(certificate.is_some(), ends.is_some(), "{} at {}", route, gateway);
+            let (Some(tls), Some(certificate), Some(_)) = (ends, certificate, said.value(slot)) else { continue };
+            let Some(shown) = said.value(certificate) else { continue };
+            let Some(name) = &claim.hostname else { continue };
+            let first = said.certificate_for(name.as_str()).map(|value| value["cert"].clone());
+            prop_assert_eq!(first.as_ref(), Some(&shown["cert"]), "what APISIX shows for {}", name);
+            let own = tls.certificates.iter().filter_map(|reference| objects.certificate(reference, &gateway.namespace));
+            prop_assert!(own.clone().any(|pair| shown["cert"] == *pair.certificate()), "{} at {}: {}", name, gateway, shown);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The last look at a document before it may reach etcd: there is no Admin API behind us to refuse it.
 //!
-//! Two checks. `stream_route` and `upstream` look at what the types of `apisix::wire` can express wrongly; they
+//! Two checks. `stream_route`, `upstream` and `ssl` look at what the types of `apisix::wire` can express wrongly; they
 //! stand before every document that this controller writes, and cost next to nothing. [`json`] knows every rule that a
 //! data plane of a given version holds a document to, and takes any JSON: it is the command `validate`, and tests hold
 //! the first check to it.
@@ -16,7 +16,7 @@ pub mod release;
 mod rule;
 mod written;
 
-pub(super) use written::{stream_route, upstream};
+pub(super) use written::{PEM_BYTES_MIN, ssl, stream_route, upstream};
 
 /// Why a document of ours is not written.
 pub type Refused = written::Refused;

@@ -1,15 +1,24 @@
-//! `stream_route` and `upstream` documents: what goes into them, and their bytes.
+//! `stream_route`, `upstream` and `ssl` documents: what goes into them, and their bytes.
 //!
 //! Equal inputs give equal bytes. Defaults are left out, because a data plane fills them in itself
 //! (`apisix/schema_def.lua`), and nothing is written that the oldest supported version refuses.
 
 use super::{
     check, routing, seal,
-    wire::{EmptyUpstream, Plugins, SplitRule, StreamRoute, TrafficSplit, Upstream, UpstreamNode, WeightedUpstream},
+    wire::{
+        EmptyUpstream, Plugins, SplitRule, Ssl, StreamRoute, TrafficSplit, Upstream, UpstreamNode, WeightedUpstream,
+    },
 };
-use crate::model::places::{ServerName, Slot, WorkId};
+use crate::model::{
+    certificates::KeyPair,
+    places::{Directory, ServerName, Slot, WorkId},
+};
 use serde::Serialize;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use serde_json::{Map, Value};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 /// Whose document it is and where it stands; what every seal covers.
 #[derive(Clone, Copy, Debug)]
@@ -74,10 +83,33 @@ pub fn stream_route(
     Ok(sealed(sealing, id, &document))
 }
 
-/// The value of the stream_route `id`, which refuses the connections of `slot`: those of a listener that has no route for
-/// them, which a listener with a wider hostname would take otherwise.
-pub fn closing(sealing: Sealing<'_>, id: &WorkId, slot: &Slot, passthrough: bool) -> Result<String, check::Refused> {
-    let desc = seal::unsealed_desc("closed: its listener has no route for this name", sealing.instance);
+/// Why a stream_route refuses the connections that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Their listener has no route for them, and a listener with a wider hostname would take them otherwise.
+    NoRoute,
+    /// Their listener has a route for them, and TLS would be ended with a certificate that is not its own.
+    NotItsCertificate,
+}
+
+impl Closed {
+    fn provenance(self) -> &'static str {
+        match self {
+            Self::NoRoute => "closed: its listener has no route for this name",
+            Self::NotItsCertificate => "closed: its listener cannot have its certificate served for this name",
+        }
+    }
+}
+
+/// The value of the stream_route `id`, which refuses the connections of `slot`.
+pub fn closing(
+    sealing: Sealing<'_>,
+    id: &WorkId,
+    slot: &Slot,
+    why: Closed,
+    passthrough: bool,
+) -> Result<String, check::Refused> {
+    let desc = seal::unsealed_desc(why.provenance(), sealing.instance);
     let empty = EmptyUpstream { r#type: "roundrobin", nodes: [] };
     let document = StreamRoute { upstream: Some(empty), ..taking(id, slot, desc, passthrough) };
     check::stream_route(&document)?;
@@ -139,6 +171,69 @@ pub fn upstream(
     Ok(sealed(sealing, pool, &document))
 }
 
+/// The value of the certificate `id`, which serves `name` with these pairs, in order of preference. Private keys are in it as they are; a data plane decrypts only what does not begin with
+/// dashes (`apisix/ssl.lua`).
+pub fn ssl(
+    sealing: Sealing<'_>,
+    id: &WorkId,
+    name: &ServerName,
+    pairs: &[&KeyPair],
+    provenance: &str,
+) -> Result<String, check::Refused> {
+    let Some((first, others)) = pairs.split_first() else { return Err(check::Refused::NoCertificate) };
+    let document = Ssl {
+        id: &id.id,
+        desc: seal::unsealed_desc(provenance, sealing.instance),
+        snis: [name.as_str()],
+        cert: first.certificate(),
+        key: key(first),
+        certs: others.iter().map(|pair| pair.certificate()).collect(),
+        keys: others.iter().copied().map(key).collect(),
+    };
+    check::ssl(&document)?;
+    Ok(sealed(sealing, id, &document))
+}
+
+/// A pair's key, with empty lines behind it where it is shorter than data planes before 3.17 take: an Ed25519 key is 119
+/// bytes.
+fn key(pair: &KeyPair) -> Cow<'_, str> {
+    let key = pair.reveal_key();
+    let missing = check::PEM_BYTES_MIN.saturating_sub(key.len());
+    if missing == 0 { key.into() } else { (key.to_owned() + &"\n".repeat(missing)).into() }
+}
+
+/// What stands in the place of a private key where a document is shown.
+const REDACTED: &str = "(redacted)";
+
+/// A document to be shown to people: of a certificate the private keys are left out, and everything if it cannot be read.
+/// Still JSON if it was.
+#[must_use]
+pub fn shown<'a>(id: &WorkId, value: &'a [u8]) -> Cow<'a, [u8]> {
+    match id.directory {
+        Directory::Ssls if id.is_placeholder() => value.into(),
+        Directory::Ssls => {
+            let mut document: Value = serde_json::from_slice(value).unwrap_or(Value::Null);
+            match document.as_object_mut() {
+                Some(fields) => redact(fields),
+                None => document = REDACTED.into(),
+            }
+            document.to_string().into_bytes().into()
+        }
+        Directory::Upstreams | Directory::StreamRoutes => value.into(),
+    }
+}
+
+fn redact(fields: &mut Map<String, Value>) {
+    if let Some(key) = fields.get_mut("key") {
+        *key = REDACTED.into();
+    }
+    match fields.get_mut("keys") {
+        Some(Value::Array(keys)) => keys.fill(REDACTED.into()),
+        Some(keys) => *keys = REDACTED.into(),
+        None => {}
+    }
+}
+
 /// The bytes of a directory's placeholder: not JSON, as `apisix init_etcd` writes it (`apisix/cli/etcd.lua`).
 pub const PLACEHOLDER: &[u8] = b"init_dir";
 
@@ -197,10 +292,14 @@ fn sealed(sealing: Sealing<'_>, id: &WorkId, document: &impl Serialize) -> Strin
 mod tests {
     use super::*;
     use crate::{
-        apisix::ids,
-        model::names::{Kind, ObjectName},
+        apisix::{ids, stored},
+        model::{
+            certificates::Validity,
+            names::{Kind, ObjectName},
+            opaque::Opaque,
+        },
     };
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     const SEALING: Sealing<'static> = Sealing { prefix: "/apisix", instance: "default" };
 
@@ -264,6 +363,89 @@ mod tests {
         );
         assert_eq!(super::nodes(value.as_bytes()), nodes);
         assert_eq!(super::nodes(b"no document"), []);
+    }
+
+    fn key_pair(letter: &str, key_bytes: usize) -> KeyPair {
+        let certificate = format!("-----BEGIN CERTIFICATE-----\n{}\n", letter.repeat(200));
+        let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n", letter.to_lowercase().repeat(key_bytes - 29));
+        KeyPair::new(&certificate, &key, Validity { not_before: 0, not_after: 0 })
+    }
+
+    fn certificate_of(name: &str, pairs: &[&KeyPair]) -> Result<(WorkId, String), check::Refused> {
+        let name = ServerName::of(name).unwrap();
+        let id = ids::certificate(&name);
+        let value = ssl(SEALING, &id, &name, pairs, "Gateway default/gateway, listener tls")?;
+        Ok((id, value))
+    }
+
+    #[test]
+    fn a_certificate_serves_its_name_and_its_first_pair_stands_before_the_others() {
+        let [a, b, c] = ["A", "B", "C"].map(|letter| key_pair(letter, 200));
+        let (id, value) = certificate_of("*.Example.com.", &[&a]).unwrap();
+        let one = json!({
+            "id": &*id.id, "snis": ["*.example.com"], "cert": a.certificate(), "key": a.reveal_key(),
+        });
+        assert_eq!(without_desc(&value), one);
+        let found = stored::inspect(&id, &id.key("/apisix"), value.as_bytes());
+        assert_eq!(found.seal, stored::Seal::Intact { instance: "default".into() });
+
+        let (id, value) = certificate_of("*.example.com", &[&b, &a, &c]).unwrap();
+        let several = json!({
+            "id": &*id.id, "snis": ["*.example.com"], "cert": b.certificate(), "key": b.reveal_key(),
+            "certs": [a.certificate(), c.certificate()], "keys": [a.reveal_key(), c.reveal_key()],
+        });
+        assert_eq!(without_desc(&value), several);
+        assert_eq!(certificate_of("*.example.com", &[]), Err(check::Refused::NoCertificate));
+    }
+
+    #[test]
+    fn a_short_key_is_filled_up_with_empty_lines_to_what_older_data_planes_take() {
+        for (bytes, n_lines) in [(119, 9), (127, 1), (128, 0), (129, 0)] {
+            let pair = key_pair("A", bytes);
+            let document = without_desc(&certificate_of("a.example.com", &[&pair]).unwrap().1);
+            assert_eq!(document["key"], pair.reveal_key().to_owned() + &"\n".repeat(n_lines), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn pairs_that_a_data_plane_would_refuse_are_refused_without_being_shown() {
+        let good = key_pair("A", 200);
+        let with =
+            |certificate: &str, key: &str| KeyPair::new(certificate, key, Validity { not_before: 0, not_after: 0 });
+        let long = format!("-----{}", "s".repeat(65_532));
+        for (bad, field) in [
+            (with("short", good.reveal_key()), "cert"),
+            (with(&long, good.reveal_key()), "cert"),
+            (with(good.certificate(), &long), "key"),
+            (with(good.certificate(), &"s".repeat(200)), "key"),
+        ] {
+            for (pairs, field) in [(vec![&bad], field.to_owned()), (vec![&good, &bad], format!("{field}s"))] {
+                let refused = certificate_of("a.example.com", &pairs).unwrap_err();
+                let said = format!("{refused} {refused:?}");
+                assert!(said.starts_with(&format!("{field} ")) && !said.contains("sss"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_is_shown_has_no_private_key() {
+        let pairs = ["A", "B", "C"].map(|letter| key_pair(letter, 200));
+        let (id, value) = certificate_of("a.example.com", &pairs.each_ref()).unwrap();
+        let text = String::from_utf8(shown(&id, value.as_bytes()).into_owned()).unwrap();
+        let document = without_desc(&text);
+        assert_eq!((&document["key"], &document["keys"]), (&json!("(redacted)"), &json!(["(redacted)", "(redacted)"])));
+        assert_eq!(document["cert"], pairs[0].certificate());
+        let texts = [text, format!("{pairs:?} {pairs:#?} {:?}", Opaque(value.as_bytes()))];
+        for letter in ["a", "b", "c"] {
+            assert!(texts.iter().all(|text| !text.contains(&letter.repeat(40))), "{texts:?}");
+        }
+        // What somebody else put there, and what is no document at all.
+        for foreign in [r#"{"key": ["s3cret"], "keys": "s3cret"}"#, r#"["s3cret"]"#, "s3cret"] {
+            let text = String::from_utf8(shown(&id, foreign.as_bytes()).into_owned()).unwrap();
+            assert!(!text.contains("s3cret") && serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+        }
+        let (slot, ..) = ids();
+        assert_eq!(&*shown(&slot, b"{ }"), b"{ }");
     }
 
     #[test]

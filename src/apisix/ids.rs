@@ -5,7 +5,7 @@
 
 use crate::model::{
     names::{Kind, ObjectName},
-    places::{Directory, Port, Slot, WorkId},
+    places::{Directory, Port, ServerName, Slot, WorkId},
 };
 
 /// How every id of ours begins. Other ids in our directories are foreign: never written, never deleted.
@@ -126,6 +126,13 @@ pub fn pool(instance: &str, kind: Kind, route: &ObjectName) -> WorkId {
     WorkId::new(Directory::Upstreams, &format!("{SHAPE}{hash}"))
 }
 
+/// The certificate of a server name: one for each name, whoever asks for it, for a data plane chooses by the name alone.
+#[must_use]
+pub fn certificate(name: &ServerName) -> WorkId {
+    let NameHash(hash) = NameHash::of(name.as_str());
+    WorkId::new(Directory::Ssls, &format!("{SHAPE}{}", letters(hash)))
+}
+
 const HASH_BYTES: usize = 16;
 
 /// The hash of `fields` in lower-case base 32: 26 letters.
@@ -154,7 +161,6 @@ fn hash(fields: &[&[u8]]) -> [u8; HASH_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::ServerName;
 
     #[test]
     fn a_slot_is_named_by_its_port_and_server_name_and_read_back_from_its_id() {
@@ -187,6 +193,16 @@ mod tests {
             assert_eq!(SlotPlace::of(&WorkId::new(Directory::StreamRoutes, id)), None, "{id}");
         }
         assert_eq!(SlotPlace::of(&WorkId::new(Directory::Upstreams, "gateway-api.9100")), None);
+    }
+
+    #[test]
+    fn a_certificate_is_named_by_its_server_name_alone() {
+        let of = |name| certificate(&ServerName::of(name).unwrap());
+        assert_eq!(of("A.example.com."), of("a.example.com"));
+        assert_ne!(of("*.example.com"), of("example.com"));
+        let WorkId { directory, id } = of("*.example.com");
+        assert_eq!((directory, id.len()), (Directory::Ssls, SHAPE.len() + HASH_LETTERS));
+        assert!(is_our_shape(&id) && SlotPlace::of(&of("a.example.com")).is_none());
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The fields of `stream_route` and `upstream` documents, in the order in which they are written: the shape of their JSON.
+//! The fields of `stream_route`, `upstream` and `ssl` documents, in the order in which they are written: the shape of their JSON.
 //!
 //! Only what this controller writes; names and types are those of `apisix/schema_def.lua`.
 
 use serde::Serialize;
+use std::borrow::Cow;
 
 #[derive(Serialize)]
 pub(super) struct StreamRoute<'a> {
@@ -67,4 +68,17 @@ pub(super) struct UpstreamNode {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) weight: u32,
+}
+
+#[derive(Serialize)]
+pub(super) struct Ssl<'a> {
+    pub(super) id: &'a str,
+    pub(super) desc: String,
+    pub(super) snis: [&'a str; 1],
+    pub(super) cert: &'a str,
+    pub(super) key: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) certs: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) keys: Vec<Cow<'a, str>>,
 }

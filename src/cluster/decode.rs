@@ -3,17 +3,24 @@
 //! Text in, [`Decoded`] out. An object that does not decode is still named, and never takes its page or stream with it.
 //! The text itself is never kept.
 
-use super::{convert, wire};
+use super::{
+    certificates::{self, Held},
+    convert, wire,
+};
 use crate::{
     model::{
+        certificates::SecretFacts,
         facts::{Facts, Observed},
         names::{GATEWAY_EXISTS_FINALIZER, Kind, ObjectName},
     },
     status::print::StatusPrint,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize,
+    de::{self, IgnoredAny},
+};
 use serde_json::{Value, value::RawValue};
-use wire::{Metadata, Named, Specified, Text};
+use wire::{Metadata, Named, SecretFields, Specified, Text};
 
 /// One object, decoded as far as it could be.
 #[derive(Debug)]
@@ -42,11 +49,11 @@ pub(super) fn object(kind: Kind, json: &str, controller_name: &str) -> Result<De
     match whole(kind, json, controller_name) {
         Ok(decoded) => Ok(decoded),
         Err(error) => {
-            let named: Named<'_> = serde_json::from_str(json).map_err(|source| Nameless { kind, source })?;
+            let named = named(kind, json)?;
             let carried = kind == Kind::GatewayClass && carries_finalizer(json);
             Ok(Decoded {
                 name: name(kind, named.metadata.namespace, named.metadata.name),
-                observed: Observed::Unreadable { error: without_position(&error).into() },
+                observed: Observed::Unreadable { error: said(kind, error).into() },
                 status: print(kind, named.status, controller_name).with_finalizer(carried),
                 version: named.metadata.resource_version.unwrap_or_default(),
             })
@@ -56,9 +63,13 @@ pub(super) fn object(kind: Kind, json: &str, controller_name: &str) -> Result<De
 
 /// Decodes as much of an object of `kind` as names it: its name and its `metadata.resourceVersion`.
 pub(super) fn name_and_version(kind: Kind, json: &str) -> Result<(ObjectName, String), Nameless> {
-    let named: Named<'_> = serde_json::from_str(json).map_err(|source| Nameless { kind, source })?;
+    let named = named(kind, json)?;
     let version = named.metadata.resource_version.unwrap_or_default();
     Ok((name(kind, named.metadata.namespace, named.metadata.name), version))
+}
+
+fn named(kind: Kind, json: &str) -> Result<Named<'_>, Nameless> {
+    serde_json::from_str(json).map_err(|source| Nameless { kind, source: quoting_nothing(kind, source) })
 }
 
 fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde_json::Error> {
@@ -95,6 +106,11 @@ fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde
             let identity = identity(kind, &mut namespace.metadata);
             Ok(identity.of(Facts::Namespace(convert::namespace(namespace)), StatusPrint::default()))
         }
+        Kind::Secret => {
+            let mut secret: wire::Secret<'_> = serde_json::from_str(json)?;
+            let identity = identity(kind, &mut secret.metadata);
+            Ok(identity.of(Facts::Secret(secret_facts(&secret)), StatusPrint::default()))
+        }
         Kind::EndpointSlice => {
             let mut slice: wire::EndpointSlice = serde_json::from_str(json)?;
             let identity = identity(kind, &mut slice.metadata);
@@ -112,6 +128,25 @@ fn specified<'a, S: Deserialize<'a>>(
     let mut object: Specified<'a, S> = serde_json::from_str(json)?;
     let identity = identity(kind, &mut object.metadata);
     Ok(identity.of(facts(&object.metadata, object.spec), print(kind, object.status, controller_name)))
+}
+
+/// A field of `stringData` covers that of `data`, as an API server has it. What is not even a mapping has no fields.
+fn secret_facts(secret: &wire::Secret<'_>) -> SecretFacts {
+    let (data, plain) = (fields(secret.data), fields(secret.string_data));
+    certificates::secret(held(plain.certificate, data.certificate), held(plain.key, data.key))
+}
+
+fn fields(fields: Option<&RawValue>) -> SecretFields<'_> {
+    fields.and_then(|fields| serde_json::from_str(fields.get()).ok()).unwrap_or_default()
+}
+
+fn held(plain: Option<&RawValue>, data: Option<&RawValue>) -> Option<Held> {
+    let text = |value: &RawValue| serde_json::from_str::<String>(value.get()).ok();
+    match (plain, data) {
+        (Some(plain), _) => Some(text(plain).map_or(Held::Malformed, Held::Text)),
+        (None, Some(data)) => Some(text(data).map_or(Held::Malformed, Held::Base64)),
+        (None, None) => None,
+    }
 }
 
 /// What `metadata` says of which object this is, and of which age.
@@ -152,8 +187,25 @@ fn print(kind: Kind, status: Option<&RawValue>, controller_name: &str) -> Status
     value.map_or_else(StatusPrint::default, |status| StatusPrint::of(kind, &status, controller_name))
 }
 
+/// serde's errors quote what they did not expect, and in a Secret that may be a key that somebody put in the wrong place.
+fn quoting_nothing(kind: Kind, error: serde_json::Error) -> serde_json::Error {
+    match kind {
+        Kind::Secret => de::Error::custom("it is not of the form of a Secret"),
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::TlsRoute
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => error,
+    }
+}
+
 /// What `error` says, less the place: objects come as one line of JSON, so that it would help nobody.
-fn without_position(error: &serde_json::Error) -> String {
+fn said(kind: Kind, error: serde_json::Error) -> String {
+    let error = quoting_nothing(kind, error);
     let text = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
     text.strip_suffix(&position).unwrap_or(&text).to_owned()
@@ -332,6 +384,31 @@ mod tests {
         assert_eq!(class(&json!([ours]), &json!("unreadable")), carried);
         for other in [json!(null), json!([]), json!(["example.com/other"]), json!("odd"), json!([1])] {
             assert_eq!(class(&other, &spec), StatusPrint::default(), "{other}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_secret_holds_is_in_what_is_said_of_it() {
+        let metadata = json!({"name": "s", "namespace": "ns"});
+        for body in [
+            json!({"metadata": metadata, "data": "hunter2"}),
+            json!({"metadata": metadata, "data": ["hunter2"]}),
+            json!({"metadata": metadata, "data": {"tls.crt": {"hunter2": 1}, "tls.key": "hunter2"}}),
+            json!({"metadata": metadata, "stringData": {"tls.crt": "hunter2", "tls.key": "hunter2"}}),
+            json!({"metadata": metadata, "data": {"tls.crt": "hunter2", "tls.key": 7}}),
+        ] {
+            let Facts::Secret(facts) = facts(Kind::Secret, &body) else { panic!() };
+            let fault = facts.pair.as_ref().unwrap_err();
+            assert!(!format!("{fault} {facts:?}").contains("hunter2"), "{fault}");
+        }
+        // A key that ended up where no key belongs.
+        let misplaced = json!({"metadata": {"name": "s", "namespace": "ns", "generation": "hunter2"}});
+        let decoded = format!("{:?}", decoded(Kind::Secret, &misplaced));
+        assert!(decoded.contains("not of the form of a Secret") && !decoded.contains("hunter2"), "{decoded}");
+        for json in [r#"{"metadata": "hunter2"}"#, r#""hunter2""#] {
+            let error = object(Kind::Secret, json, "a/b").unwrap_err();
+            let chain = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+            assert!(!chain.contains("hunter2"), "{chain}");
         }
     }
 

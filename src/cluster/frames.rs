@@ -42,6 +42,16 @@ impl ReadError {
         Self::Failed { after: Duration::ZERO, source: source.into() }
     }
 
+    /// Whether the server says that we have no right to this.
+    pub(super) fn is_forbidden(&self) -> bool {
+        match self {
+            Self::StreamingRefused(source) | Self::Failed { source, after: _ } => {
+                source.downcast_ref::<Status>().is_some_and(|status| status.code == 403)
+            }
+            Self::Expired | Self::NotServed => false,
+        }
+    }
+
     /// No answer came in time.
     pub(super) fn silent(waited: Duration) -> Self {
         Self::failed(format!("no answer within {waited:?}"))
@@ -69,7 +79,9 @@ impl From<Status> for ReadError {
 }
 
 /// One thing a watch said. Objects are their JSON text.
-#[derive(Debug, PartialEq, Eq)]
+// No Debug outside tests: there may be Secrets in it.
+#[derive(PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) enum Frame<'a> {
     /// This object exists and looks like this.
     Exists(&'a str),

@@ -2,7 +2,7 @@
 //!
 //! Constants in, strings out; it asks no server (what a server serves is found by `discovery.rs`).
 
-use crate::model::names::Kind;
+use crate::model::{certificates::TLS_SECRET, names::Kind};
 
 /// Whether this kind comes from a CRD that may be missing, appear, change versions and vanish. The others are part of
 /// every Kubernetes this controller runs on.
@@ -15,7 +15,7 @@ pub fn from_crd(kind: Kind) -> bool {
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant => true,
-        Kind::Namespace | Kind::Service | Kind::EndpointSlice => false,
+        Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => false,
     }
 }
 
@@ -25,9 +25,13 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
         Kind::ReferenceGrant => &["v1", "v1beta1"],
-        Kind::GatewayClass | Kind::Gateway | Kind::TlsRoute | Kind::Namespace | Kind::Service | Kind::EndpointSlice => {
-            &["v1"]
-        }
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::TlsRoute
+        | Kind::Namespace
+        | Kind::Secret
+        | Kind::Service
+        | Kind::EndpointSlice => &["v1"],
     }
 }
 
@@ -42,8 +46,44 @@ pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
         | Kind::TlsRoute
         | Kind::ReferenceGrant
         | Kind::Namespace
+        | Kind::Secret
         | Kind::Service
         | Kind::EndpointSlice => versions(kind),
+    }
+}
+
+/// Which objects of a kind are asked for, as field and value; all of them if this is `None`.
+#[must_use]
+pub fn selected(kind: Kind) -> Option<(&'static str, &'static str)> {
+    match kind {
+        Kind::Secret => Some(("type", TLS_SECRET)),
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::TlsRoute
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => None,
+    }
+}
+
+/// Whether the other kinds are served although this one was never listed and may not be: who has no TLS listeners need not
+/// let anybody read Secrets. What the checkpoint says of the kind guards what was written when it could be read.
+#[must_use]
+pub fn may_be_withheld(kind: Kind) -> bool {
+    match kind {
+        Kind::Secret => true,
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::TlsRoute
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => false,
     }
 }
 

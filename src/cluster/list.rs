@@ -41,6 +41,8 @@ pub(super) struct Collection {
     client: Client,
     kind: Kind,
     requests: Request,
+    /// Selects the objects that are asked for, if not all of them are.
+    selector: Option<String>,
     settings: FollowSettings,
     metrics: Metrics,
 }
@@ -72,7 +74,8 @@ struct PageMetadata {
 impl Collection {
     /// The collection of `kind` at `version`.
     pub(super) fn new(client: Client, kind: Kind, version: &str, settings: FollowSettings, metrics: Metrics) -> Self {
-        Self { client, kind, requests: Request::new(kinds::path(kind, version)), settings, metrics }
+        let selector = kinds::selected(kind).map(|(field, value)| format!("{field}={value}"));
+        Self { client, kind, requests: Request::new(kinds::path(kind, version)), selector, settings, metrics }
     }
 
     /// Lists over a watch that then goes on with the changes (a streaming list).
@@ -106,7 +109,7 @@ impl Collection {
     /// `Expired` when that version was compacted away meanwhile: begin anew.
     pub(super) async fn pages(&self) -> Result<List, ReadError> {
         let mut objects = Vec::new();
-        let mut params = ListParams::default().limit(PAGE_OBJECTS);
+        let mut params = self.list_params(PAGE_OBJECTS);
         loop {
             let request = self.requests.list(&params).map_err(ReadError::failed)?;
             let answer = timeout(PAGE_WAIT_MAX, self.client.request_text(request)).await;
@@ -131,7 +134,7 @@ impl Collection {
     /// Whether the API server is at an older version than `version`: it was restored from a backup, or is another one.
     pub(super) async fn has_gone_back(&self, version: &str) -> Result<bool, ReadError> {
         let Some(version) = CacheVersion::read(version) else { return Ok(false) };
-        let request = self.requests.list(&ListParams::default().limit(1)).map_err(ReadError::failed)?;
+        let request = self.requests.list(&self.list_params(1)).map_err(ReadError::failed)?;
         let answer = timeout(PAGE_WAIT_MAX, self.client.request_text(request)).await;
         let text = answer.map_err(|_silence| ReadError::silent(PAGE_WAIT_MAX))??;
         let page: Page<'_> = serde_json::from_str(&text).map_err(ReadError::failed)?;
@@ -139,11 +142,16 @@ impl Collection {
         Ok(newest.is_some_and(|newest| newest < version))
     }
 
+    fn list_params(&self, n_objects: u32) -> ListParams {
+        ListParams { field_selector: self.selector.clone(), ..ListParams::default().limit(n_objects) }
+    }
+
     async fn open(&self, params: WatchParams, version: &str) -> Result<Frames, ReadError> {
         let FollowSettings { controller_name: _, watch_max, silence_max } = &self.settings;
         // A watch of no length would have no end.
         let seconds = u32::try_from(watch_max.as_secs()).unwrap_or(u32::MAX).max(1);
-        let request = self.requests.watch(&params.timeout(seconds), version).map_err(ReadError::failed)?;
+        let params = WatchParams { field_selector: self.selector.clone(), ..params.timeout(seconds) };
+        let request = self.requests.watch(&params, version).map_err(ReadError::failed)?;
         Frames::open(&self.client, request, *silence_max).await
     }
 

@@ -11,6 +11,7 @@ use crate::{
     model::{
         facts::{Facts, NamespaceFacts, Observed},
         names::{Kind, ObjectName, ObjectRef},
+        opaque::Opaque,
         verdicts::{Served, Source},
     },
     status::print::StatusPrint,
@@ -55,8 +56,8 @@ impl fmt::Display for FileError {
     }
 }
 
-/// The text of one file.
-#[derive(Clone, Debug)]
+/// The text of one file. Its `Debug` leaves the text out: there may be Secrets in it.
+#[derive(Clone)]
 pub struct File {
     /// Its path, as errors name it. It is JSON if it ends in `.json`, else YAML.
     pub path: PathBuf,
@@ -64,12 +65,19 @@ pub struct File {
     pub text: String,
 }
 
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, text } = self;
+        f.debug_struct("File").field("path", path).field("text", &Opaque(text.as_bytes())).finish()
+    }
+}
+
 /// Every object of a set of files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifests {
     /// By kind, in order of namespace and name; every kind of [`Kind::ALL`] is there.
     pub objects: BTreeMap<Kind, Vec<ListedObject>>,
-    /// Objects of kinds that this controller does not read.
+    /// Objects that this controller does not read: of other kinds, and Secrets of other types.
     pub ignored: usize,
 }
 
@@ -190,6 +198,10 @@ impl<'a> Gathered<'a> {
             self.ignored += 1;
             return Ok(());
         };
+        if is_left_out(kind, &object) {
+            self.ignored += 1;
+            return Ok(());
+        }
         let versions = kinds::manifest_versions(kind);
         if !versions.contains(&version) {
             let known = versions.join(" or ");
@@ -236,6 +248,11 @@ impl<'a> Gathered<'a> {
         self.objects.insert(id, (Object { kind, listed }, Some(place)));
         Ok(())
     }
+}
+
+/// Whether an API server would not have told of the object, because only some of its kind are asked for.
+fn is_left_out(kind: Kind, object: &Map<String, Value>) -> bool {
+    kinds::selected(kind).is_some_and(|(field, value)| text_of(object, field).as_deref() != Some(value))
 }
 
 /// The text of a field, unless it is empty.
@@ -299,6 +316,28 @@ mod tests {
         ));
         assert_eq!((manifests.ignored, names(&manifests, Kind::Gateway).len()), (2, 0));
         assert_eq!(names(&manifests, Kind::Service), ["default/a"]);
+    }
+
+    #[test]
+    fn secrets_are_read_if_they_are_of_the_type_that_a_cluster_is_asked_for() {
+        let pem = |text: &str| text.lines().map(|line| ["    ", line, "\n"].concat()).collect::<String>();
+        let (certificate, key) =
+            (include_str!("certificates/fixtures/p256.crt"), include_str!("certificates/fixtures/p256.key"));
+        let base64 = data_encoding::BASE64.encode(certificate.as_bytes());
+        let manifests = read(&format!(
+            "{{apiVersion: v1, kind: Secret, metadata: {{name: opaque}}, data: {{tls.crt: x}}}}\n---\n\
+             {{apiVersion: v1, kind: Secret, metadata: {{name: token}}, type: bootstrap.kubernetes.io/token}}\n---\n\
+             apiVersion: v1\nkind: Secret\nmetadata: {{name: tls}}\ntype: kubernetes.io/tls\n\
+             data: {{tls.crt: {base64}, tls.key: bm9uZQ==}}\n\
+             stringData:\n  tls.key: |\n{}",
+            pem(key)
+        ));
+        assert_eq!((manifests.ignored, names(&manifests, Kind::Secret)), (2, vec!["default/tls".to_owned()]));
+        let observed = &manifests.objects[&Kind::Secret][0].observed;
+        let Observed::Facts(Facts::Secret(facts)) = observed else { panic!("{observed:?}") };
+        assert_eq!(facts.pair.as_ref().unwrap().certificate(), certificate);
+        let text = file("m.yaml", "apiVersion: hunter2");
+        assert!(!format!("{text:?}").contains("hunter2"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{
     failure::Failure,
     frames::{Frame, Frames, ReadError},
     identity::{Identity, Unconfirmed},
+    kinds,
     list::{Collection, List},
     metrics::Metrics,
     relists::Relists,
@@ -41,7 +42,8 @@ const GOOD_WATCH: Duration = Duration::from_secs(1);
 ///
 /// First [`ClusterEvent::Identity`], [`ClusterEvent::Served`] and one [`ClusterEvent::NotServed`] for each missing kind; then,
 /// for each served kind, one [`ClusterEvent::Listed`] followed by [`ClusterEvent::Changed`]s and [`ClusterEvent::Reached`]s. A
-/// kind that cannot be read is [`ClusterEvent::Waiting`], and so is every kind while the first three cannot be told.
+/// kind that cannot be read is [`ClusterEvent::Waiting`], and so is every kind while the first three cannot be told. Secrets
+/// that may not be read, and never were, are also [`ClusterEvent::NotServed`]: nobody waits for them.
 ///
 /// A kind in `relists` is listed anew at once, by a list begun after the request; a list under way is finished first, so
 /// that requests cannot keep a kind from ever being listed. Nothing is told of objects because their kind is no longer
@@ -151,6 +153,8 @@ impl<T> From<mpsc::error::SendError<T>> for Stop {
 struct Reading {
     /// The version up to which everything was told; `None` before the first list and when it is too old.
     version: Option<String>,
+    /// Whether a list was ever told.
+    listed: bool,
     /// The latest request to list anew that the last list, successful or not, was begun after.
     ticket: u64,
     /// How the next list is made.
@@ -172,6 +176,7 @@ impl Reading {
     fn new() -> Self {
         Self {
             version: None,
+            listed: false,
             ticket: 0,
             way: Way::Stream,
             pages_only: false,
@@ -269,6 +274,9 @@ impl Follower {
         if let Some(reason) = reading.failure.news(error) {
             warn!(error = reason, "kind cannot be read, trying again; what is known of it stays in force");
             self.events.send(ClusterEvent::Waiting { kind: self.kind, reason: reason.into() }).await?;
+            if !reading.listed && error.is_forbidden() && kinds::may_be_withheld(self.kind) {
+                self.events.send(ClusterEvent::NotServed(self.kind)).await?;
+            }
         }
         Ok(if let ReadError::Failed { after, source: _ } = error { delay.max(*after) } else { delay })
     }
@@ -316,6 +324,7 @@ impl Follower {
             at: clock::now(),
         };
         self.events.send(event).await?;
+        reading.listed = true;
         reading.version = Some(list.version);
         reading.way = Way::Stream;
         Ok(())

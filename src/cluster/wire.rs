@@ -288,6 +288,27 @@ pub(super) struct Ingress {
     pub(super) hostname: Option<String>,
 }
 
+/// A Secret. Its fields are looked at one by one, so that no error quotes what they hold.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Secret<'a> {
+    pub(super) metadata: Metadata<de::IgnoredAny>,
+    #[serde(borrow)]
+    pub(super) data: Option<&'a RawValue>,
+    /// Only in manifests: an API server moves it into `data`.
+    #[serde(borrow)]
+    pub(super) string_data: Option<&'a RawValue>,
+}
+
+/// `data` or `stringData` of a TLS Secret.
+#[derive(Default, Deserialize)]
+pub(super) struct SecretFields<'a> {
+    #[serde(rename = "tls.crt", borrow)]
+    pub(super) certificate: Option<&'a RawValue>,
+    #[serde(rename = "tls.key", borrow)]
+    pub(super) key: Option<&'a RawValue>,
+}
+
 /// `spec` of a Service.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// One document of a file.
-#[derive(Debug, PartialEq)]
+// No Debug outside tests: there may be Secrets in it.
+#[derive(PartialEq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct Document {
     /// Where it begins, counted from 1.
     pub(super) line: usize,

@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 /// What manifests would become. Serialises as the object that `--output json` prints.
 #[derive(Debug, Serialize)]
 pub struct Translation {
-    /// Values by full etcd key, as they would stand in etcd.
+    /// Values by full etcd key, as they would stand in etcd, except that private keys are left out and say so.
     pub documents: BTreeMap<String, Box<RawValue>>,
     /// The part of each `.status` that is ours, by kind in the order of [`Kind::ALL`], then namespace and name; objects
     /// that get no status of ours are not there.

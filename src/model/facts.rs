@@ -5,6 +5,7 @@
 
 use super::{
     addresses::Address,
+    certificates::SecretFacts,
     names::{Created, Kind, ObjectName},
 };
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -26,6 +27,8 @@ pub enum Facts {
     ReferenceGrant(ReferenceGrantFacts),
     /// Of a Namespace.
     Namespace(NamespaceFacts),
+    /// Of a Secret of type `kubernetes.io/tls`.
+    Secret(SecretFacts),
     /// Of a Service.
     Service(ServiceFacts),
     /// Of an EndpointSlice.
@@ -44,6 +47,7 @@ impl Facts {
             Self::TlsRoute(_) => Kind::TlsRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
             Self::Namespace(_) => Kind::Namespace,
+            Self::Secret(_) => Kind::Secret,
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
         }
@@ -320,6 +324,7 @@ impl Transport {
             | Kind::Gateway
             | Kind::ReferenceGrant
             | Kind::Namespace
+            | Kind::Secret
             | Kind::Service
             | Kind::EndpointSlice => Self::Other,
         }

@@ -19,6 +19,8 @@ pub enum Kind {
     ReferenceGrant,
     /// Core Namespace; only its labels matter.
     Namespace,
+    /// Core Secret of type `kubernetes.io/tls`; no other is ever asked for.
+    Secret,
     /// Core Service.
     Service,
     /// `discovery.k8s.io` EndpointSlice.
@@ -33,7 +35,7 @@ pub const GATEWAY_EXISTS_FINALIZER: &str = "gateway-exists-finalizer.gateway.net
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::TcpRoute,
@@ -41,6 +43,7 @@ impl Kind {
         Self::TlsRoute,
         Self::ReferenceGrant,
         Self::Namespace,
+        Self::Secret,
         Self::Service,
         Self::EndpointSlice,
     ];
@@ -58,7 +61,7 @@ impl Kind {
             | Self::UdpRoute
             | Self::TlsRoute
             | Self::ReferenceGrant => GATEWAY_GROUP,
-            Self::Namespace | Self::Service => "",
+            Self::Namespace | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
         }
     }
@@ -74,6 +77,7 @@ impl Kind {
             Self::TlsRoute => "TLSRoute",
             Self::ReferenceGrant => "ReferenceGrant",
             Self::Namespace => "Namespace",
+            Self::Secret => "Secret",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
         }
@@ -90,6 +94,7 @@ impl Kind {
             Self::TlsRoute => "tlsroutes",
             Self::ReferenceGrant => "referencegrants",
             Self::Namespace => "namespaces",
+            Self::Secret => "secrets",
             Self::Service => "services",
             Self::EndpointSlice => "endpointslices",
         }
@@ -120,6 +125,7 @@ impl Kind {
             | Self::UdpRoute
             | Self::TlsRoute
             | Self::ReferenceGrant
+            | Self::Secret
             | Self::Service
             | Self::EndpointSlice => true,
         }
@@ -130,7 +136,7 @@ impl Kind {
     pub fn has_our_status(self) -> bool {
         match self {
             Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute | Self::TlsRoute => true,
-            Self::ReferenceGrant | Self::Namespace | Self::Service | Self::EndpointSlice => false,
+            Self::ReferenceGrant | Self::Namespace | Self::Secret | Self::Service | Self::EndpointSlice => false,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{
     addresses::Address,
+    certificates::{ReferenceProblem, Validity},
     facts::{ParentRef, RouteKind},
     names::{Kind, ObjectName, RouteRef},
     places::{Port, ServerName, WorkId},
@@ -33,6 +34,8 @@ pub struct ClassVerdict {
     pub served: Served,
     /// Whether a Gateway names it, so that it is to carry the finalizer that keeps it from being deleted meanwhile.
     pub in_use: bool,
+    /// Whether TLS can be handed on as it comes, beside being ended.
+    pub passes_tls_through: bool,
 }
 
 /// What the source of objects serves; goes into the GatewayClass's conditions.
@@ -140,6 +143,25 @@ pub struct ListenerVerdict {
     pub invalid_kinds: Vec<RouteKind>,
     /// Routes attached to it and accepted.
     pub attached_routes: u32,
+    /// What it has to end TLS with; `None` if it does not.
+    pub certificates: Option<CertificatesVerdict>,
+}
+
+/// Of what a listener has to end TLS with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificatesVerdict {
+    /// References that cannot be used, in the order of the spec.
+    pub problems: Vec<ReferenceProblem>,
+    /// Whether there is a certificate that can be used.
+    pub usable: bool,
+    /// Whether an earlier listener of the data plane has another certificate for the hostname. Which one is nobody else's
+    /// business.
+    pub taken: Option<ServerName>,
+    /// The certificates that must be in etcd for the listener to be programmed: that of its hostname, or without one, some of
+    /// those that its routes' names need.
+    pub documents: Vec<WorkId>,
+    /// When each certificate that is used may be used. To be told, not to decide anything.
+    pub validity: Vec<Validity>,
 }
 
 /// Why a listener is not accepted.
@@ -245,6 +267,12 @@ pub enum ClaimOutcome {
     ListenerMoreSpecific,
     /// The listener itself is not accepted.
     ListenerNotAccepted,
+    /// The listener has no certificate that can be used.
+    NoCertificate,
+    /// An earlier listener of the data plane has another certificate for this name: whoever asks for it is turned away here.
+    CertificateTaken,
+    /// The listener has no hostname, and its certificates name none, or only names that others have: no client can ask for it.
+    NoName,
 }
 
 /// What became of a route's backends.

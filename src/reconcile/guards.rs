@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     apisix::{
-        ids::{self, SlotPlace},
+        ids,
         stored::{Inspected, ValueHash},
     },
     model::{
@@ -47,21 +47,13 @@ impl Look<'_> {
 
     /// Whether a slot needs a certificate that is neither in etcd nor can be put there: then the slot goes.
     fn lacks_certificate(&self, slot: &WorkId) -> bool {
-        // Nobody asks for a certificate but by a name; the others are spared a translation.
-        if !SlotPlace::of(slot).is_some_and(SlotPlace::is_of_a_name) {
-            return false;
-        }
-        let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = self.desired.wanted(slot)
-        else {
-            return false;
-        };
         let lacks = |certificate: &WorkId| match self.desired.wanted(certificate) {
             Wanted::Document(_) | Wanted::Kept { otherwise: Some(_) } => false,
             Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_) => {
                 self.stored(certificate).is_none()
             }
         };
-        document.certificate.as_ref().is_some_and(lacks)
+        self.desired.slot_certificate(slot).as_ref().is_some_and(lacks)
     }
 }
 

@@ -205,16 +205,23 @@ fn expected_soon(work: &Work, verdict: &Verdict) -> bool {
 
 /// The documents a status depends on.
 fn documents_of(verdict: &Verdict) -> impl Iterator<Item = &WorkId> {
-    let parents = match verdict {
-        Verdict::Route(route) => route.parents.as_slice(),
-        Verdict::Gateway(_) | Verdict::GatewayClass(_) => &[],
+    let (parents, listeners) = match verdict {
+        Verdict::Route(route) => (route.parents.as_slice(), [].as_slice()),
+        Verdict::Gateway(gateway) => ([].as_slice(), gateway.listeners.as_slice()),
+        Verdict::GatewayClass(_) => ([].as_slice(), [].as_slice()),
     };
-    parents.iter().filter_map(|parent| parent.attachment.as_ref().ok()).flatten().flat_map(|claim| {
+    let certificates = listeners.iter().filter_map(|listener| listener.certificates.as_ref());
+    let certificates = certificates.flat_map(|certificates| &certificates.documents);
+    let of_claims = parents.iter().filter_map(|parent| parent.attachment.as_ref().ok()).flatten().flat_map(|claim| {
         match &claim.outcome {
             ClaimOutcome::Holds { slot, pool, certificate } => [slot, pool].into_iter().chain(certificate).collect(),
             ClaimOutcome::Superseded { .. }
             | ClaimOutcome::ListenerMoreSpecific
-            | ClaimOutcome::ListenerNotAccepted => vec![],
+            | ClaimOutcome::ListenerNotAccepted
+            | ClaimOutcome::NoCertificate
+            | ClaimOutcome::CertificateTaken
+            | ClaimOutcome::NoName => vec![],
         }
-    })
+    });
+    certificates.chain(of_claims)
 }

@@ -18,14 +18,14 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 /// Documents and statuses, as they are wanted or as they stand.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overview {
     /// The instance whose documents these are.
     pub instance: Arc<str>,
-    /// Values by place; no placeholders.
+    /// Values by place, as they may be shown: private keys are left out. No placeholders.
     pub documents: BTreeMap<WorkId, Arc<[u8]>>,
     /// The part of each `.status` that is ours, in the order of kinds, namespaces and names.
     pub statuses: BTreeMap<ObjectRef, Value>,
@@ -185,7 +185,7 @@ fn shown(part: &Part, condition: Condition) -> ShownCondition {
 }
 
 impl Overview {
-    /// What is wanted: documents as etcd would hold them, and statuses as they would be then.
+    /// What is wanted: documents as etcd would hold them, without private keys, and statuses as they would be then.
     #[must_use]
     pub fn wanted(desired: &Desired, settings: &Settings) -> Self {
         Self::standing(desired, settings, &|id| match desired.wanted(id) {
@@ -242,14 +242,17 @@ impl Overview {
     }
 }
 
-/// The bytes that are put at `id` where etcd holds nothing.
+/// The bytes that are put at `id` where etcd holds nothing, as they may be shown.
 fn document(desired: &Desired, id: &WorkId) -> Option<Arc<[u8]>> {
     let (Wanted::Document(document) | Wanted::Kept { otherwise: Some(document) }) = desired.wanted(id) else {
         return None;
     };
-    // A slot is not written while its pool cannot be.
-    let led_nowhere = document.pool.is_some_and(|pool| matches!(desired.wanted(&pool), Wanted::Refused(_)));
-    (!led_nowhere).then_some(document.bytes)
+    // A slot is not written while its pool or certificate cannot be.
+    let led_nowhere = document.needs().any(|need| matches!(desired.wanted(need), Wanted::Refused(_)));
+    (!led_nowhere).then(|| match documents::shown(id, &document.bytes) {
+        Cow::Borrowed(_) => Arc::clone(&document.bytes),
+        Cow::Owned(shown) => shown.into(),
+    })
 }
 
 /// Whether a status only says that there is nothing of ours in it: a route none of whose parents is ours.
@@ -262,6 +265,7 @@ fn says_nothing(object: &ObjectRef, status: &Value) -> bool {
         | Kind::Gateway
         | Kind::ReferenceGrant
         | Kind::Namespace
+        | Kind::Secret
         | Kind::Service
         | Kind::EndpointSlice => false,
     }

@@ -34,7 +34,7 @@ pub fn render(overview: &Overview, width: Option<u16>) -> String {
             Kind::Gateway => add_gateway(&mut gateways, object, status),
             Kind::GatewayClass => add_class(&mut classes, object, status),
             // These have no status of ours.
-            Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => {}
+            Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {}
         }
     }
     let sections = [routes, gateways, classes, refusals(overview, width)].map(|table| finished(&table));

@@ -5,6 +5,7 @@
 //! not (no revisions, no endpoint counts): every new message is a write to the API server.
 
 mod addresses;
+mod certificates;
 mod gateway;
 mod gateway_class;
 mod route;
@@ -31,7 +32,7 @@ const MESSAGE_CHARS_MAX: usize = 32_768;
 /// - Gateway: `{conditions, listeners}`, the listeners in the order of the spec
 /// - route: `{parents}`, in the order of the spec; empty when no parent is ours
 ///
-/// `standing` is asked only for the documents a route's claims name.
+/// `standing` is asked only for the documents a route's claims or a listener's certificates name.
 #[must_use]
 pub fn render(
     object: &ObjectRef,
@@ -54,7 +55,7 @@ pub fn render_held(
 ) -> Value {
     match verdict {
         Verdict::GatewayClass(class) => gateway_class::render(class),
-        Verdict::Gateway(gateway) => gateway::render(gateway),
+        Verdict::Gateway(gateway) => gateway::render(gateway, standing),
         Verdict::Route(route) => route::render(object, route, controller_name, standing, held),
     }
 }

@@ -82,7 +82,7 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
             ("addresses", fields::items(wanted, "addresses").to_vec()),
         ],
         Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => vec![("parents", merge_parents(merging, &mut unplaced))],
-        Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => Vec::new(),
+        Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => Vec::new(),
     };
     let patch: Map<String, Value> = fields
         .into_iter()

@@ -34,7 +34,7 @@ impl StatusPrint {
             Kind::GatewayClass => class_parts(status),
             Kind::Gateway => gateway_parts(status),
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => route_parts(status, controller_name),
-            Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => Vec::new(),
+            Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => Vec::new(),
         };
         parts.sort_unstable();
         Self { parts: parts.into_boxed_slice() }

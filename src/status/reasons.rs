@@ -91,6 +91,8 @@ pub enum Reason {
     HostnameConflict,
     /// Listener: kinds of route are listed that its protocol cannot carry.
     InvalidRouteKinds,
+    /// Listener: a certificate that is not there or cannot be used.
+    InvalidCertificateRef,
     /// Listener, route: `ResolvedRefs` holds.
     ResolvedRefs,
     /// Route: no listener of that name and port.
@@ -101,7 +103,7 @@ pub enum Reason {
     NoMatchingListenerHostname,
     /// Route: a backend of a kind that is not served.
     InvalidKind,
-    /// Route: a backend in another namespace that grants nothing.
+    /// Listener, route: a Secret or backend in another namespace that grants nothing.
     RefNotPermitted,
     /// Route: no such Service, or no such port.
     BackendNotFound,
@@ -109,7 +111,7 @@ pub enum Reason {
     NotAccepted,
     /// Route, ours: an older route is served.
     Superseded,
-    /// GatewayClass: the CRDs have not been read. Route, ours: etcd does not hold the documents yet.
+    /// GatewayClass: the CRDs have not been read. Gateway, listener, and route, ours: etcd does not hold the documents yet.
     Pending,
     /// Route, ours: APISIX would reject a document.
     Refused,
@@ -146,6 +148,7 @@ impl Reason {
             Self::ProtocolConflict => "ProtocolConflict",
             Self::HostnameConflict => "HostnameConflict",
             Self::InvalidRouteKinds => "InvalidRouteKinds",
+            Self::InvalidCertificateRef => "InvalidCertificateRef",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::NoMatchingParent => "NoMatchingParent",
             Self::NotAllowedByListeners => "NotAllowedByListeners",

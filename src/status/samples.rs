@@ -9,8 +9,8 @@ use crate::model::{
     sockets::{Footing, Need, SocketFault},
     verdicts::{
         AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
-        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, NoAddress, Occupant, ParentVerdict,
-        RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
+        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, NoAddress, Occupant,
+        ParentVerdict, RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
     },
 };
 use serde_json::Value;
@@ -51,13 +51,8 @@ pub(super) fn route(parents: &[ParentRef]) -> Value {
 /// What is wanted of a Gateway with these accepted listeners.
 pub(super) fn gateway(listeners: &[&str]) -> Value {
     let listeners = listeners.iter().map(|name| listener(name, None)).collect();
-    let verdict = GatewayVerdict {
-        generation: GENERATION,
-        refusal: None,
-        addresses: Vec::new(),
-        address: None,
-        listeners,
-    };
+    let verdict =
+        GatewayVerdict { generation: GENERATION, refusal: None, addresses: Vec::new(), address: None, listeners };
     wanted(Kind::Gateway, &Verdict::Gateway(verdict))
 }
 
@@ -83,7 +78,13 @@ fn classes() -> Vec<ClassVerdict> {
         versions: [(Kind::TcpRoute, "v1".into())].into(),
         bundles: bundles.map(|bundles| bundles.iter().map(|&bundle| bundle.into()).collect()),
     };
-    let class = |served| ClassVerdict { generation: GENERATION, unusable_parameters: None, served, in_use: false };
+    let class = |served| ClassVerdict {
+        generation: GENERATION,
+        unusable_parameters: None,
+        served,
+        in_use: false,
+        passes_tls_through: true,
+    };
     let refused = ClassVerdict {
         unusable_parameters: Some("example.com/Tuning fast".into()),
         ..class(served(Source::Cluster, Some(&["v1.9.0"])))
@@ -105,6 +106,7 @@ fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
         supported_kinds: vec![kind("TCPRoute")],
         invalid_kinds: if name == "kinds" { vec![kind("UDPRoute")] } else { Vec::new() },
         attached_routes: 3,
+        certificates: None,
     }
 }
 

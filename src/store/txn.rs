@@ -4,6 +4,7 @@
 //! transaction that touches a key without comparing it, or that nobody leads, cannot be expressed.
 
 use super::BoxError;
+use crate::model::opaque::Opaque;
 use std::{fmt, sync::Arc, time::Duration};
 
 /// A revision of the store; the one of a key is when it was last written.
@@ -66,13 +67,22 @@ pub struct Write {
     pub action: Action,
 }
 
-/// What to do with a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What to do with a key. Its `Debug` leaves the value out, in which there may be a private key.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Action {
     /// Put this value.
     Put(Arc<[u8]>),
     /// Delete it.
     Delete,
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put(value) => f.debug_tuple("Put").field(&Opaque(value)).finish(),
+            Self::Delete => f.write_str("Delete"),
+        }
+    }
 }
 
 /// What a compare costs as encoded, besides its key. Field tags and lengths (at most 4 bytes each, three of them nested),
@@ -139,12 +149,20 @@ pub enum Commit {
 }
 
 /// A key as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Current {
     /// The full key.
     pub key: Arc<str>,
     /// Its modification revision and value; `None` if it does not exist.
     pub value: Option<(Revision, Vec<u8>)>,
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, value } = self;
+        let value = value.as_ref().map(|(revision, value)| (revision, Opaque(value)));
+        f.debug_struct("Current").field("key", key).field("value", &value).finish()
+    }
 }
 
 impl Current {

@@ -44,8 +44,17 @@ pub struct ParentAttachment {
 pub struct AttachedListener {
     /// Its name.
     pub name: Arc<str>,
-    /// What the route claims through it; `None` if the listener is not accepted.
-    pub claims: Option<Vec<Claim>>,
+    /// What the route claims through it, or why it claims nothing.
+    pub claims: Result<Vec<Claim>, NoClaims>,
+}
+
+/// Why nothing can be claimed through a listener that takes a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoClaims {
+    /// It is not accepted.
+    NotAccepted,
+    /// It has no certificate that can be used.
+    NoCertificate,
 }
 
 /// A slot that a route would have through a listener.
@@ -145,7 +154,11 @@ fn listeners_taking(
             let accepted = gateway.refusal.is_none() && listener.refusal.is_none();
             let has = |port| accepted && ports.has(port, listener.hostname.as_ref(), name, &listener.name);
             let port = listener.port.filter(|port| has(*port));
-            let claims = port.map(|port| names.into_iter().map(|name| claim(port, name, listener, ports)).collect());
+            let claims = match port {
+                None => Err(NoClaims::NotAccepted),
+                Some(_) if listener.lacks_certificate() => Err(NoClaims::NoCertificate),
+                Some(port) => Ok(names.into_iter().map(|name| claim(port, name, listener, ports)).collect()),
+            };
             Some(AttachedListener { name: Arc::clone(&listener.name), claims })
         })
         .collect();

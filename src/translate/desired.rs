@@ -7,6 +7,7 @@ mod wishes;
 use super::{
     addresses,
     attachments::Attachments,
+    certificates::{Certificates, Ending, View},
     known::Known,
     listeners::{Gateway, Protocol},
     pools::Pool,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     apisix::{
-        documents::{self, PLACEHOLDER, Scheme, Sealing, To},
+        documents::{self, Closed, PLACEHOLDER, Scheme, Sealing, To},
         ids::{self, SlotPlace},
         version::ApisixVersion,
     },
@@ -24,6 +25,7 @@ use crate::{
         addresses::AddressSource,
         facts::{Change, DriftPolicy, Observed, Transport},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
+        opaque::Opaque,
         places::{Directory, WorkId},
         sockets::StreamProxy,
         verdicts::{Served, Verdict},
@@ -31,6 +33,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -71,7 +74,7 @@ pub enum Wanted {
 }
 
 /// One document as it should stand in etcd.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Document {
     /// The exact value.
     pub bytes: Arc<[u8]>,
@@ -85,6 +88,17 @@ impl Document {
     /// What a slot needs beside itself: its pool and its certificate.
     pub fn needs(&self) -> impl Iterator<Item = &WorkId> {
         self.pool.iter().chain(&self.certificate)
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, pool, certificate } = self;
+        f.debug_struct("Document")
+            .field("bytes", &Opaque(bytes))
+            .field("pool", pool)
+            .field("certificate", certificate)
+            .finish()
     }
 }
 
@@ -110,6 +124,7 @@ pub struct Desired {
     /// Routes attached, by Gateway and listener name.
     attached: HashMap<ObjectName, BTreeMap<Arc<str>, u32>>,
     slots: Slots,
+    certificates: Certificates,
     route_of_pool: BTreeMap<WorkId, RouteRef>,
     /// What was noted and not worked out yet.
     pending: wave::Wave,
@@ -142,6 +157,7 @@ impl Desired {
             routes: HashMap::new(),
             attached: HashMap::new(),
             slots: Slots::default(),
+            certificates: Certificates::default(),
             route_of_pool: BTreeMap::new(),
             pending: wave::Wave::default(),
             wishes: wishes::Wishes::default(),
@@ -216,7 +232,7 @@ impl Desired {
         }
         match id.directory {
             Directory::Upstreams => self.wanted_pool(id),
-            Directory::Ssls => Wanted::Absent,
+            Directory::Ssls => self.wanted_certificate(id),
             Directory::StreamRoutes => self.wanted_slot(id),
         }
     }
@@ -227,7 +243,13 @@ impl Desired {
         let slots = self.held_slots().chain(self.ports.frozen().map(ids::port_slot));
         let pools = self.route_of_pool.keys().cloned();
         let placeholders = Directory::ALL.into_iter().map(WorkId::placeholder);
-        slots.chain(pools).chain(placeholders).filter(|id| self.wanted(id) != Wanted::Absent).collect()
+        let certificates = self.certificates.places().cloned();
+        slots
+            .chain(pools)
+            .chain(certificates)
+            .chain(placeholders)
+            .filter(|id| self.wanted(id) != Wanted::Absent)
+            .collect()
     }
 
     /// Every slot that a route holds, in order, and every one that is closed, without asking what its document should be.
@@ -238,11 +260,13 @@ impl Desired {
 
     /// The slots that are to need a pool or a certificate, in order.
     pub fn slots_needing(&self, id: &WorkId) -> impl Iterator<Item = WorkId> {
-        let of_pool = match id.directory {
-            Directory::Upstreams => Some(self.slots_of(id)),
-            Directory::Ssls | Directory::StreamRoutes => None,
+        let (of_pool, of_certificate) = match id.directory {
+            Directory::Upstreams => (Some(self.slots_of(id)), None),
+            Directory::Ssls => (None, Some(self.certificates.slots(id, self.view()))),
+            Directory::StreamRoutes => (None, None),
         };
-        let slots = of_pool.into_iter().flatten();
+        let of_certificate = of_certificate.into_iter().flatten().map(|slot| ids::slot(&slot));
+        let slots = of_pool.into_iter().flatten().chain(of_certificate);
         #[cfg(test)]
         let slots = slots.chain(self.wished_slots(id));
         slots
@@ -255,23 +279,33 @@ impl Desired {
         match object.kind {
             Kind::GatewayClass => {
                 let class = self.known.classes.get(name)?;
+                let in_use = self.known.class_in_use(name);
                 (class.controller_name == self.settings.controller_name)
-                    .then(|| Verdict::GatewayClass(verdicts::class(class, &self.served, self.known.class_in_use(name))))
+                    .then(|| Verdict::GatewayClass(verdicts::class(class, &self.served, in_use, self.settings.version)))
             }
             Kind::Gateway => {
                 let gateway = self.gateways.get(name).filter(|gateway| !gateway.frozen)?;
                 let asked = &self.known.gateways.get(name)?.addresses;
                 let assigned = addresses::assign(asked, &self.settings.addresses, &self.known.services);
                 let attached = self.attached.get(name);
-                Some(Verdict::Gateway(verdicts::gateway(name, gateway, &self.ports, attached, assigned)))
+                let verdict = verdicts::gateway(name, gateway, &self.ports, &self.certificates, attached, assigned);
+                Some(Verdict::Gateway(verdict))
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let name = RouteRef::new(object.kind, name.clone());
                 let (route, facts) = (self.routes.get(&name)?, self.known.routes.get(&name)?);
                 let Route { pool_id, attachments, pool, created: _ } = route;
-                Some(Verdict::Route(verdicts::route(&name, facts, attachments, &self.slots, pool.as_ref(), pool_id)))
+                Some(Verdict::Route(verdicts::route(
+                    &name,
+                    facts,
+                    attachments,
+                    &self.certificates,
+                    self.view(),
+                    pool.as_ref(),
+                    pool_id,
+                )))
             }
-            Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => None,
+            Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => None,
         }
     }
 
@@ -286,10 +320,13 @@ impl Desired {
             .collect()
     }
 
-    /// The routes whose `Programmed` depends on how this document stands in etcd.
+    /// The route whose `Programmed` depends on how this document stands in etcd, or of a certificate the Gateways; its routes are
+    /// found through their slots.
     #[must_use]
     pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> {
-        self.route_of(id).cloned().map(ObjectRef::from).into_iter().collect()
+        let gateways: BTreeSet<_> = self.certificates.listeners(id).map(|listener| &listener.gateway).collect();
+        let gateways = gateways.into_iter().map(|name| ObjectRef::new(Kind::Gateway, name.clone()));
+        self.route_of(id).cloned().map(ObjectRef::from).into_iter().chain(gateways).collect()
     }
 
     /// The drift policy that the route of this document asks for: the one that holds the slot, or that the pool belongs to.
@@ -337,7 +374,7 @@ impl Desired {
             return match self.ports.nested_at(place) {
                 Some((slot, protocol)) => {
                     let through = protocol == Protocol::TlsPassthrough;
-                    wanted(documents::closing(self.sealing(), id, &slot, through), None)
+                    wanted(documents::closing(self.sealing(), id, &slot, Closed::NoRoute, through), None)
                 }
                 None if self.ports.is_frozen(place.port()) => Wanted::Kept { otherwise: None },
                 None => Wanted::Absent,
@@ -346,9 +383,44 @@ impl Desired {
         let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
         let split = route.pool.as_ref().and_then(|pool| pool.split);
         let passthrough = route.attachments.passes_through(&slot);
-        let to = To { pool: &route.pool_id, certificate: None, split, passthrough };
+        let certificate = match self.certificates.ending(&slot, self.view()) {
+            Ending::No => None,
+            Ending::With(name) => self.certificates.place(name),
+            Ending::Taken | Ending::NoName => {
+                // Nobody gets by another's certificate to what would take these connections otherwise.
+                return wanted(
+                    documents::closing(self.sealing(), id, &slot, Closed::NotItsCertificate, passthrough),
+                    None,
+                );
+            }
+        };
+        let to = To { pool: &route.pool_id, certificate: certificate.as_ref(), split, passthrough };
         let value = documents::stream_route(self.sealing(), id, &slot, to, &holder.to_string());
-        wanted(value, Some(route.pool_id.clone()))
+        let wanted = wanted(value, Some(route.pool_id.clone()));
+        match wanted {
+            Wanted::Document(document) => Wanted::Document(Document { certificate, ..document }),
+            Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => wanted,
+        }
+    }
+
+    fn wanted_certificate(&self, id: &WorkId) -> Wanted {
+        let Some((name, held)) = self.certificates.at(id) else { return Wanted::Absent };
+        let pairs: Vec<_> = held.pairs.iter().map(Arc::as_ref).collect();
+        let provenance = format!("Gateway {}, listener {}", held.listener.gateway, held.listener.name);
+        let document = || wanted(documents::ssl(self.sealing(), id, name, &pairs, &provenance), None);
+        if !held.unreadable {
+            return document();
+        }
+        match document() {
+            Wanted::Document(document) if !pairs.is_empty() => Wanted::Kept { otherwise: Some(document) },
+            Wanted::Document(_) | Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => {
+                Wanted::Kept { otherwise: None }
+            }
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View { gateways: &self.gateways, ports: &self.ports, slots: &self.slots }
     }
 
     /// Whether a pool stays as it is, because something it is computed over exists and could never be read.

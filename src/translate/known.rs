@@ -4,9 +4,10 @@
 pub mod shelf;
 
 use crate::model::{
+    certificates::SecretFacts,
     facts::{
         BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, NamespaceFacts, Observed, ParentRef,
-        ReferenceGrantFacts, RouteFacts, ServiceFacts,
+        ReferenceGrantFacts, RouteFacts, SecretRef, ServiceFacts,
     },
     names::{GATEWAY_GROUP, Kind, ObjectName, RouteRef},
 };
@@ -26,12 +27,18 @@ pub struct Known {
     pub grants: Shelf<ReferenceGrantFacts>,
     /// Namespaces.
     pub namespaces: Shelf<NamespaceFacts>,
+    /// Secrets of type `kubernetes.io/tls`.
+    pub secrets: Shelf<SecretFacts>,
     /// Services.
     pub services: Shelf<ServiceFacts>,
     /// EndpointSlices.
     pub slices: Shelf<EndpointSliceFacts>,
     /// Class name to the Gateways that name it.
     pub gateways_by_class: Index<Arc<str>, ObjectName>,
+    /// Secret to the Gateways that name it in a listener.
+    pub gateways_by_secret: Index<ObjectName, ObjectName>,
+    /// Namespace to the Gateways elsewhere that name a Secret in it.
+    pub gateways_by_foreign_namespace: Index<Arc<str>, ObjectName>,
     /// Gateway to the routes that name it as a parent.
     pub routes_by_gateway: Index<ObjectName, RouteRef>,
     /// Service to the routes that name it as a backend.
@@ -69,6 +76,9 @@ impl Known {
             Kind::Namespace => set(&mut self.namespaces, name, observed, |facts| {
                 if let Facts::Namespace(facts) = facts { Some(facts) } else { None }
             }),
+            Kind::Secret => set(&mut self.secrets, name, observed, |facts| {
+                if let Facts::Secret(facts) = facts { Some(facts) } else { None }
+            }),
             Kind::Service => set(&mut self.services, name, observed, |facts| {
                 if let Facts::Service(facts) = facts { Some(facts) } else { None }
             }),
@@ -91,6 +101,7 @@ impl Known {
             Kind::TlsRoute => self.routes.tls.names().cloned().collect(),
             Kind::ReferenceGrant => self.grants.names().cloned().collect(),
             Kind::Namespace => self.namespaces.names().cloned().collect(),
+            Kind::Secret => self.secrets.names().cloned().collect(),
             Kind::Service => self.services.names().cloned().collect(),
             Kind::EndpointSlice => self.slices.names().cloned().collect(),
         }
@@ -107,6 +118,7 @@ impl Known {
             Kind::TlsRoute => self.routes.tls.len(),
             Kind::ReferenceGrant => self.grants.len(),
             Kind::Namespace => self.namespaces.len(),
+            Kind::Secret => self.secrets.len(),
             Kind::Service => self.services.len(),
             Kind::EndpointSlice => self.slices.len(),
         }
@@ -127,7 +139,12 @@ impl Known {
 
     fn index(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
-            Kind::Gateway => self.gateways_by_class.add(self.class_of(name), name),
+            Kind::Gateway => {
+                self.gateways_by_class.add(self.class_of(name), name);
+                let secrets = self.secrets_of(name);
+                self.gateways_by_foreign_namespace.add(foreign_namespaces(&secrets, name), name);
+                self.gateways_by_secret.add(secrets, name);
+            }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
@@ -136,13 +153,18 @@ impl Known {
                 self.routes_by_foreign_namespace.add(references.foreign_namespaces, &route);
             }
             Kind::EndpointSlice => self.slices_by_service.add(self.service_of(name), name),
-            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Service => {}
+            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service => {}
         }
     }
 
     fn unindex(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
-            Kind::Gateway => self.gateways_by_class.remove(self.class_of(name), name),
+            Kind::Gateway => {
+                self.gateways_by_class.remove(self.class_of(name), name);
+                let secrets = self.secrets_of(name);
+                self.gateways_by_foreign_namespace.remove(foreign_namespaces(&secrets, name), name);
+                self.gateways_by_secret.remove(secrets, name);
+            }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
@@ -151,12 +173,18 @@ impl Known {
                 self.routes_by_foreign_namespace.remove(references.foreign_namespaces, &route);
             }
             Kind::EndpointSlice => self.slices_by_service.remove(self.service_of(name), name),
-            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Service => {}
+            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service => {}
         }
     }
 
     fn class_of(&self, gateway: &ObjectName) -> Option<Arc<str>> {
         self.gateways.get(gateway).map(|gateway| Arc::clone(&gateway.class))
+    }
+
+    fn secrets_of(&self, gateway: &ObjectName) -> Vec<ObjectName> {
+        let listeners = self.gateways.get(gateway).into_iter().flat_map(|facts| &facts.listeners);
+        let references = listeners.filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
+        references.filter_map(|reference| secret_name(reference, &gateway.namespace)).collect()
     }
 
     fn references(&self, route: &RouteRef) -> References {
@@ -166,11 +194,7 @@ impl Known {
             facts.backends.iter().filter_map(|backend| service_name(backend, route)).collect();
         References {
             gateways: facts.parents.iter().filter_map(|parent| gateway_name(parent, route)).collect(),
-            foreign_namespaces: services
-                .iter()
-                .filter(|service| service.namespace != route.namespace)
-                .map(|service| Arc::clone(&service.namespace))
-                .collect(),
+            foreign_namespaces: foreign_namespaces(&services, route).collect(),
             services,
         }
     }
@@ -222,6 +246,7 @@ impl Routes {
             | Kind::Gateway
             | Kind::ReferenceGrant
             | Kind::Namespace
+            | Kind::Secret
             | Kind::Service
             | Kind::EndpointSlice => None,
         }
@@ -251,6 +276,20 @@ pub fn service_name(backend: &BackendRef, route: &ObjectName) -> Option<ObjectNa
         namespace: Arc::clone(backend.namespace.as_ref().unwrap_or(&route.namespace)),
         name: Arc::clone(&backend.name),
     })
+}
+
+/// The Secret a certificateRef of an object in `home` names; `None` if it names something else.
+#[must_use]
+pub fn secret_name(reference: &SecretRef, home: &Arc<str>) -> Option<ObjectName> {
+    (reference.group.is_empty() && &*reference.kind == "Secret").then(|| ObjectName {
+        namespace: Arc::clone(reference.namespace.as_ref().unwrap_or(home)),
+        name: Arc::clone(&reference.name),
+    })
+}
+
+/// The namespaces of `objects` that are not that of who refers to them.
+fn foreign_namespaces(objects: &[ObjectName], from: &ObjectName) -> impl Iterator<Item = Arc<str>> {
+    objects.iter().filter(|object| object.namespace != from.namespace).map(|object| Arc::clone(&object.namespace))
 }
 
 fn set<F: PartialEq>(

@@ -1,9 +1,10 @@
 //! Tier 1: a Gateway's facts and its class give its listeners and what each admits.
 
-use super::{addresses, known::Known};
+use super::{addresses, grants::Referrer, known::Known, secrets};
 use crate::{
     apisix::version::ApisixVersion,
     model::{
+        certificates::KeyPairs,
         facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
         names::{Created, Kind, ObjectName},
         places::{Port, ServerName},
@@ -63,6 +64,8 @@ pub struct Listener {
     pub invalid_kinds: Vec<RouteKind>,
     /// From where routes may attach.
     pub namespaces: FromNamespaces,
+    /// What it has to end TLS with; `None` if it does not end it.
+    pub certificates: Option<KeyPairs>,
 }
 
 impl Gateway {
@@ -79,6 +82,26 @@ impl Gateway {
         self.listeners.iter().filter(|_| self.frozen).filter_map(|listener| listener.port)
     }
 
+    /// The listener of this name, and its place.
+    #[must_use]
+    pub fn listener(&self, name: &Arc<str>) -> Option<(usize, &Listener)> {
+        self.listeners.iter().enumerate().find(|(_, listener)| listener.name == *name)
+    }
+
+    /// Whether nothing about it differs from `other` but which certificates its listeners have.
+    #[must_use]
+    pub fn differs_in_certificates_alone(&self, other: &Self) -> bool {
+        let bare = |gateway: &Self| {
+            let mut gateway = gateway.clone();
+            for listener in &mut gateway.listeners {
+                let usable = listener.certificates.as_ref().map(KeyPairs::usable);
+                listener.certificates = usable.map(|unreadable| KeyPairs { unreadable, ..KeyPairs::default() });
+            }
+            gateway
+        };
+        bare(self) == bare(other)
+    }
+
     /// Whether namespace labels decide who may attach anywhere on it.
     #[must_use]
     pub fn selects_by_label(&self) -> bool {
@@ -87,6 +110,12 @@ impl Gateway {
 }
 
 impl Listener {
+    /// Whether it has to end TLS and has nothing to do that with.
+    #[must_use]
+    pub fn lacks_certificate(&self) -> bool {
+        self.certificates.as_ref().is_some_and(|certificates| !certificates.usable())
+    }
+
     /// Whether a route of `kind` in `namespace` may attach, `gateway` being in `home`.
     #[must_use]
     pub fn admits(&self, kind: Kind, namespace: &Arc<str>, home: &Arc<str>, known: &Known) -> bool {
@@ -114,8 +143,10 @@ pub fn class_state(known: &Known, name: &Arc<str>, controller_name: &str) -> Cla
 /// Reads a Gateway; `None` if its class is another controller's.
 #[must_use]
 pub fn gateway(
+    name: &ObjectName,
     facts: &GatewayFacts,
     class: ClassState,
+    known: &Known,
     version: ApisixVersion,
     sockets: &Inventory,
 ) -> Option<Gateway> {
@@ -126,7 +157,13 @@ pub fn gateway(
     };
     let conflicts = conflicts(&facts.listeners, version);
     let with_conflicts = facts.listeners.iter().zip(conflicts);
-    let listeners = with_conflicts.map(|(facts, conflict)| listener(facts, conflict, version, sockets)).collect();
+    let from = Referrer { kind: Kind::Gateway, namespace: &name.namespace };
+    let listener = |(facts, conflict): (&ListenerFacts, _)| {
+        let mut listener = listener(facts, conflict, version, sockets);
+        listener.certificates = key_pairs(from, facts, listener.protocol, known);
+        listener
+    };
+    let listeners = with_conflicts.map(listener).collect();
     let parameters = facts.parameters.clone().map(GatewayRefusal::Parameters);
     let refusal = parameters.or_else(|| addresses::refusal(&facts.addresses));
     Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, listeners })
@@ -149,9 +186,9 @@ fn listener(
         (Some(_), None, _) if asked.is_some() && hostname.is_none() => {
             asked.map(|name| ListenerRefusal::Hostname(name.into()))
         }
-        (Some(_), None, Protocol::Tcp | Protocol::Udp) => None,
+        (Some(_), None, Protocol::Tcp | Protocol::Udp | Protocol::TlsTerminate) => None,
         (Some(_), None, Protocol::TlsPassthrough) if version.has_tls_passthrough() => None,
-        (Some(_), None, Protocol::TlsTerminate | Protocol::TlsPassthrough | Protocol::TlsUnknown) => {
+        (Some(_), None, Protocol::TlsPassthrough | Protocol::TlsUnknown) => {
             let mode = facts.tls.as_ref().map_or_else(|| "Terminate".into(), |tls| Arc::clone(&tls.mode));
             Some(ListenerRefusal::TlsMode(mode))
         }
@@ -191,7 +228,13 @@ fn listener(
         supported_kinds,
         invalid_kinds,
         namespaces: facts.namespaces.clone(),
+        certificates: None,
     }
+}
+
+fn key_pairs(from: Referrer<'_>, facts: &ListenerFacts, protocol: Protocol, known: &Known) -> Option<KeyPairs> {
+    let references = facts.tls.as_ref().map(|tls| tls.certificates.as_slice()).unwrap_or_default();
+    protocol.ends_tls().then(|| secrets::key_pairs(from, references, known))
 }
 
 /// What a listener carries, as far as conflicts and route kinds go.
@@ -254,6 +297,21 @@ impl Protocol {
         match self {
             Self::TlsTerminate | Self::TlsPassthrough | Self::TlsUnknown => true,
             Self::Tcp | Self::Udp | Self::Http | Self::Https | Self::Unknown => false,
+        }
+    }
+
+    /// Whether the data plane ends TLS for it.
+    #[must_use]
+    pub fn ends_tls(self) -> bool {
+        match self {
+            Self::TlsTerminate => true,
+            Self::TlsPassthrough
+            | Self::TlsUnknown
+            | Self::Tcp
+            | Self::Udp
+            | Self::Http
+            | Self::Https
+            | Self::Unknown => false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Tier 5: a route's backends, with Services, EndpointSlices and grants, give its pool: nodes, weights and refused share.
 
 use super::{
+    grants::{self, Referrer},
     known::{Known, service_name},
     weights::{self, Share},
 };
@@ -104,7 +105,7 @@ fn resolve(route: &RouteRef, backend: &BackendRef, known: &Known) -> Resolved {
         let (group, kind) = (Arc::clone(&backend.group), Arc::clone(&backend.kind));
         return Resolved::faulty(BackendFault::UnknownKind { group, kind });
     };
-    if !permitted(route, &service, known) {
+    if !grants::permitted(Referrer::from(route), Kind::Service, &service, known) {
         let unreadable = known.grants.any_unreadable_in(&service.namespace);
         return Resolved { unreadable, ..Resolved::faulty(BackendFault::NotPermitted(service)) };
     }
@@ -126,24 +127,6 @@ fn resolve(route: &RouteRef, backend: &BackendRef, known: &Known) -> Resolved {
         None if of_number().next().is_some() => Resolved::faulty(BackendFault::OtherTransport { service, port }),
         None => Resolved::faulty(BackendFault::PortNotFound { service, port }),
     }
-}
-
-/// Whether a route may refer to `service`: in its own namespace always, elsewhere by a ReferenceGrant there.
-fn permitted(route: &RouteRef, service: &ObjectName, known: &Known) -> bool {
-    route.name.namespace == service.namespace
-        || known.grants.readable_in(&service.namespace).any(|grant| {
-            let from = grant.from.iter().any(|from| {
-                &*from.group == route.kind.group()
-                    && &*from.kind == route.kind.as_str()
-                    && from.namespace == route.name.namespace
-            });
-            let to = grant.to.iter().any(|to| {
-                to.group.is_empty()
-                    && &*to.kind == Kind::Service.as_str()
-                    && to.name.as_ref().is_none_or(|name| name.is_empty() || *name == service.name)
-            });
-            from && to
-        })
 }
 
 /// What the slices of a Service say of one address and port; several slices may name it.

@@ -104,6 +104,18 @@ impl Ports {
         std::iter::once(Some(name.clone())).chain(covering(name)).find(|hostname| listeners.contains_key(hostname))
     }
 
+    /// The most specific listener of the port that covers `name`, or without one the listener that has no hostname; and what it
+    /// carries.
+    #[must_use]
+    pub fn holder_covering(&self, port: Port, name: Option<&ServerName>) -> Option<(&ListenerRef, Protocol)> {
+        let listeners = &self.held.get(&port)?.by_hostname;
+        let hostname = match name {
+            Some(name) => self.most_specific(port, name)?,
+            None => None,
+        };
+        listeners.get(&hostname).map(|Holder { listener, protocol }| (listener, *protocol))
+    }
+
     /// Whether `name` is the hostname of a listener of the port within that of another: then connections that ask for it must
     /// not get to the routes of the wider one, also while it has none of its own.
     #[must_use]

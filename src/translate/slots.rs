@@ -4,7 +4,7 @@ use crate::{
     apisix::ids::SlotPlace,
     model::{
         names::{Created, RouteRef},
-        places::{Slot, WorkId},
+        places::{Port, Slot, WorkId},
     },
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -45,6 +45,11 @@ impl Slots {
     /// Every slot with a holder, in order.
     pub fn held(&self) -> impl Iterator<Item = (&Slot, &RouteRef)> {
         self.holders.iter()
+    }
+
+    /// The slots of `port` that are held, in order.
+    pub fn held_on(&self, port: Port) -> impl Iterator<Item = &Slot> {
+        self.holders.range(Slot::of_port(port)..).map(|(slot, _)| slot).take_while(move |slot| slot.port == port)
     }
 
     /// The slots a route holds, in order.

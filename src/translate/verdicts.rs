@@ -2,21 +2,21 @@
 
 use super::{
     addresses::Assigned,
-    attachments::{AttachedListener, Attachments, Claim},
+    attachments::{AttachedListener, Attachments, Claim, NoClaims},
+    certificates::{Certificates, Ending, View},
     listeners::{Gateway, Listener},
     pools::Pool,
-    ports::{Loss, Ports},
-    slots::Slots,
+    ports::{ListenerRef, Loss, Ports},
 };
 use crate::{
-    apisix::ids,
+    apisix::{ids, version::ApisixVersion},
     model::{
         facts::{GatewayClassFacts, RouteFacts},
         names::{ObjectName, RouteRef},
-        places::WorkId,
+        places::{Slot, WorkId},
         verdicts::{
-            ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal, ListenerVerdict, ParentVerdict,
-            RouteVerdict, Served,
+            CertificatesVerdict, ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal,
+            ListenerVerdict, ParentVerdict, RouteVerdict, Served,
         },
     },
 };
@@ -24,12 +24,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Of a GatewayClass of ours.
 #[must_use]
-pub fn class(facts: &GatewayClassFacts, served: &Served, in_use: bool) -> ClassVerdict {
+pub fn class(facts: &GatewayClassFacts, served: &Served, in_use: bool, version: ApisixVersion) -> ClassVerdict {
     ClassVerdict {
         generation: facts.generation,
         unusable_parameters: facts.parameters.clone(),
         served: served.clone(),
         in_use,
+        passes_tls_through: version.has_tls_passthrough(),
     }
 }
 
@@ -39,6 +40,7 @@ pub fn gateway(
     name: &ObjectName,
     gateway: &Gateway,
     ports: &Ports,
+    certificates: &Certificates,
     attached: Option<&BTreeMap<Arc<str>, u32>>,
     assigned: Assigned,
 ) -> GatewayVerdict {
@@ -52,6 +54,7 @@ pub fn gateway(
             supported_kinds: listener.supported_kinds.clone(),
             invalid_kinds: listener.invalid_kinds.clone(),
             attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
+            certificates: of_certificates(name, listener, ports, certificates),
         })
         .collect();
     GatewayVerdict {
@@ -75,25 +78,66 @@ fn listener_refusal(name: &ObjectName, listener: &Listener, ports: &Ports) -> Op
     })
 }
 
+/// How many certificates a listener without a hostname is held to. Each of its routes says how its own stand.
+const DOCUMENTS_MAX: usize = 32;
+
+fn of_certificates(
+    gateway: &ObjectName,
+    listener: &Listener,
+    ports: &Ports,
+    certificates: &Certificates,
+) -> Option<CertificatesVerdict> {
+    let pairs = listener.certificates.as_ref()?;
+    let reference = ListenerRef { gateway: gateway.clone(), name: Arc::clone(&listener.name) };
+    let hostname = listener.hostname.as_ref();
+    let port = listener.port.filter(|port| ports.has(*port, hostname, gateway, &listener.name));
+    let (taken, documents) = match (port, hostname) {
+        (None, _) => (None, Vec::new()),
+        (Some(_), Some(name)) if certificates.serves(name, &reference, pairs) == Some(false) => {
+            (Some(name.clone()), Vec::new())
+        }
+        (Some(_), Some(name)) => (None, certificates.place(name).into_iter().collect()),
+        (Some(port), None) => {
+            let names = certificates.served(port, &reference, listener, ports).take(DOCUMENTS_MAX);
+            (None, names.filter_map(|name| certificates.place(name)).collect())
+        }
+    };
+    Some(CertificatesVerdict {
+        problems: pairs.problems.clone(),
+        usable: pairs.usable(),
+        taken,
+        documents,
+        validity: pairs.pairs.iter().map(|pair| pair.validity()).collect(),
+    })
+}
+
 /// Of a route. `pool` is `None` while no parent of it is ours.
-#[must_use]
-pub fn route(
+pub(super) fn route(
     name: &RouteRef,
     facts: &RouteFacts,
     attachments: &Attachments,
-    slots: &Slots,
+    certificates: &Certificates,
+    view: View<'_>,
     pool: Option<&Pool>,
     pool_id: &WorkId,
 ) -> RouteVerdict {
-    let outcome = |Claim { slot, more_specific, passthrough: _ }: &Claim| match slots.holder(slot) {
+    let holds =
+        |slot: &Slot, certificate| ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone(), certificate };
+    let outcome = |Claim { slot, more_specific, passthrough: _ }: &Claim| match view.slots.holder(slot) {
         Some(_) | None if *more_specific => ClaimOutcome::ListenerMoreSpecific,
         Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
-        Some(_) | None => ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone(), certificate: None },
+        Some(_) | None => match certificates.ending(slot, view) {
+            Ending::No => holds(slot, None),
+            Ending::With(name) => holds(slot, certificates.place(name)),
+            Ending::Taken => ClaimOutcome::CertificateTaken,
+            Ending::NoName => ClaimOutcome::NoName,
+        },
     };
     let claims = |listener: &AttachedListener| {
         let outcomes = match &listener.claims {
-            None => vec![(None, ClaimOutcome::ListenerNotAccepted)],
-            Some(claims) => claims.iter().map(|claim| (claim.slot.name.clone(), outcome(claim))).collect(),
+            Err(NoClaims::NotAccepted) => vec![(None, ClaimOutcome::ListenerNotAccepted)],
+            Err(NoClaims::NoCertificate) => vec![(None, ClaimOutcome::NoCertificate)],
+            Ok(claims) => claims.iter().map(|claim| (claim.slot.name.clone(), outcome(claim))).collect(),
         };
         let listener = Arc::clone(&listener.name);
         let verdict = move |(hostname, outcome)| ClaimVerdict { listener: Arc::clone(&listener), hostname, outcome };

@@ -82,7 +82,7 @@ impl Scene {
     pub(crate) fn object<'a>(&'a self, kind: &'a str, name: &'a str) -> Named<'a> {
         let namespace = if kind == "GatewayClass" { "" } else { self.place.namespace.as_str() };
         let api_version = match kind {
-            "Service" => "v1",
+            "Service" | "Secret" => "v1",
             "EndpointSlice" => "discovery.k8s.io/v1",
             _ => GATEWAY_API,
         };

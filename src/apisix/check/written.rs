@@ -6,8 +6,9 @@
 
 use super::super::{
     ids,
-    wire::{StreamRoute, Upstream},
+    wire::{Ssl, StreamRoute, Upstream},
 };
+use crate::model::certificates::PEM_BYTES_MAX;
 
 /// Why a data plane would refuse, misread or silently ignore a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +32,27 @@ pub enum Refused {
     /// Two nodes with one `host:port`: the last would overwrite the others.
     #[error("two nodes are {0}")]
     SameNode(String),
+    /// A certificate document without a certificate.
+    #[error("there is no certificate for it")]
+    NoCertificate,
+    /// A certificate or key of a size that the schema refuses.
+    #[error("{field} is {bytes} bytes, not {PEM_BYTES_MIN} to {PEM_BYTES_MAX}")]
+    PemSize {
+        /// The document's field.
+        field: &'static str,
+        /// How long it is.
+        bytes: usize,
+    },
+    /// A key that a data plane would take for one that it has to decrypt.
+    #[error("{field} does not begin with dashes")]
+    NotPlainKey {
+        /// The document's field.
+        field: &'static str,
+    },
 }
+
+/// The least length of `cert`, and of `key` before 3.17, which asks for 64 only (`apisix/schema_def.lua`).
+pub(in super::super) const PEM_BYTES_MIN: usize = 128;
 
 const ID_BYTES_MAX: usize = 64;
 const DESC_BYTES_MAX: usize = 256;
@@ -55,6 +76,29 @@ pub(in super::super) fn upstream(document: &Upstream<'_>) -> Result<(), Refused>
         }
     }
     Ok(())
+}
+
+/// That each key is that of its certificate was found out when the Secret was read.
+pub(in super::super) fn ssl(document: &Ssl<'_>) -> Result<(), Refused> {
+    check_id(document.id)?;
+    check_desc(&document.desc)?;
+    let certificates = document.certs.iter().map(|cert| ("certs", *cert));
+    for (field, text) in std::iter::once(("cert", document.cert)).chain(certificates) {
+        check_pem_size(field, text)?;
+    }
+    let keys = document.keys.iter().map(|key| ("keys", &**key));
+    for (field, text) in std::iter::once(("key", &*document.key)).chain(keys) {
+        check_pem_size(field, text)?;
+        if !text.starts_with("---") {
+            return Err(Refused::NotPlainKey { field });
+        }
+    }
+    Ok(())
+}
+
+fn check_pem_size(field: &'static str, text: &str) -> Result<(), Refused> {
+    let bytes = text.len();
+    if (PEM_BYTES_MIN..=PEM_BYTES_MAX).contains(&bytes) { Ok(()) } else { Err(Refused::PemSize { field, bytes }) }
 }
 
 fn check_id(id: &str) -> Result<(), Refused> {

@@ -1,28 +1,30 @@
 //! A Gateway's verdict as its conditions and those of its listeners.
 
-use super::{Condition, add_sentence, addresses, listeners_named, render_all};
+use super::{Condition, add_sentence, addresses, certificates, listeners_named, render_all};
 use crate::{
     model::{
         facts::RouteKind,
-        places::Port,
+        places::{Port, WorkId},
         sockets::{Footing, Need, Socket, SocketFault},
-        verdicts::{GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict},
+        verdicts::{GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, Standing},
     },
     status::reasons::{ConditionType, Reason},
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub(super) fn render(verdict: &GatewayVerdict) -> Value {
+pub(super) fn render(verdict: &GatewayVerdict, standing: &dyn Fn(&WorkId) -> Standing) -> Value {
     let GatewayVerdict { generation, refusal: _, addresses: have, address: _, listeners } = verdict;
     let accepted = accepted(verdict);
-    let programmed = programmed(verdict, &accepted);
     let gateway_refused = verdict.refusal.is_some();
+    let of_listeners: Vec<Vec<Condition>> =
+        listeners.iter().map(|listener| listener_conditions(listener, gateway_refused, standing)).collect();
+    let programmed = programmed(verdict, &accepted, &of_listeners);
+    let with_conditions = listeners.iter().zip(of_listeners);
     let mut status = json!({
         "conditions": render_all([accepted, programmed], *generation),
-        "listeners": listeners
-            .iter()
-            .map(|listener| render_listener(listener, gateway_refused, *generation))
+        "listeners": with_conditions
+            .map(|(listener, conditions)| render_listener(listener, conditions, *generation))
             .collect::<Vec<_>>(),
     });
     // Also while no listener is accepted: that comes and goes, and with it the names that point there. Left out rather than
@@ -46,7 +48,9 @@ fn accepted(verdict: &GatewayVerdict) -> Condition {
             return Condition::fails(
                 ConditionType::Accepted,
                 Reason::UnsupportedAddress,
-                format!("An address of type {type} cannot be asked for: remove it from spec.addresses, or ask for one of type IPAddress or Hostname."),
+                format!(
+                    "An address of type {type} cannot be asked for: remove it from spec.addresses, or ask for one of type IPAddress or Hostname."
+                ),
             );
         }
         None => {}
@@ -70,11 +74,18 @@ fn accepted(verdict: &GatewayVerdict) -> Condition {
     }
 }
 
-/// A Gateway does not wait for routes: it is programmed when it is accepted (then at least one listener is, and a
-/// listener is programmed when accepted) and has every address it asked for, and one where the data plane should have any.
-fn programmed(verdict: &GatewayVerdict, accepted: &Condition) -> Condition {
+/// A Gateway does not wait for routes: it is programmed when it is accepted, at least one listener is programmed, and it has
+/// every address it asked for, and one where the data plane should have any.
+fn programmed(verdict: &GatewayVerdict, accepted: &Condition, listeners: &[Vec<Condition>]) -> Condition {
     if !accepted.is_true() {
         return Condition::fails(ConditionType::Programmed, Reason::Invalid, "The Gateway is not accepted.");
+    }
+    let of_listeners = || listeners.iter().flatten().filter(|condition| condition.r#type == ConditionType::Programmed);
+    if !of_listeners().any(Condition::is_true) {
+        let pending = of_listeners().any(|condition| condition.reason == Reason::Pending);
+        let reason = if pending { Reason::Pending } else { Reason::Invalid };
+        let message = "No listener is programmed. The listeners' own conditions say why.";
+        return Condition::fails(ConditionType::Programmed, reason, message);
     }
     match &verdict.address {
         Some(problem) => addresses::missing(problem),
@@ -82,8 +93,29 @@ fn programmed(verdict: &GatewayVerdict, accepted: &Condition) -> Condition {
     }
 }
 
-fn render_listener(verdict: &ListenerVerdict, gateway_refused: bool, generation: i64) -> Value {
-    let ListenerVerdict { name, refusal, footing, supported_kinds, invalid_kinds, attached_routes } = verdict;
+fn render_listener(verdict: &ListenerVerdict, conditions: Vec<Condition>, generation: i64) -> Value {
+    json!({
+        "name": verdict.name.as_ref(),
+        "supportedKinds": verdict.supported_kinds.iter().map(render_kind).collect::<Vec<_>>(),
+        "attachedRoutes": verdict.attached_routes,
+        "conditions": render_all(conditions, generation),
+    })
+}
+
+fn listener_conditions(
+    verdict: &ListenerVerdict,
+    gateway_refused: bool,
+    standing: &dyn Fn(&WorkId) -> Standing,
+) -> Vec<Condition> {
+    let ListenerVerdict {
+        name: _,
+        refusal,
+        footing,
+        supported_kinds: _,
+        invalid_kinds,
+        attached_routes: _,
+        certificates,
+    } = verdict;
     let mut conditions = match refusal {
         Some(refusal) => refused(refusal),
         None => vec![
@@ -91,17 +123,18 @@ fn render_listener(verdict: &ListenerVerdict, gateway_refused: bool, generation:
             if gateway_refused {
                 Condition::fails(ConditionType::Programmed, Reason::Invalid, "The Gateway is not accepted.")
             } else {
-                Condition::holds(ConditionType::Programmed, Reason::Programmed, ready(*footing))
+                let obstacle = certificates.as_ref().and_then(|verdict| certificates::obstacle(verdict, standing));
+                obstacle
+                    .unwrap_or_else(|| Condition::holds(ConditionType::Programmed, Reason::Programmed, ready(*footing)))
             },
         ],
     };
-    conditions.push(resolved_refs(invalid_kinds));
-    json!({
-        "name": name.as_ref(),
-        "supportedKinds": supported_kinds.iter().map(render_kind).collect::<Vec<_>>(),
-        "attachedRoutes": attached_routes,
-        "conditions": render_all(conditions, generation),
-    })
+    let resolved_refs = resolved_refs(invalid_kinds);
+    conditions.push(match certificates {
+        Some(certificates) => certificates::resolved(certificates, resolved_refs),
+        None => resolved_refs,
+    });
+    conditions
 }
 
 /// What is said of an accepted listener, with what the data plane does at its port as far as that is known.
@@ -126,7 +159,7 @@ fn ready(footing: Footing) -> String {
 fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
     let (reason, message, conflict) = match refusal {
         ListenerRefusal::UnsupportedProtocol(protocol) => {
-            (Reason::UnsupportedProtocol, format!("Protocol {protocol} is not served: use TCP or UDP."), false)
+            (Reason::UnsupportedProtocol, format!("Protocol {protocol} is not served: use TCP, UDP or TLS."), false)
         }
         ListenerRefusal::PortOutOfRange(port) => {
             (Reason::PortUnavailable, format!("Port {port} does not exist: use one from 1 to 65535."), false)
@@ -152,7 +185,6 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
         ListenerRefusal::TlsMode(mode) => {
             let why = match &**mode {
                 "Passthrough" => "APISIX passes TLS on from 3.19 on, and --apisix-version says an older one".to_owned(),
-                "Terminate" => "this controller does not serve TLS that APISIX ends; use mode Passthrough".to_owned(),
                 _ => format!("mode {mode} is not known"),
             };
             (Reason::UnsupportedValue, format!("TLS mode {mode} is not served: {why}."), false)
@@ -266,6 +298,7 @@ mod tests {
             supported_kinds: vec![RouteKind { group: GATEWAY_GROUP.into(), kind: "TCPRoute".into() }],
             invalid_kinds: Vec::new(),
             attached_routes: 2,
+            certificates: None,
         }
     }
 
@@ -286,6 +319,11 @@ mod tests {
             })
             .collect();
         all.join(" ")
+    }
+
+    /// As it is where every certificate is in etcd.
+    fn render(verdict: &GatewayVerdict) -> Value {
+        super::render(verdict, &|_| Standing::Programmed)
     }
 
     #[track_caller]
@@ -363,7 +401,8 @@ mod tests {
         check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotUsable");
         verdict.address = Some(AddressProblem::NotAssigned { kind: "IPAddress".into(), why: unsaid() });
         check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotAssigned");
-        verdict.address = Some(AddressProblem::NoneToGive(NoAddress::ServiceAbsent(ObjectName::new("infra", "apisix"))));
+        verdict.address =
+            Some(AddressProblem::NoneToGive(NoAddress::ServiceAbsent(ObjectName::new("infra", "apisix"))));
         check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotAssigned");
     }
 

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// `supportedFeatures`, ascending as Gateway API asks; the conformance suite reads them to choose its tests.
-const FEATURES: [&str; 4] = ["Gateway", "ReferenceGrant", "TCPRoute", "UDPRoute"];
+const FEATURES: [&str; 6] = ["Gateway", "ReferenceGrant", "TCPRoute", "TLSRoute", "TLSRouteModeTerminate", "UDPRoute"];
+
+/// The one among them that takes a data plane which passes TLS through.
+const MIXED: &str = "TLSRouteModeMixed";
 
 /// The minor releases of Gateway API 1 whose objects we read.
 const SUPPORTED_MINORS: std::ops::RangeInclusive<u32> = 4..=6;
@@ -20,8 +23,10 @@ const SUPPORTED_MINORS: std::ops::RangeInclusive<u32> = 4..=6;
 const SUPPORTED: &str = "Gateway API v1.4 to v1.6 are supported.";
 
 pub(super) fn render(verdict: &ClassVerdict) -> Value {
-    let ClassVerdict { generation, unusable_parameters, served, in_use: _ } = verdict;
-    let features: Vec<Value> = FEATURES.iter().map(|name| json!({ "name": name })).collect();
+    let ClassVerdict { generation, unusable_parameters, served, in_use: _, passes_tls_through } = verdict;
+    let mut features: Vec<&str> = FEATURES.into_iter().chain(passes_tls_through.then_some(MIXED)).collect();
+    features.sort_unstable();
+    let features: Vec<Value> = features.iter().map(|name| json!({ "name": name })).collect();
     json!({
         "conditions": render_all([accepted(unusable_parameters.as_deref(), served), supported_version(served)], *generation),
         "supportedFeatures": features,
@@ -143,6 +148,7 @@ mod tests {
                 .into(),
                 bundles: bundles.map(|bundles| bundles.iter().map(|&bundle| bundle.into()).collect()),
             },
+            passes_tls_through: false,
         }
     }
 
@@ -232,10 +238,14 @@ mod tests {
 
     #[test]
     fn features_are_listed_in_ascending_order() {
-        let status = render(&class(Source::Folder, None));
-        let names: Vec<&str> =
-            status["supportedFeatures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["Gateway", "ReferenceGrant", "TCPRoute", "UDPRoute"]);
-        assert!(names.is_sorted());
+        let names = |passes_tls_through| -> Vec<String> {
+            let status = render(&ClassVerdict { passes_tls_through, ..class(Source::Folder, None) });
+            let features = status["supportedFeatures"].as_array().unwrap().iter();
+            features.map(|feature| feature["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let without = ["Gateway", "ReferenceGrant", "TCPRoute", "TLSRoute", "TLSRouteModeTerminate", "UDPRoute"];
+        assert_eq!(names(false), without);
+        let with: Vec<String> = names(true);
+        assert!(with.is_sorted() && with.len() == 7 && with.contains(&"TLSRouteModeMixed".to_owned()));
     }
 }

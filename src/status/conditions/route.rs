@@ -174,7 +174,7 @@ fn describe(route: &ObjectRef, fault: &BackendFault) -> String {
 
 /// Why a claim does not serve, those first that need somebody to act on what the route itself holds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Obstacle {
+pub(super) enum Obstacle {
     Refused,
     Occupied,
     Edited,
@@ -298,10 +298,26 @@ fn obstacle(
         ClaimOutcome::ListenerNotAccepted => {
             Some((Obstacle::ListenerNotProgrammed, "the listener or its Gateway is not accepted".to_owned()))
         }
+        ClaimOutcome::NoCertificate => Some((
+            Obstacle::ListenerNotProgrammed,
+            "the listener has no certificate that can be used".to_owned(),
+        )),
+        ClaimOutcome::CertificateTaken => Some((
+            Obstacle::ListenerNotProgrammed,
+            "an earlier listener of the data plane has another certificate for this name, and APISIX takes one for each name, \
+             whatever the port"
+                .to_owned(),
+        )),
+        ClaimOutcome::NoName => Some((
+            Obstacle::ListenerNotProgrammed,
+            "the listener has no hostname, and its certificates name none that it can have, while APISIX finds a certificate \
+             only by name"
+                .to_owned(),
+        )),
     }
 }
 
-fn standing_obstacle(standing: Standing) -> Option<(Obstacle, String)> {
+pub(super) fn standing_obstacle(standing: Standing) -> Option<(Obstacle, String)> {
     match standing {
         Standing::Programmed => None,
         Standing::Pending => Some((Obstacle::Pending, "not yet in etcd".to_owned())),

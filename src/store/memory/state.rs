@@ -3,13 +3,17 @@
 //! In: requests, with the time. Out: etcd's answers to them. It never forgets a version: compaction only hides the older
 //! ones, so that a checker can still read all of history.
 
-use crate::store::{
-    Content, KeyChange, KeyValue, PAGE_KEYS, Page, PagePlace, ReadError, Scope, StoreId,
-    lease::{Claim, LeaseId},
-    txn::{Action, Commit, Current, Revision, Txn},
+use crate::{
+    model::opaque::Opaque,
+    store::{
+        Content, KeyChange, KeyValue, PAGE_KEYS, Page, PagePlace, ReadError, Scope, StoreId,
+        lease::{Claim, LeaseId},
+        txn::{Action, Commit, Current, Revision, Txn},
+    },
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     ops::Bound,
     sync::Arc,
     time::{Duration, Instant},
@@ -66,8 +70,8 @@ struct Lease {
     keys: BTreeSet<Bytes>,
 }
 
-/// A key as it is held.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key as it is held. Its `Debug` leaves the value out, in which there may be a private key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Held {
     /// The value.
     pub value: Vec<u8>,
@@ -79,6 +83,19 @@ pub struct Held {
     pub version: u64,
     /// The lease it hangs on.
     pub lease: Option<LeaseId>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value, created, mod_revision, version, lease } = self;
+        f.debug_struct("Held")
+            .field("value", &Opaque(value))
+            .field("created", created)
+            .field("mod_revision", mod_revision)
+            .field("version", version)
+            .field("lease", lease)
+            .finish()
+    }
 }
 
 /// One write: a key, its value (`None`: delete it) and the lease it is to hang on.

@@ -4,14 +4,22 @@
 //! only, and never fails.
 
 use super::Desired;
+#[cfg(test)]
+use super::Wanted;
 use crate::{
     apisix::ids::{self, SlotPlace},
     model::{
-        facts::{Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, Observed, ParentRef, RouteFacts},
+        facts::{
+            Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, ListenerFacts, Observed, ParentRef,
+            RouteFacts,
+        },
         names::{Kind, ObjectName, ObjectRef, RouteRef},
-        places::WorkId,
+        places::{Port, ServerName, Slot, WorkId},
     },
-    translate::known::gateway_name,
+    translate::{
+        certificates::Ending,
+        known::{gateway_name, secret_name},
+    },
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -76,7 +84,17 @@ impl Desired {
                     reached.route(&route);
                 }
             }
-            Kind::ReferenceGrant => reached.routes(self.known.routes_by_foreign_namespace.of(&name.namespace)),
+            Kind::ReferenceGrant => {
+                reached.routes(self.known.routes_by_foreign_namespace.of(&name.namespace));
+                for gateway in self.known.gateways_by_foreign_namespace.of(&name.namespace) {
+                    reached.gateway_ending_tls(gateway, |secret| secret.namespace == name.namespace);
+                }
+            }
+            Kind::Secret => {
+                for gateway in self.known.gateways_by_secret.of(name) {
+                    reached.gateway_ending_tls(gateway, |secret| secret == name);
+                }
+            }
             Kind::Service => reached.routes(self.known.routes_by_service.of(name)),
             Kind::EndpointSlice => {
                 let now =
@@ -109,6 +127,9 @@ impl Desired {
         if self.keeps_pool_of(holder, route) {
             return Serves::Kept;
         }
+        if self.is_shut(slot) {
+            return Serves::NoNodes;
+        }
         match route.pool.as_ref().map_or(0, |pool| pool.nodes.len()) {
             0 => Serves::NoNodes,
             n_nodes => Serves::Nodes(n_nodes),
@@ -118,7 +139,35 @@ impl Desired {
     /// The pool a slot is to name.
     #[must_use]
     pub fn slot_pool(&self, slot: &WorkId) -> Option<&WorkId> {
-        self.routes.get(self.slots.holder_at(slot)?).map(|route| &route.pool_id)
+        let holder = self.slots.holder_at(slot).filter(|_| !self.is_shut(slot))?;
+        self.routes.get(holder).map(|route| &route.pool_id)
+    }
+
+    /// The certificate a slot is to need.
+    #[must_use]
+    pub fn slot_certificate(&self, slot: &WorkId) -> Option<WorkId> {
+        #[cfg(test)]
+        if let Some(wished) = self.wishes.get(slot) {
+            return match wished {
+                Wanted::Document(document) => document.certificate.clone(),
+                Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => None,
+            };
+        }
+        let slot = self.slots.of_id(slot).filter(|slot| self.slots.holder(slot).is_some())?;
+        match self.certificates.ending(&slot, self.view()) {
+            Ending::With(name) => self.certificates.place(name),
+            Ending::No | Ending::Taken | Ending::NoName => None,
+        }
+    }
+
+    /// Whether a slot has a route and turns everybody away all the same, because TLS cannot be ended for it with the certificate
+    /// of its listener.
+    fn is_shut(&self, slot: &WorkId) -> bool {
+        let Some(slot) = self.slots.of_id(slot) else { return false };
+        match self.certificates.ending(&slot, self.view()) {
+            Ending::Taken | Ending::NoName => true,
+            Ending::No | Ending::With(_) => false,
+        }
     }
 
     /// The slots that are to name a pool, in order of their ports.
@@ -159,6 +208,7 @@ impl Desired {
             }
             Facts::ReferenceGrant(facts) => known.grants.get(name) == Some(facts),
             Facts::Namespace(facts) => known.namespaces.get(name) == Some(facts),
+            Facts::Secret(facts) => known.secrets.get(name) == Some(facts),
             Facts::Service(facts) => known.services.get(name) == Some(facts),
             Facts::EndpointSlice(facts) => known.slices.get(name) == Some(facts),
         }
@@ -173,29 +223,75 @@ impl Desired {
     }
 }
 
-/// Slots that may stop. A port has one slot, so ports are counted: each once, whoever has a part in it.
+/// Slots that may stop, each counted once, whoever has a part in it.
 struct Reached<'a> {
     desired: &'a Desired,
-    ports: BTreeSet<i64>,
+    places: BTreeSet<Place>,
     n_routes: usize,
     enough: usize,
 }
 
+/// Where there may be a slot. Whether there is one would have to be worked out; no slot has two of these.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// On a port, without server names, or with the one that its listener has.
+    Port(i64),
+    /// On a port, with a server name that is held.
+    Held(Slot),
+    /// On a port, with what a listener's hostname and a route's have in common.
+    Name(i64, Option<Arc<str>>, Arc<str>),
+}
+
 impl<'a> Reached<'a> {
     fn new(desired: &'a Desired, enough: usize) -> Self {
-        Self { desired, ports: BTreeSet::new(), n_routes: 0, enough }
+        Self { desired, places: BTreeSet::new(), n_routes: 0, enough }
     }
 
     fn count(&self) -> usize {
-        if self.is_enough() { self.enough } else { self.ports.len() }
+        if self.is_enough() { self.enough } else { self.places.len() }
     }
 
     fn is_enough(&self) -> bool {
-        self.ports.len() >= self.enough || self.n_routes >= ROUTES_LOOKED_AT
+        self.places.len() >= self.enough || self.n_routes >= ROUTES_LOOKED_AT
     }
 
     fn gateway(&mut self, facts: Option<&GatewayFacts>) {
-        self.ports.extend(facts.into_iter().flat_map(|facts| &facts.listeners).map(|listener| listener.port));
+        for listener in facts.into_iter().flat_map(|facts| &facts.listeners) {
+            self.listener(listener);
+        }
+    }
+
+    /// The listeners of a Gateway that end TLS with what a Secret holds.
+    fn gateway_ending_tls(&mut self, gateway: &ObjectName, with: impl Fn(&ObjectName) -> bool) {
+        let facts = self.desired.known.gateways.get(gateway);
+        for listener in facts.into_iter().flat_map(|facts| &facts.listeners) {
+            let references = listener.tls.as_ref().map(|tls| tls.certificates.as_slice()).unwrap_or_default();
+            let mut secrets = references.iter().filter_map(|reference| secret_name(reference, &gateway.namespace));
+            if secrets.any(|secret| with(&secret)) {
+                self.listener(listener);
+            }
+        }
+    }
+
+    /// A listener's own slot, and those with names that are held on its port: they may lie within its hostname, or it may stand
+    /// in the way of theirs.
+    fn listener(&mut self, listener: &ListenerFacts) {
+        self.places.insert(Place::Port(listener.port));
+        let Some(port) = u16::try_from(listener.port).ok().and_then(Port::new) else { return };
+        let room = self.enough.saturating_sub(self.places.len());
+        let desired = self.desired;
+        for slot in desired.slots.held_on(port).filter(|slot| slot.name.is_some()).take(room) {
+            self.places.insert(Place::Held(slot.clone()));
+            self.others_named(slot.name.as_ref());
+        }
+        self.others_named(listener.hostname.as_deref().and_then(ServerName::of).as_ref());
+    }
+
+    /// Slots of other ports with a name: there is one certificate for all of them.
+    fn others_named(&mut self, name: Option<&ServerName>) {
+        let Some(name) = name else { return };
+        let slots = self.desired.certificates.ports_of(name).map(|port| Slot { port, name: Some(name.clone()) });
+        self.places.extend(slots.map(Place::Held));
     }
 
     fn routes<'r>(&mut self, routes: impl Iterator<Item = &'r RouteRef>) {
@@ -218,7 +314,19 @@ impl<'a> Reached<'a> {
     fn facts_of_route(&mut self, name: &ObjectName, facts: &RouteFacts) {
         for parent in &facts.parents {
             let gateway = gateway_name(parent, name).and_then(|gateway| self.desired.known.gateways.get(&gateway));
-            self.ports.extend(gateway.into_iter().flat_map(|gateway| ports_named(parent, gateway)));
+            for listener in gateway.into_iter().flat_map(|gateway| listeners_named(parent, gateway)) {
+                let hostname = &listener.hostname;
+                let name = |name: &Arc<str>| Place::Name(listener.port, hostname.clone(), Arc::clone(name));
+                self.places.extend(facts.hostnames.iter().map(name));
+                for name in &facts.hostnames {
+                    self.others_named(ServerName::of(name).as_ref());
+                }
+                // A route without names has the listener's, of which there may be several on a port.
+                self.places.insert(match hostname.as_ref().filter(|_| facts.hostnames.is_empty()) {
+                    None => Place::Port(listener.port),
+                    Some(hostname) => name(hostname),
+                });
+            }
         }
     }
 
@@ -238,13 +346,12 @@ impl<'a> Reached<'a> {
     }
 }
 
-fn ports_named(parent: &ParentRef, gateway: &GatewayFacts) -> impl Iterator<Item = i64> {
+fn listeners_named<'a>(parent: &ParentRef, gateway: &'a GatewayFacts) -> impl Iterator<Item = &'a ListenerFacts> {
     gateway
         .listeners
         .iter()
         .filter(|listener| parent.section_name.as_ref().is_none_or(|section| *section == listener.name))
         .filter(|listener| parent.port.is_none_or(|port| port == listener.port))
-        .map(|listener| listener.port)
 }
 
 /// Whether whoever had an endpoint by a slice still has one: the same ports of the same Service, and one that is ready. So

@@ -8,12 +8,14 @@ use crate::{
     model::{
         facts::Observed,
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
-        places::{Port, Slot},
+        places::{Port, ServerName, Slot},
     },
     translate::{
         attachments::{self, Attachments},
+        certificates::{View, implied},
         known::{Known, gateway_name},
-        listeners, pools,
+        listeners::{self, Gateway},
+        pools,
         ports::Settled,
     },
 };
@@ -26,6 +28,9 @@ pub(super) struct Wave {
     ports: BTreeSet<Port>,
     attachments: BTreeSet<RouteRef>,
     slots: BTreeSet<Slot>,
+    /// Server names whose certificates are to be settled. A wildcard comes before every name that it covers, as `*` does
+    /// before every letter.
+    names: BTreeSet<ServerName>,
     pools: BTreeSet<RouteRef>,
     affected: Affected,
 }
@@ -67,6 +72,9 @@ impl Wave {
         for slot in std::mem::take(&mut self.slots) {
             self.slots_tier(desired, &slot);
         }
+        while let Some(name) = self.names.pop_first() {
+            self.certificates_tier(desired, &name);
+        }
         for name in std::mem::take(&mut self.pools) {
             self.pools_tier(desired, &name);
         }
@@ -97,8 +105,10 @@ impl Wave {
             }
             Kind::ReferenceGrant => {
                 self.pools.extend(known.routes_by_foreign_namespace.of(&name.namespace).cloned());
+                self.gateways.extend(known.gateways_by_foreign_namespace.of(&name.namespace).cloned());
             }
             Kind::Namespace => self.mark_routes_selected_by_label(desired, &name.name),
+            Kind::Secret => self.gateways.extend(known.gateways_by_secret.of(name).cloned()),
             Kind::Service => {
                 self.pools.extend(known.routes_by_service.of(name).cloned());
                 if desired.settings.addresses.is_service(name) {
@@ -127,7 +137,14 @@ impl Wave {
     fn listeners_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
         let now = desired.known.gateways.get(name).and_then(|facts| {
             let class = listeners::class_state(&desired.known, &facts.class, &desired.settings.controller_name);
-            listeners::gateway(facts, class, desired.settings.version, &desired.settings.stream.sockets)
+            listeners::gateway(
+                name,
+                facts,
+                class,
+                &desired.known,
+                desired.settings.version,
+                &desired.settings.stream.sockets,
+            )
         });
         self.verdict(Kind::Gateway, name);
         if now.as_ref() == desired.gateways.get(name) {
@@ -137,8 +154,50 @@ impl Wave {
             Some(gateway) => desired.gateways.insert(name.clone(), gateway.clone()),
             None => desired.gateways.remove(name),
         };
+        for gateway in before.iter().chain(&now) {
+            self.mark_certificates(desired, gateway);
+        }
+        if let (Some(before), Some(now)) = (&before, &now)
+            && before.differs_in_certificates_alone(now)
+        {
+            return;
+        }
         self.ports.extend(desired.ports.replace(name, before.as_ref(), now.as_ref()));
         self.attachments.extend(desired.known.routes_by_gateway.of(name).cloned());
+    }
+
+    /// Marks every name that may be served with a certificate of this Gateway.
+    fn mark_certificates(&mut self, desired: &mut Desired, gateway: &Gateway) {
+        for listener in gateway.listeners.iter().filter(|listener| listener.certificates.is_some()) {
+            let Some(port) = listener.port else { continue };
+            self.names.extend(desired.certificates.within(port, listener.hostname.as_ref()).cloned());
+            self.mark_implied(desired, port, listener);
+        }
+    }
+
+    /// Marks the names that a listener without a hostname may want on its port.
+    fn mark_implied(&mut self, desired: &mut Desired, port: Port, listener: &listeners::Listener) {
+        for name in implied(listener) {
+            desired.certificates.consider(name, port);
+            self.names.insert(name.clone());
+        }
+    }
+
+    /// A listener with `hostname` came to a port or left it, or a slot of the port without names got another holder.
+    fn mark_names_within(&mut self, desired: &mut Desired, port: Port, hostname: Option<&ServerName>) {
+        self.names.extend(desired.certificates.within(port, hostname).cloned());
+        if let Some(name) = hostname {
+            desired.certificates.consider(name, port);
+            self.names.insert(name.clone());
+            return;
+        }
+        let holder = desired.ports.holder_covering(port, None);
+        let listener =
+            holder.and_then(|(listener, _)| desired.gateways.get(&listener.gateway)?.listener(&listener.name));
+        if let Some((_, listener)) = listener {
+            let listener = listener.clone();
+            self.mark_implied(desired, port, &listener);
+        }
     }
 
     /// Gives the Gateways that gained or lost `port`.
@@ -146,8 +205,10 @@ impl Wave {
         // The slot may have become frozen, or stopped being so.
         self.affected.documents.insert(ids::port_slot(port));
         let Settled { gateways, hostnames } = desired.ports.settle(port);
-        let slots = hostnames.into_iter().map(|name| ids::slot(&Slot { port, name }));
-        self.affected.documents.extend(slots);
+        for name in hostnames {
+            self.mark_names_within(desired, port, name.as_ref());
+            self.affected.documents.insert(ids::slot(&Slot { port, name }));
+        }
         gateways
     }
 
@@ -218,6 +279,7 @@ impl Wave {
     fn slots_tier(&mut self, desired: &mut Desired, slot: &Slot) {
         let Some((before, now)) = desired.slots.settle(slot) else { return };
         self.affected.documents.insert(ids::slot(slot));
+        self.mark_names_within(desired, slot.port, slot.name.as_ref());
         for route in before.iter().chain(&now) {
             self.affected.documents.insert(ids::pool(&desired.settings.instance, route.kind, &route.name));
             self.route_verdict(route);
@@ -225,6 +287,28 @@ impl Wave {
         // Everyone else who claims it is told of the new holder.
         for route in desired.slots.claimants(slot) {
             self.route_verdict(route);
+        }
+    }
+
+    fn certificates_tier(&mut self, desired: &mut Desired, name: &ServerName) {
+        let ports: Vec<Port> = desired.certificates.ports_of(name).collect();
+        let view = View { gateways: &desired.gateways, ports: &desired.ports, slots: &desired.slots };
+        let Some((before, now)) = desired.certificates.settle(name, view) else { return };
+        self.affected.documents.insert(ids::certificate(name));
+        for held in before.iter().chain(&now) {
+            for listener in &held.listeners {
+                self.verdict(Kind::Gateway, &listener.gateway);
+            }
+        }
+        // Those of the port without names may be served by any of their listener's.
+        for slot in ports.into_iter().flat_map(|port| [Slot { port, name: Some(name.clone()) }, Slot::of_port(port)]) {
+            self.affected.documents.insert(ids::slot(&slot));
+            for route in desired.slots.claimants(&slot) {
+                self.route_verdict(route);
+            }
+        }
+        if name.is_wildcard() {
+            self.names.extend(desired.certificates.covered_by(name).cloned());
         }
     }
 

@@ -1,5 +1,7 @@
 //! Whether bytes are a whole X.509 certificate of version 3: every part that OpenSSL looks at when it reads one.
 //!
+//! x509-parser, which reads Secrets, leaves names undecoded and takes what DER does not allow, as a reader should that has to
+//! take a certificate apart; here only what OpenSSL would refuse matters, and this must never take that.
 //! rustls reads only what it needs to trust a certificate, and passes over names, dates and keys; OpenSSL does not.
 //! Nothing is taken out of the certificate, so there are only yes and no. DER only (ITU-T X.690), with the string types
 //! that names are written in today (RFC 5280, 4.1.2.4).
