@@ -207,7 +207,8 @@ impl Case {
                 traffic_split: said(PLUGINS).map(|names| names.split(',').any(plugins::is_traffic_split)),
             },
             addresses: {
-                let said_addresses: Vec<String> = said(ADDRESS).into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
+                let said_addresses: Vec<String> =
+                    said(ADDRESS).into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
                 addresses::source(&said_addresses, said(SERVICE))?
             },
         };

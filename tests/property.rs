@@ -6,10 +6,10 @@ use apisix_etcd_controller::{
     model::{
         addresses::{Address, AddressSource, distinct},
         facts::{
-            AddressFacts, BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
-            GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
-            Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts,
-            SlicePortFacts, TlsFacts, Transport,
+            AddressFacts, BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces,
+            GatewayClassFacts, GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector,
+            ListenerFacts, NamespaceFacts, Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind,
+            ServiceFacts, ServicePortFacts, SlicePortFacts, TlsFacts, Transport,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::{Directory, ServerName, WorkId},

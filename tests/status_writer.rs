@@ -205,7 +205,8 @@ spec:
     for parameters in [None, Some("example.com/Tuning fast".into())] {
         for bundles in [None, Some(vec!["v1.6.1".into()]), Some(vec!["".into(), "v2.0.0".into()])] {
             let served = Served { bundles, ..served("v1") };
-            let verdict = ClassVerdict { generation: 1, unusable_parameters: parameters.clone(), served, in_use: false };
+            let verdict =
+                ClassVerdict { generation: 1, unusable_parameters: parameters.clone(), served, in_use: false };
             let wanted = writer.publish(&class_object, &Verdict::GatewayClass(verdict));
             writer.drain().await?;
             writer.ensure_says(kubernetes, &class_named, &wanted).await?;

@@ -378,7 +378,8 @@ mod tests {
             service.addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let external = json!(["192.0.2.1", "odd", "192.0.2.1", "2001:db8::1"]);
-        let ingress = json!([{"ip": "198.51.100.7"}, {"hostname": "LB.example.com"}, {"ip": "198.51.100.8", "hostname": "b"}]);
+        let ingress =
+            json!([{"ip": "198.51.100.7"}, {"hostname": "LB.example.com"}, {"ip": "198.51.100.8", "hostname": "b"}]);
         let balanced = ["198.51.100.7", "lb.example.com", "198.51.100.8", "b"];
         assert_eq!(addresses(Some("LoadBalancer"), &external, &ingress), balanced);
         // Whoever wrote it there.

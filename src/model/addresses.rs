@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn what_nobody_can_connect_to_is_no_address() {
-        for text in ["", "0.0.0.0", "::", "*.example.com", "[::1]", "192.0.2.1:80", "a b", "a..b", "-a", "192.0.2.1/32"] {
+        for text in ["", "0.0.0.0", "::", "*.example.com", "[::1]", "192.0.2.1:80", "a b", "a..b", "-a", "192.0.2.1/32"]
+        {
             assert_eq!(Address::of(text), None, "{text:?}");
         }
     }

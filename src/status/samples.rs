@@ -9,8 +9,8 @@ use crate::model::{
     sockets::{Footing, Need, SocketFault},
     verdicts::{
         AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
-        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, NoAddress, Occupant, ParentVerdict,
-        RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
+        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, NoAddress, Occupant,
+        ParentVerdict, RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
     },
 };
 use serde_json::Value;
@@ -51,13 +51,8 @@ pub(super) fn route(parents: &[ParentRef]) -> Value {
 /// What is wanted of a Gateway with these accepted listeners.
 pub(super) fn gateway(listeners: &[&str]) -> Value {
     let listeners = listeners.iter().map(|name| listener(name, None)).collect();
-    let verdict = GatewayVerdict {
-        generation: GENERATION,
-        refusal: None,
-        addresses: Vec::new(),
-        address: None,
-        listeners,
-    };
+    let verdict =
+        GatewayVerdict { generation: GENERATION, refusal: None, addresses: Vec::new(), address: None, listeners };
     wanted(Kind::Gateway, &Verdict::Gateway(verdict))
 }
 

@@ -84,7 +84,8 @@ async fn addresses_follow_the_service_in_front_of_the_data_plane() -> anyhow::Re
 async fn addresses_of_the_settings_are_put_right_and_go_with_them() -> anyhow::Result<()> {
     let servers = shared().await?;
     let place = servers.place("said").await?;
-    let scene = Scene::start(servers, place, &["--address", "203.0.113.7,2001:db8::7", "--address", "edge.example.com"])?;
+    let scene =
+        Scene::start(servers, place, &["--address", "203.0.113.7,2001:db8::7", "--address", "edge.example.com"])?;
     scene.apply(CLASS.to_owned() + &gateway("edge", &[("tcp", 9100)])).await?;
     let said = [("IPAddress", "203.0.113.7"), ("IPAddress", "2001:db8::7"), ("Hostname", "edge.example.com")];
     reports(&scene, "edge", "True/Programmed", &said).await?;

@@ -46,7 +46,9 @@ fn accepted(verdict: &GatewayVerdict) -> Condition {
             return Condition::fails(
                 ConditionType::Accepted,
                 Reason::UnsupportedAddress,
-                format!("An address of type {type} cannot be asked for: remove it from spec.addresses, or ask for one of type IPAddress or Hostname."),
+                format!(
+                    "An address of type {type} cannot be asked for: remove it from spec.addresses, or ask for one of type IPAddress or Hostname."
+                ),
             );
         }
         None => {}
@@ -363,7 +365,8 @@ mod tests {
         check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotUsable");
         verdict.address = Some(AddressProblem::NotAssigned { kind: "IPAddress".into(), why: unsaid() });
         check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotAssigned");
-        verdict.address = Some(AddressProblem::NoneToGive(NoAddress::ServiceAbsent(ObjectName::new("infra", "apisix"))));
+        verdict.address =
+            Some(AddressProblem::NoneToGive(NoAddress::ServiceAbsent(ObjectName::new("infra", "apisix"))));
         check(&verdict, "Accepted=True/Accepted Programmed=False/AddressNotAssigned");
     }
 

@@ -136,7 +136,8 @@ async fn write(
         }
     };
     // After the status, so that a right that is missing for it holds up no condition.
-    let wanted = if object.kind == Kind::GatewayClass { finalizer::wanted(&current, *finalizer, controller_name) } else { None };
+    let wanted =
+        if object.kind == Kind::GatewayClass { finalizer::wanted(&current, *finalizer, controller_name) } else { None };
     let Some(finalizers) = wanted else { return Ok(Attempted { outcome, unplaced }) };
     let patch = Patch::Merge(json!({
         "metadata": { "resourceVersion": current.metadata.resource_version, "finalizers": finalizers },
