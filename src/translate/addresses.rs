@@ -42,7 +42,7 @@ pub fn assign(asked: &[AddressFacts], source: &AddressSource, services: &Shelf<S
         let problem = why.filter(|why| *why != NoAddress::Unsaid).map(AddressProblem::NoneToGive);
         return Assigned { addresses: ours.to_vec(), problem };
     }
-    chosen(asked, ours, why)
+    chosen(asked, ours, why.as_ref())
 }
 
 /// What a Service says of its addresses, or why it says none.
@@ -57,7 +57,7 @@ fn of_service<'a>(name: &ObjectName, services: &'a Shelf<ServiceFacts>) -> (&'a 
 
 /// Of ours, those that are asked for: by value first, so that no choice of ours takes what another entry names; then, for
 /// each entry without a value, the first of its type that is left.
-fn chosen(asked: &[AddressFacts], ours: &[Address], why: Option<NoAddress>) -> Assigned {
+fn chosen(asked: &[AddressFacts], ours: &[Address], why: Option<&NoAddress>) -> Assigned {
     let mut taken = vec![false; ours.len()];
     let mut problem = None;
     let mut take = |wanted: &dyn Fn(&Address) -> bool, again: bool| {
@@ -76,7 +76,7 @@ fn chosen(asked: &[AddressFacts], ours: &[Address], why: Option<NoAddress>) -> A
             problem = Some(AddressProblem::NotUsable {
                 asked: Arc::clone(&asked.value),
                 instead: ours.iter().map(|address| address.to_string().into()).collect(),
-                why: why.clone(),
+                why: why.cloned(),
             });
         }
     }
@@ -84,7 +84,7 @@ fn chosen(asked: &[AddressFacts], ours: &[Address], why: Option<NoAddress>) -> A
         let kind = AddressKind::of(&asked.kind);
         let have = take(&|address| Some(address.kind()) == kind, false);
         if !have && problem.is_none() {
-            problem = Some(AddressProblem::NotAssigned { kind: Arc::clone(&asked.kind), why: why.clone() });
+            problem = Some(AddressProblem::NotAssigned { kind: Arc::clone(&asked.kind), why: why.cloned() });
         }
     }
     let addresses = ours.iter().zip(taken).filter(|(_, taken)| *taken).map(|(address, _)| address.clone()).collect();
