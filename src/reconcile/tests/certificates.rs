@@ -171,7 +171,7 @@ fn deleted(id: &WorkId) -> Vec<(Vec<String>, Vec<String>)> {
 #[test]
 fn a_certificate_goes_first_and_its_slot_follows_once_it_is_applied() {
     let mut table = Table::unwritten(1, good("a"));
-    assert_eq!(table.sends(), only(&[&pool(), &wide()], &[]));
+    assert_eq!(table.sends(), only(&[&wide(), &pool()], &[]));
     assert_eq!(table.state.standing(&slot(1)), Standing::Pending);
     table.apply_all();
     assert_eq!(table.sends(), only(&[&slot(1)], &[&pool(), &wide()]));
