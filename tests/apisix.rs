@@ -183,8 +183,8 @@ fn put_keys_back(output: &Path, document: &mut Value) {
         let length = lines[from..].iter().position(|line| line.starts_with("-----END ")).unwrap();
         lines[from..=from + length].join("\n") + "\n"
     };
-    let begins = |line: &&str| line.starts_with("-----BEGIN ") && line.ends_with("PRIVATE KEY-----");
-    let keys: Vec<String> = (0..lines.len()).filter(|at| begins(&&lines[*at])).map(block).collect();
+    let begins = |line: &str| line.starts_with("-----BEGIN ") && line.ends_with("PRIVATE KEY-----");
+    let keys: Vec<String> = (0..lines.len()).filter(|at| begins(lines[*at])).map(block).collect();
     let key_of = |certificate: &Value| {
         let certificate = certificate.as_str().unwrap();
         keys.iter().find(|key| certificates::check_pair(certificate, key).is_ok()).unwrap().clone()

@@ -148,12 +148,6 @@ impl<K: StatusSink> State<K> {
         self.look_again_at(again);
     }
 
-    /// Considers what is wanted of these again, as if an object of theirs had changed.
-    #[cfg(test)]
-    pub(super) fn reconsider(&mut self, documents: &BTreeSet<WorkId>, now: Instant) {
-        self.consider(None, documents, now);
-    }
-
     fn tell_hold(&mut self, cause: Option<&Cause>, hold: &Hold) {
         let Hold { name, n_slots, n_stored, until: _ } = hold;
         let time = self.settings.hold_time.unwrap_or_default();

@@ -108,10 +108,13 @@ impl Certificates {
         self.places.keys().filter(|id| self.at(id).is_some())
     }
 
-    /// Who wants the certificate at `id`.
+    /// Who wants the certificate at `id`, for its name or for one that it covers.
     pub fn listeners(&self, id: &WorkId) -> impl Iterator<Item = &ListenerRef> {
-        let held = self.places.get(id).and_then(|name| self.held.get(name));
-        held.into_iter().flat_map(|held| &held.listeners)
+        let name = self.places.get(id);
+        let covered = name.into_iter().flat_map(|name| self.covered_by(name));
+        let without_own = covered.filter_map(|name| self.held.get(name)).filter(|held| !held.own);
+        let held = name.and_then(|name| self.held.get(name)).into_iter().chain(without_own);
+        held.flat_map(|held| &held.listeners)
     }
 
     /// The place of the certificate that `name` is served with.

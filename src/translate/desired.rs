@@ -2,7 +2,6 @@
 
 pub mod reach;
 mod wave;
-mod wishes;
 
 use super::{
     addresses,
@@ -128,9 +127,6 @@ pub struct Desired {
     route_of_pool: BTreeMap<WorkId, RouteRef>,
     /// What was noted and not worked out yet.
     pending: wave::Wave,
-    /// Nothing, but in tests.
-    #[cfg_attr(not(test), expect(dead_code, reason = "nobody wishes anything"))]
-    pub(crate) wishes: wishes::Wishes,
 }
 
 /// What the tiers said of one route.
@@ -160,7 +156,6 @@ impl Desired {
             certificates: Certificates::default(),
             route_of_pool: BTreeMap::new(),
             pending: wave::Wave::default(),
-            wishes: wishes::Wishes::default(),
         }
     }
 
@@ -220,10 +215,6 @@ impl Desired {
     /// What one document should be.
     #[must_use]
     pub fn wanted(&self, id: &WorkId) -> Wanted {
-        #[cfg(test)]
-        if let Some(wished) = self.wishes.get(id) {
-            return wished.clone();
-        }
         if id.is_placeholder() {
             // What a data plane has put there itself is as good.
             return Wanted::Kept {
@@ -266,10 +257,7 @@ impl Desired {
             Directory::StreamRoutes => (None, None),
         };
         let of_certificate = of_certificate.into_iter().flatten().map(|slot| ids::slot(&slot));
-        let slots = of_pool.into_iter().flatten().chain(of_certificate);
-        #[cfg(test)]
-        let slots = slots.chain(self.wished_slots(id));
-        slots
+        of_pool.into_iter().flatten().chain(of_certificate)
     }
 
     /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.

@@ -1,6 +1,4 @@
 //! Certificates: in etcd before the first slot that needs them, renewed alone, and gone after the last slot.
-//!
-//! What is wanted of slots and certificates is wished here; the quickstart's pool and everything else is translated.
 
 mod crowds;
 
@@ -12,6 +10,8 @@ use crate::{
         stored::inspect,
     },
     model::{
+        certificates::{KeyPair, SecretFacts, Validity},
+        facts::{Facts, Observed},
         places::{Port, ServerName, Slot},
         verdicts::Occupant,
     },
@@ -19,10 +19,12 @@ use crate::{
         follow::KeyEvent,
         txn::{Action, Current},
     },
-    translate::desired::{Document, Wanted},
 };
 
 const SEALING: Sealing<'static> = Sealing { prefix: "/apisix", instance: "default" };
+
+/// The hostname of the listener: APISIX finds its certificate for every `s1.example`.
+const WIDE: &str = "*.example";
 
 fn place(n: u16) -> Slot {
     Slot { port: Port::new(9443).unwrap(), name: ServerName::of(&format!("s{n}.example")) }
@@ -32,55 +34,100 @@ fn slot(n: u16) -> WorkId {
     ids::slot(&place(n))
 }
 
-fn certificate(name: char) -> WorkId {
-    WorkId::new(Directory::Ssls, &format!("gateway-api.{}", name.to_string().repeat(26)))
+fn certificate(name: &str) -> WorkId {
+    ids::certificate(&ServerName::of(name).unwrap())
+}
+
+fn wide() -> WorkId {
+    certificate(WIDE)
+}
+
+fn route() -> ObjectRef {
+    ObjectRef::new(Kind::TlsRoute, ObjectName::new("default", "tls-app"))
+}
+
+fn gateway() -> ObjectRef {
+    ObjectRef::new(Kind::Gateway, ObjectName::new("default", "tls"))
 }
 
 fn pool() -> WorkId {
-    ids::pool("default", Kind::TcpRoute, &ObjectName::new("default", "tcp-app"))
+    ids::pool("default", Kind::TlsRoute, &route().name)
 }
 
-/// The document of slot `n`, which needs a certificate.
-fn secured(n: u16, name: char) -> Document {
-    let (pool, certificate) = (pool(), certificate(name));
-    let to = To { pool: &pool, certificate: Some(&certificate), split: None, passthrough: false };
-    let value = documents::stream_route(SEALING, &slot(n), &place(n), to, "TLSRoute default/app");
-    Document { bytes: value.unwrap().into_bytes().into(), pool: Some(pool), certificate: Some(certificate) }
+/// A pair that is told from others by its text. Of fewer than 128 letters it is one that no data plane takes.
+fn pair(text: &str) -> Arc<KeyPair> {
+    let key = format!("-----BEGIN PRIVATE KEY-----\n{text}\n").repeat(8);
+    Arc::new(KeyPair::new(text, &key, Validity { not_before: 0, not_after: 1 }))
 }
 
-/// A document of ours in the place of a certificate: what is in it is nobody's business here.
-fn key_pair(name: char, text: &str) -> Document {
-    let value = documents::upstream(SEALING, &certificate(name), documents::Scheme::Tcp, &[], text).unwrap();
-    Document { bytes: value.into_bytes().into(), pool: None, certificate: None }
+fn good(text: &str) -> Arc<KeyPair> {
+    pair(&text.repeat(128))
 }
 
 impl Table {
-    /// Everything written that the quickstart is, and nothing more.
-    fn wish(&mut self, id: WorkId, wanted: Wanted) {
-        self.state.desired.wishes.insert(id.clone(), wanted);
-        self.state.add(id);
+    fn becomes(&mut self, object: &ObjectRef, facts: Option<Facts>) {
+        let change = Change { kind: object.kind, name: object.name.clone(), observed: facts.map(Observed::Facts) };
+        let status = StatusPrint::default();
+        self.state.cluster_event(ClusterEvent::Changed { change, status, version: None, at: self.now }, self.now);
     }
 
-    fn wish_slot(&mut self, n: u16, name: char) {
-        self.wish(slot(n), Wanted::Document(secured(n, name)));
+    fn secret(&mut self, pair: Option<Arc<KeyPair>>) {
+        let secret = ObjectRef::new(Kind::Secret, ObjectName::new("default", "tls"));
+        self.becomes(&secret, pair.map(|pair| Facts::Secret(SecretFacts { pair: Ok(pair) })));
     }
 
-    fn wish_certificate(&mut self, name: char, text: &str) {
-        self.wish(certificate(name), Wanted::Document(key_pair(name, text)));
+    /// A Gateway that ends TLS for these hostnames, the first of which may be none, all with one Secret.
+    fn listens(&mut self, hostnames: &[&str]) {
+        let listener = |(n, hostname): (usize, &&str)| {
+            let hostname = if hostname.is_empty() { String::new() } else { format!(", hostname: '{hostname}'") };
+            format!(
+                "  - {{name: l{n}, port: 9443, protocol: TLS{hostname}, tls: {{certificateRefs: [{{name: tls}}]}}}}\n"
+            )
+        };
+        let listeners: String = hostnames.iter().enumerate().map(listener).collect();
+        let gateway = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: tls, namespace: default}}\n\
+             spec:\n  gatewayClassName: apisix\n  listeners:\n{listeners}"
+        );
+        self.changed(Kind::Gateway, &gateway);
     }
 
-    /// Slot 1 with certificate `a`, written.
-    fn secured() -> Self {
+    /// A route for the slots up to `n`.
+    fn routes(&mut self, n: u16) {
+        let names: Vec<String> = (1..=n).map(|n| format!("s{n}.example")).collect();
+        let route = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: TLSRoute\nmetadata: {{name: tls-app, namespace: default}}\n\
+             spec:\n  parentRefs: [{{name: tls}}]\n  hostnames: [{}]\n  rules: [{{backendRefs: [{{name: tcp-service, port: 8080}}]}}]\n",
+            names.join(", ")
+        );
+        self.changed(Kind::TlsRoute, &route);
+    }
+
+    /// Everything that `n` slots are, nothing of it written, and everything else written.
+    fn unwritten(n: u16, pair: Arc<KeyPair>) -> Self {
         let mut table = Self::settled();
-        table.wish_certificate('a', "first");
-        table.wish_slot(1, 'a');
+        table.secret(Some(pair));
+        table.listens(&[WIDE]);
+        table.routes(n);
+        table
+    }
+
+    /// Slots up to `n` with one certificate, written.
+    fn secured(n: u16) -> Self {
+        let mut table = Self::unwritten(n, good("a"));
         table.work_off();
-        assert!(table.has(&slot(1)) && table.has(&certificate('a')));
+        assert!((1..=n).all(|n| table.has(&slot(n))) && table.has(&wide()));
         table
     }
 
     fn has(&self, id: &WorkId) -> bool {
         self.state.mirror.stored(id).is_some()
+    }
+
+    /// What is said of the Gateway as a whole.
+    fn programmed(&mut self) -> String {
+        let status = &self.state.report.sink().waiting[&gateway()].status;
+        status["conditions"][1]["reason"].as_str().unwrap().to_owned()
     }
 
     /// Passes, and gives what each transaction that is under way writes and relies on, lanes and leader left out.
@@ -123,73 +170,87 @@ fn deleted(id: &WorkId) -> Vec<(Vec<String>, Vec<String>)> {
 
 #[test]
 fn a_certificate_goes_first_and_its_slot_follows_once_it_is_applied() {
-    let mut table = Table::settled();
-    table.wish_slot(1, 'a');
-    table.wish_certificate('a', "first");
-    assert_eq!(table.sends(), only(&[&certificate('a')], &[]));
+    let mut table = Table::unwritten(1, good("a"));
+    assert_eq!(table.sends(), only(&[&wide(), &pool()], &[]));
     assert_eq!(table.state.standing(&slot(1)), Standing::Pending);
     table.apply_all();
-    assert_eq!(table.sends(), only(&[&slot(1)], &[&pool(), &certificate('a')]));
+    assert_eq!(table.sends(), only(&[&slot(1)], &[&pool(), &wide()]));
     table.work_off();
-    assert_eq!(table.state.mirror.users(&certificate('a')).collect::<Vec<_>>(), [&slot(1)]);
-    assert_eq!(
-        [slot(1), certificate('a')].map(|id| table.state.standing(&id)),
-        [Standing::Programmed, Standing::Programmed]
-    );
+    assert_eq!(table.state.mirror.users(&wide()).collect::<Vec<_>>(), [&slot(1)]);
+    assert_eq!([slot(1), wide()].map(|id| table.state.standing(&id)), [Standing::Programmed, Standing::Programmed]);
+    assert_eq!(table.programmed(), "Programmed");
     assert!(table.state.work.settled());
 }
 
 #[test]
-fn certificates_of_many_slots_travel_together_and_each_is_compared_once() {
-    let mut table = Table::settled();
-    for n in 1..=6 {
-        table.wish_slot(n, if n % 2 == 0 { 'a' } else { 'b' });
-    }
-    table.wish_certificate('a', "first");
-    table.wish_certificate('b', "first");
-    let sent = table.sends();
-    let [(writes, conditions)] = sent.as_slice() else { panic!("{sent:?}") };
-    assert_eq!((writes.len(), conditions.len()), (2, 0), "{sent:?}");
+fn slots_that_need_one_certificate_travel_together_and_it_is_compared_once() {
+    let mut table = Table::unwritten(6, good("a"));
+    table.pass();
     table.apply_all();
     let sent = table.sends();
     let [(writes, conditions)] = sent.as_slice() else { panic!("{sent:?}") };
-    assert_eq!((writes.len(), conditions.len()), (6, 3), "{sent:?}");
+    assert_eq!((writes.len(), conditions.len()), (6, 2), "{sent:?}");
 }
 
 #[test]
 fn a_renewed_certificate_touches_nothing_else() {
-    let mut table = Table::secured();
-    table.wish_certificate('a', "second");
-    assert_eq!(table.sends(), only(&[&certificate('a')], &[]));
-    assert_eq!(table.state.standing(&certificate('a')), Standing::Programmed, "the older one serves meanwhile");
+    let mut table = Table::secured(2);
+    table.secret(Some(good("b")));
+    assert_eq!(table.sends(), only(&[&wide()], &[]));
+    assert_eq!(table.state.standing(&wide()), Standing::Programmed, "the older one serves meanwhile");
     table.apply_all();
     assert_eq!(table.sends(), []);
     assert!(table.state.work.settled());
 }
 
 #[test]
-fn a_slot_whose_certificate_is_refused_is_not_put_until_it_is_not_and_says_why() {
+fn no_listener_is_called_programmed_before_its_certificate_stands() {
     let mut table = Table::settled();
-    table.wish(certificate('a'), Wanted::Refused("bad key".into()));
-    table.wish_slot(1, 'a');
+    table.listens(&[WIDE]);
     table.work_off();
-    assert!(!table.has(&slot(1)) && !table.has(&certificate('a')) && table.state.work.settled());
-    assert_eq!(table.state.standing(&certificate('a')), Standing::Refused("bad key".into()));
-    table.wish_certificate('a', "good");
+    assert_eq!(table.programmed(), "Invalid", "there is no Secret");
+    table.secret(Some(good("a")));
+    table.pass();
+    assert_eq!(table.programmed(), "Invalid", "it is about to be written");
+    table.fall_silent();
+    while table.programmed() != "Pending" {
+        table.now = table.state.next_wake(table.now).unwrap();
+        table.pass();
+        table.fall_silent();
+    }
+    while !table.has(&wide()) {
+        table.now = table.state.next_wake(table.now).unwrap();
+        table.work_off();
+    }
+    assert_eq!(table.programmed(), "Programmed");
+    table.by_hand(&wide(), None);
+    table.state.store_event(StoreEvent::Disconnected, table.now);
+    table.pass();
+    assert!(!table.sent.is_empty());
+}
+
+#[test]
+fn a_slot_whose_certificate_is_refused_is_not_put_until_it_is_not_and_says_why() {
+    let mut table = Table::unwritten(1, pair("short"));
+    table.work_off();
+    assert!(!table.has(&slot(1)) && !table.has(&wide()) && table.state.work.settled());
+    assert!(matches!(table.state.standing(&wide()), Standing::Refused(why) if why.contains("cert is 5 bytes")));
+    assert_eq!(table.programmed(), "Invalid");
+    table.secret(Some(good("a")));
     table.work_off();
     assert!(table.has(&slot(1)));
-    assert_eq!(table.state.standing(&certificate('a')), Standing::Programmed);
+    assert_eq!((table.state.standing(&wide()), &*table.programmed()), (Standing::Programmed, "Programmed"));
 }
 
 #[test]
 fn a_certificate_that_comes_to_be_refused_serves_on_as_it_is() {
-    let mut table = Table::secured();
-    table.wish(certificate('a'), Wanted::Refused("bad key".into()));
+    let mut table = Table::secured(1);
+    table.secret(Some(pair("short")));
     table.work_off();
-    assert!(table.has(&slot(1)) && table.has(&certificate('a')));
-    assert_eq!(table.state.standing(&certificate('a')), Standing::Refused("bad key".into()));
+    assert!(table.has(&slot(1)) && table.has(&wide()));
+    assert!(matches!(table.state.standing(&wide()), Standing::Refused(_)));
     // Gone, it cannot be put again, and a slot is nothing without it.
-    table.by_hand(&certificate('a'), None);
+    table.by_hand(&wide(), None);
     table.work_off();
     assert!(!table.has(&slot(1)));
 }
@@ -198,86 +259,74 @@ fn a_certificate_that_comes_to_be_refused_serves_on_as_it_is() {
 fn a_slot_waits_for_another_instances_certificate_to_go() {
     let mut table = Table::settled();
     let theirs = Sealing { instance: "them", ..SEALING };
-    let value = documents::upstream(theirs, &certificate('a'), documents::Scheme::Tcp, &[], "theirs").unwrap();
-    table.by_hand(&certificate('a'), Some(value.as_bytes()));
-    table.wish_certificate('a', "ours");
-    table.wish_slot(1, 'a');
+    let value = documents::upstream(theirs, &wide(), documents::Scheme::Tcp, &[], "theirs").unwrap();
+    table.by_hand(&wide(), Some(value.as_bytes()));
+    table.secret(Some(good("a")));
+    table.listens(&[WIDE]);
+    table.routes(1);
     table.work_off();
     assert!(!table.has(&slot(1)));
     let occupied = Standing::Occupied { by: Occupant::Instance("them".into()) };
-    assert_eq!(table.state.standing(&certificate('a')), occupied);
-    table.by_hand(&certificate('a'), None);
+    assert_eq!((table.state.standing(&wide()), &*table.programmed()), (occupied, "Invalid"));
+    table.by_hand(&wide(), None);
     table.work_off();
     assert!(table.has(&slot(1)));
 }
 
 #[test]
 fn a_slot_gets_another_certificate_in_three_transactions() {
-    let mut table = Table::secured();
-    table.wish_certificate('b', "next");
-    table.wish(certificate('a'), Wanted::Absent);
-    table.wish_slot(1, 'b');
-    assert_eq!(table.sends(), only(&[&certificate('b')], &[]));
+    let mut table = Table::secured(1);
+    table.listens(&["s1.example"]);
+    let narrow = certificate("s1.example");
+    assert_eq!(table.sends(), only(&[&narrow], &[]));
     table.apply_all();
-    assert_eq!(table.sends(), only(&[&slot(1)], &[&pool(), &certificate('b')]));
+    assert_eq!(table.sends(), only(&[&slot(1)], &[&pool(), &narrow]));
     table.apply_all();
     assert_eq!(table.sends(), [], "data planes may not have heard of it yet");
     table.linger();
-    assert_eq!(table.sends(), deleted(&certificate('a')));
+    assert_eq!(table.sends(), deleted(&wide()));
     table.work_off();
     assert!(table.state.work.settled());
 }
 
 #[test]
 fn a_certificate_goes_a_while_after_its_last_slot() {
-    let mut table = Table::secured();
-    table.wish_slot(2, 'a');
-    table.work_off();
-    for id in [slot(1), certificate('a')] {
-        table.wish(id, Wanted::Absent);
-    }
+    let mut table = Table::secured(1);
+    table.secret(None);
     assert_eq!(table.sends(), deleted(&slot(1)));
-    table.apply_all();
-    table.linger();
-    assert_eq!(table.sends(), [], "the other one needs it");
-    table.wish(slot(2), Wanted::Absent);
-    assert_eq!(table.sends(), deleted(&slot(2)));
     table.apply_all();
     assert_eq!(table.sends(), []);
     table.linger();
-    assert_eq!(table.sends(), deleted(&certificate('a')));
+    let sent = table.sends();
+    assert!(sent.iter().flat_map(|(writes, _)| writes).any(|write| *write == format!("-{}", wide())), "{sent:?}");
 }
 
 #[test]
 fn no_certificate_is_deleted_while_nobody_tells_who_needs_it() {
-    let mut table = Table::secured();
+    let mut table = Table::secured(1);
     table.state.store_event(StoreEvent::Disconnected, table.now);
-    for id in [slot(1), certificate('a')] {
-        table.wish(id, Wanted::Absent);
-    }
+    table.secret(None);
     for _ in 0..5 {
         table.work_off();
-        assert!(table.has(&certificate('a')) && !table.has(&slot(1)));
+        assert!(table.has(&wide()) && !table.has(&slot(1)));
         table.now = table.state.next_wake(table.now).unwrap();
     }
     table.state.store_event(StoreEvent::Reconnected, table.now);
     table.linger();
     table.work_off();
-    assert!(!table.has(&certificate('a')));
+    assert!(!table.has(&wide()));
 }
 
 #[test]
 fn a_new_leader_goes_on_where_the_last_one_died_between_slot_and_certificate() {
-    let mut table = Table::secured();
-    for id in [slot(1), certificate('a')] {
-        table.wish(id, Wanted::Absent);
-    }
+    let mut table = Table::secured(1);
+    table.secret(None);
     table.pass();
     table.apply_all();
     table.state.leadership(Leadership::Standby { leader: None }, table.now);
     table.wins(50);
     table.work_off();
-    while table.has(&certificate('a')) {
+    while table.has(&wide()) {
         table.now = table.state.next_wake(table.now).unwrap();
         table.work_off();
     }
@@ -287,40 +336,47 @@ fn a_new_leader_goes_on_where_the_last_one_died_between_slot_and_certificate() {
 #[test]
 fn whoever_reads_etcd_anew_knows_from_slots_alone_which_certificates_they_need() {
     let mut table = Table::standby();
-    let (slot, unused) = (slot(1), certificate('b'));
-    let (desired, certificate) = (secured(1, 'a'), certificate('a'));
-    let documents = [(&slot, &desired), (&certificate, &key_pair('a', "x")), (&unused, &key_pair('b', "x"))];
-    let documents =
-        documents.map(|(id, document)| (id.clone(), Revision(3), inspect(id, &id.key("/apisix"), &document.bytes)));
+    // A Gateway whose class is absent: its slots are kept, and translation wants no certificate.
+    table.listens(&[WIDE]);
+    let class = ObjectRef::new(Kind::GatewayClass, ObjectName::cluster("apisix"));
+    table.becomes(&class, None);
+    let (slot, needed, unused) = (slot(1), wide(), certificate("unused.example"));
+    let pool = pool();
+    let to = To { pool: &pool, certificate: Some(&needed), split: None, passthrough: false };
+    let value = documents::stream_route(SEALING, &slot, &place(1), to, "TLSRoute default/tls-app").unwrap();
+    let other = |id: &WorkId| documents::upstream(SEALING, id, documents::Scheme::Tcp, &[], "x").unwrap();
+    let values = [(slot.clone(), value), (needed.clone(), other(&needed)), (unused.clone(), other(&unused))];
+    let documents = values.map(|(id, value)| {
+        let found = inspect(&id, &id.key("/apisix"), value.as_bytes());
+        (id, Revision(3), found)
+    });
     let snapshot = Snapshot { revision: Revision(5), documents: documents.into(), ..Snapshot::default() };
     table.revision = 5;
     table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
-    // Translation wants neither certificate; the slot is kept, as that of a frozen Gateway is.
-    table.wish(slot.clone(), Wanted::Kept { otherwise: None });
     table.wins(6);
     table.work_off();
     for _ in 0..5 {
         table.linger();
         table.work_off();
     }
-    assert!(table.has(&slot) && table.has(&certificate) && !table.has(&unused));
+    assert!(table.has(&slot) && table.has(&needed) && !table.has(&unused));
 }
 
 #[test]
 fn a_certificate_deleted_by_hand_is_put_again_and_its_slot_left_alone() {
-    let mut table = Table::secured();
-    table.by_hand(&certificate('a'), None);
-    assert_eq!(table.state.standing(&certificate('a')), Standing::Pending);
-    assert_eq!(table.sends(), only(&[&certificate('a')], &[]));
+    let mut table = Table::secured(1);
+    table.by_hand(&wide(), None);
+    assert_eq!(table.state.standing(&wide()), Standing::Pending);
+    assert_eq!(table.sends(), only(&[&wide()], &[]));
     table.work_off();
-    assert!(table.state.work.settled() && table.has(&certificate('a')));
+    assert!(table.state.work.settled() && table.has(&wide()));
     assert_eq!(table.metric("drift_detected_total{what=\"deleted\"}"), Some(1.0));
 }
 
 #[test]
 fn a_slot_that_lost_its_certificate_in_flight_waits_for_it() {
-    let mut table = Table::secured();
-    table.wish_slot(2, 'a');
+    let mut table = Table::secured(1);
+    table.routes(2);
     table.pass();
     let (number, txn) = table.sent.pop().unwrap();
     let keys = txn.writes.iter().map(|write| &write.key).chain(txn.conditions.iter().map(|condition| &condition.key));
@@ -338,24 +394,19 @@ fn a_slot_that_lost_its_certificate_in_flight_waits_for_it() {
     let answer = Commit::Conflicted { at: Revision(90), current: keys.cloned().map(current).collect() };
     table.state.task_answered(Answer::Committed(number, Ok(answer)), table.now);
     table.revision = 90;
-    assert_eq!(table.sends(), only(&[&certificate('a')], &[]));
+    assert_eq!(table.sends(), only(&[&wide()], &[]));
     table.apply_all();
-    assert_eq!(table.sends(), only(&[&slot(2)], &[&pool(), &certificate('a')]));
+    assert_eq!(table.sends(), only(&[&slot(2)], &[&pool(), &wide()]));
 }
 
 #[test]
-fn with_a_certificate_the_slots_that_are_to_need_it_are_looked_at_and_so_are_their_routes() {
-    let mut table = Table::settled();
-    // It is not there for want of a pool, so that nothing but what is wanted leads from the certificate to it.
-    let nowhere = WorkId::new(Directory::Upstreams, "gateway-api.nowhere");
-    let port = ids::port_slot(Port::new(9100).unwrap());
-    let route = ObjectRef::new(Kind::TcpRoute, ObjectName::new("default", "tcp-app"));
-    table.wish(port.clone(), Wanted::Document(Document { pool: Some(nowhere.clone()), ..secured(1, 'a') }));
-    table.wish(nowhere, Wanted::Refused("too large".into()));
+fn with_a_certificate_the_slots_that_are_to_need_it_are_looked_at_and_so_are_gateway_and_route() {
+    let mut table = Table::unwritten(1, pair("short"));
     table.work_off();
-    assert!(!table.state.work.due(&port) && !table.state.report.is_due(&route));
-    table.state.add(certificate('a'));
-    assert!(table.state.work.due(&port));
-    table.state.touch_users(&certificate('a'));
-    assert!(table.state.report.is_due(&route));
+    assert!(!table.has(&slot(1)) && !table.state.work.due(&slot(1)));
+    assert!(!table.state.report.is_due(&route()) && !table.state.report.is_due(&gateway()));
+    table.state.add(wide());
+    assert!(table.state.work.due(&slot(1)));
+    table.state.touch_users(&wide());
+    assert!(table.state.report.is_due(&route()) && table.state.report.is_due(&gateway()));
 }

@@ -4,8 +4,6 @@
 //! only, and never fails.
 
 use super::Desired;
-#[cfg(test)]
-use super::Wanted;
 use crate::{
     apisix::ids::{self, SlotPlace},
     model::{
@@ -111,10 +109,6 @@ impl Desired {
     /// checked settings pass their check, and the limits of transactions are the caller's to know.
     #[must_use]
     pub fn serves(&self, slot: &WorkId) -> Serves {
-        #[cfg(test)]
-        if let Some(wished) = self.wished_to_serve(slot) {
-            return wished;
-        }
         let Some(place) = SlotPlace::of(slot) else { return Serves::Absent };
         let Some(holder) = self.slots.holder_at(slot) else {
             return match self.ports.nested_at(place) {
@@ -146,13 +140,6 @@ impl Desired {
     /// The certificate a slot is to need.
     #[must_use]
     pub fn slot_certificate(&self, slot: &WorkId) -> Option<WorkId> {
-        #[cfg(test)]
-        if let Some(wished) = self.wishes.get(slot) {
-            return match wished {
-                Wanted::Document(document) => document.certificate.clone(),
-                Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => None,
-            };
-        }
         let slot = self.slots.of_id(slot).filter(|slot| self.slots.holder(slot).is_some())?;
         match self.certificates.ending(&slot, self.view()) {
             Ending::With(name) => self.certificates.place(name),

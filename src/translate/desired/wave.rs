@@ -244,6 +244,13 @@ impl Wave {
             self.pools.insert(name.clone());
         }
         self.count(desired, &attachments_before.counted(), &now.counted());
+        // A listener that came to end TLS, or ceased to, may have left it to the same route.
+        for Slot { port, name } in now.claims() {
+            if let Some(name) = name {
+                desired.certificates.consider(&name, port);
+                self.names.insert(name);
+            }
+        }
         let claims = |attachments: &Attachments, created| attachments.claims().into_iter().map(move |p| (p, created));
         let touched = desired.slots.replace(name, claims(&attachments_before, created_before), claims(&now, created));
         self.slots.extend(touched);
