@@ -6,8 +6,8 @@ use super::wire;
 use crate::model::{
     facts::{
         AddressFacts, BackendRef, DriftPolicy, EndpointFacts, EndpointSliceFacts, FromNamespaces, GatewayClassFacts,
-        GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
-        ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts, ServicePortFacts,
+        GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, ListenerSetFacts,
+        NamespaceFacts, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts, ServicePortFacts,
         SlicePortFacts, TlsFacts, Transport,
     },
     names::{Created, GATEWAY_GROUP},
@@ -37,6 +37,23 @@ pub(super) fn gateway<L>(metadata: &Metadata<L>, spec: wire::GatewaySpec) -> Gat
         class: spec.gateway_class_name.0,
         parameters: parameters.map(|parameters| reference(&parameters.group, &parameters.kind, &parameters.name)),
         addresses: spec.addresses.into_iter().flatten().map(address).collect(),
+        listeners: spec.listeners.into_iter().map(listener).collect(),
+        allowed_listeners: allowed_listeners(spec.allowed_listeners),
+    }
+}
+
+/// Who may add listeners: nobody where nothing is said, unlike with routes.
+fn allowed_listeners(allowed: Option<wire::AllowedListeners>) -> FromNamespaces {
+    let namespaces = allowed.and_then(|allowed| allowed.namespaces).filter(|namespaces| namespaces.from.is_some());
+    namespaces.map_or(FromNamespaces::Nobody, from_namespaces)
+}
+
+/// A ListenerSet.
+pub(super) fn listener_set<L>(metadata: &Metadata<L>, spec: wire::ListenerSetSpec) -> ListenerSetFacts {
+    ListenerSetFacts {
+        generation: generation(metadata),
+        created: created(metadata),
+        parent: ParentRef { section_name: None, port: None, ..parent_ref(spec.parent_ref) },
         listeners: spec.listeners.into_iter().map(listener).collect(),
     }
 }

@@ -68,6 +68,9 @@ fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde
         Kind::Gateway => {
             specified(kind, json, controller_name, |metadata, spec| Facts::Gateway(convert::gateway(metadata, spec)))
         }
+        Kind::ListenerSet => specified(kind, json, controller_name, |metadata, spec| {
+            Facts::ListenerSet(convert::listener_set(metadata, spec))
+        }),
         Kind::TcpRoute => {
             specified(kind, json, controller_name, |metadata, spec| Facts::TcpRoute(convert::route(metadata, spec)))
         }

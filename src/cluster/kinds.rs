@@ -11,6 +11,7 @@ pub fn from_crd(kind: Kind) -> bool {
     match kind {
         Kind::GatewayClass
         | Kind::Gateway
+        | Kind::ListenerSet
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute
@@ -25,9 +26,13 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
         Kind::ReferenceGrant => &["v1", "v1beta1"],
-        Kind::GatewayClass | Kind::Gateway | Kind::TlsRoute | Kind::Namespace | Kind::Service | Kind::EndpointSlice => {
-            &["v1"]
-        }
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::ListenerSet
+        | Kind::TlsRoute
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => &["v1"],
     }
 }
 
@@ -37,7 +42,8 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
 pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::GatewayClass | Kind::Gateway => &["v1", "v1beta1"],
-        Kind::TcpRoute
+        Kind::ListenerSet
+        | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant

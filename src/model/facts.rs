@@ -13,6 +13,8 @@ pub enum Facts {
     GatewayClass(GatewayClassFacts),
     /// Of a Gateway.
     Gateway(GatewayFacts),
+    /// Of a ListenerSet.
+    ListenerSet(ListenerSetFacts),
     /// Of a TCPRoute.
     TcpRoute(RouteFacts),
     /// Of a UDPRoute.
@@ -36,6 +38,7 @@ impl Facts {
         match self {
             Self::GatewayClass(_) => Kind::GatewayClass,
             Self::Gateway(_) => Kind::Gateway,
+            Self::ListenerSet(_) => Kind::ListenerSet,
             Self::TcpRoute(_) => Kind::TcpRoute,
             Self::UdpRoute(_) => Kind::UdpRoute,
             Self::TlsRoute(_) => Kind::TlsRoute,
@@ -97,6 +100,21 @@ pub struct GatewayFacts {
     pub addresses: Vec<AddressFacts>,
     /// `spec.listeners`, in their order.
     pub listeners: Vec<ListenerFacts>,
+    /// `spec.allowedListeners.namespaces`: from where ListenerSets may add to it; nobody may where absent.
+    pub allowed_listeners: FromNamespaces,
+}
+
+/// Of a ListenerSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSetFacts {
+    /// `metadata.generation`; 1 where a manifest does not say.
+    pub generation: i64,
+    /// `metadata.creationTimestamp`.
+    pub created: Created,
+    /// `spec.parentRef`, without `sectionName` and `port`.
+    pub parent: ParentRef,
+    /// `spec.listeners`, in their order.
+    pub listeners: Vec<ListenerFacts>,
 }
 
 /// One requested address of a Gateway.
@@ -108,7 +126,7 @@ pub struct AddressFacts {
     pub value: Arc<str>,
 }
 
-/// One listener of a Gateway.
+/// One listener of a Gateway or a ListenerSet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerFacts {
     /// `name`.
@@ -143,22 +161,22 @@ pub struct SecretRef {
     pub group: Arc<str>,
     /// `kind`; `Secret` where absent.
     pub kind: Arc<str>,
-    /// `namespace`; `None` means the Gateway's own.
+    /// `namespace`; `None` means that of the listener's own object.
     pub namespace: Option<Arc<str>>,
     /// `name`.
     pub name: Arc<str>,
 }
 
-/// `allowedRoutes.namespaces`.
+/// `allowedRoutes.namespaces` and `allowedListeners.namespaces`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromNamespaces {
-    /// The Gateway's own namespace (the default).
+    /// The namespace of the object that says it: the default for routes.
     Same,
     /// Every namespace.
     All,
     /// Namespaces whose labels match.
     Selector(LabelSelector),
-    /// A value this version of the API does not know, or `Selector` without one: admits nobody.
+    /// The default for listeners; also a value this version of the API does not know, or `Selector` without one.
     Nobody,
 }
 
@@ -315,6 +333,7 @@ impl Transport {
             Kind::UdpRoute => Self::Udp,
             Kind::GatewayClass
             | Kind::Gateway
+            | Kind::ListenerSet
             | Kind::ReferenceGrant
             | Kind::Namespace
             | Kind::Service

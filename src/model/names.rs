@@ -9,6 +9,8 @@ pub enum Kind {
     GatewayClass,
     /// `gateway.networking.k8s.io` Gateway.
     Gateway,
+    /// `gateway.networking.k8s.io` ListenerSet.
+    ListenerSet,
     /// `gateway.networking.k8s.io` TCPRoute.
     TcpRoute,
     /// `gateway.networking.k8s.io` UDPRoute.
@@ -30,9 +32,10 @@ pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::GatewayClass,
         Self::Gateway,
+        Self::ListenerSet,
         Self::TcpRoute,
         Self::UdpRoute,
         Self::TlsRoute,
@@ -51,6 +54,7 @@ impl Kind {
         match self {
             Self::GatewayClass
             | Self::Gateway
+            | Self::ListenerSet
             | Self::TcpRoute
             | Self::UdpRoute
             | Self::TlsRoute
@@ -66,6 +70,7 @@ impl Kind {
         match self {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
             Self::TcpRoute => "TCPRoute",
             Self::UdpRoute => "UDPRoute",
             Self::TlsRoute => "TLSRoute",
@@ -82,6 +87,7 @@ impl Kind {
         match self {
             Self::GatewayClass => "gatewayclasses",
             Self::Gateway => "gateways",
+            Self::ListenerSet => "listenersets",
             Self::TcpRoute => "tcproutes",
             Self::UdpRoute => "udproutes",
             Self::TlsRoute => "tlsroutes",
@@ -113,6 +119,7 @@ impl Kind {
         match self {
             Self::GatewayClass | Self::Namespace => false,
             Self::Gateway
+            | Self::ListenerSet
             | Self::TcpRoute
             | Self::UdpRoute
             | Self::TlsRoute
@@ -126,7 +133,12 @@ impl Kind {
     #[must_use]
     pub fn has_our_status(self) -> bool {
         match self {
-            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute | Self::TlsRoute => true,
+            Self::GatewayClass
+            | Self::Gateway
+            | Self::ListenerSet
+            | Self::TcpRoute
+            | Self::UdpRoute
+            | Self::TlsRoute => true,
             Self::ReferenceGrant | Self::Namespace | Self::Service | Self::EndpointSlice => false,
         }
     }

@@ -181,7 +181,7 @@ impl<K: StatusSink> State<K> {
             let print = StatusPrint::of(object.kind, &status, &self.report.controller_name);
             let frozen_parents = match verdict {
                 Verdict::Route(route) => route.frozen_parents,
-                Verdict::Gateway(_) | Verdict::GatewayClass(_) => Vec::new(),
+                Verdict::Gateway(_) | Verdict::ListenerSet(_) | Verdict::GatewayClass(_) => Vec::new(),
             };
             let said = self.report.prints.get(&object).cloned().unwrap_or_default();
             let unsure = self.report.unsure.remove(&object);
@@ -205,7 +205,7 @@ fn expected_soon(work: &Work, verdict: &Verdict) -> bool {
 fn documents_of(verdict: &Verdict) -> impl Iterator<Item = &WorkId> {
     let parents = match verdict {
         Verdict::Route(route) => route.parents.as_slice(),
-        Verdict::Gateway(_) | Verdict::GatewayClass(_) => &[],
+        Verdict::Gateway(_) | Verdict::ListenerSet(_) | Verdict::GatewayClass(_) => &[],
     };
     parents.iter().filter_map(|parent| parent.attachment.as_ref().ok()).flatten().flat_map(|claim| {
         match &claim.outcome {

@@ -17,6 +17,9 @@ const PARENTS_MAX: usize = 32;
 /// `maxItems` of every list of conditions.
 const CONDITIONS_MAX: usize = 8;
 
+/// The one field of ours that is no list: how many ListenerSets a Gateway has. Absent means none.
+const LISTENER_SETS: &str = "attachedListenerSets";
+
 /// An object as it is now, and what we want it to say.
 #[derive(Clone, Copy, Debug)]
 pub struct Merging<'a> {
@@ -75,18 +78,22 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
             ("conditions", merge_conditions(current, wanted, Some(CLASS_TYPES), merging.now, &mut unplaced)),
             ("supportedFeatures", fields::items(wanted, "supportedFeatures").to_vec()),
         ],
-        Kind::Gateway => vec![
+        Kind::Gateway | Kind::ListenerSet => vec![
             ("conditions", merge_conditions(current, wanted, Some(GATEWAY_TYPES), merging.now, &mut unplaced)),
             ("listeners", merge_listeners(current, wanted, merging.now, &mut unplaced)),
         ],
         Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => vec![("parents", merge_parents(merging, &mut unplaced))],
         Kind::ReferenceGrant | Kind::Namespace | Kind::Service | Kind::EndpointSlice => Vec::new(),
     };
-    let patch: Map<String, Value> = fields
+    let mut patch: Map<String, Value> = fields
         .into_iter()
         .filter(|(field, items)| fields::items(current, field) != items.as_slice())
         .map(|(field, items)| (field.to_owned(), Value::Array(items)))
         .collect();
+    let n_sets = |status: &Value| status.get(LISTENER_SETS).filter(|n_sets| n_sets.as_u64() != Some(0)).cloned();
+    if kind == Kind::Gateway && n_sets(current) != n_sets(wanted) {
+        patch.insert(LISTENER_SETS.to_owned(), n_sets(wanted).unwrap_or_else(|| 0.into()));
+    }
     let write = if patch.is_empty() { Write::Unchanged } else { Write::Patch(Value::Object(patch)) };
     Merge { write, unplaced }
 }

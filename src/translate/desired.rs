@@ -7,9 +7,10 @@ mod wishes;
 use super::{
     attachments::Attachments,
     known::Known,
-    listeners::{Gateway, Protocol},
+    listeners::Protocol,
     pools::Pool,
     ports::Ports,
+    sets::Owners,
     slots::Slots,
     verdicts,
 };
@@ -100,11 +101,13 @@ pub struct Desired {
     served: Served,
     traffic_split: Option<bool>,
     known: Known,
-    gateways: HashMap<ObjectName, Gateway>,
+    owners: Owners,
     ports: Ports,
     routes: HashMap<RouteRef, Route>,
-    /// Routes attached, by Gateway and listener name.
-    attached: HashMap<ObjectName, BTreeMap<Arc<str>, u32>>,
+    /// Routes attached, by Gateway or ListenerSet and listener name.
+    attached: HashMap<ObjectRef, BTreeMap<Arc<str>, u32>>,
+    /// ListenerSets that are accepted, by Gateway.
+    accepted_sets: HashMap<ObjectName, BTreeSet<ObjectName>>,
     slots: Slots,
     route_of_pool: BTreeMap<WorkId, RouteRef>,
     /// What was noted and not worked out yet.
@@ -129,14 +132,15 @@ impl Desired {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            ports: Ports::new(settings.version),
             settings,
             served: Served::default(),
             traffic_split: None,
             known: Known::default(),
-            gateways: HashMap::new(),
-            ports: Ports::default(),
+            owners: Owners::default(),
             routes: HashMap::new(),
             attached: HashMap::new(),
+            accepted_sets: HashMap::new(),
             slots: Slots::default(),
             route_of_pool: BTreeMap::new(),
             pending: wave::Wave::default(),
@@ -255,8 +259,16 @@ impl Desired {
                     .then(|| Verdict::GatewayClass(verdicts::class(class, &self.served)))
             }
             Kind::Gateway => {
-                let gateway = self.gateways.get(name).filter(|gateway| !gateway.frozen)?;
-                Some(Verdict::Gateway(verdicts::gateway(name, gateway, &self.ports, self.attached.get(name))))
+                let gateway = self.owners.gateways.get(name).filter(|gateway| !gateway.frozen)?;
+                let n_sets = self.accepted_sets.get(name).map_or(0, BTreeSet::len);
+                let attached = self.attached.get(object);
+                Some(Verdict::Gateway(verdicts::gateway(object, gateway, &self.ports, attached, n_sets)))
+            }
+            Kind::ListenerSet => {
+                let set = self.owners.sets.get(name).filter(|set| !set.frozen)?;
+                let gateway = self.owners.gateways.get(&set.gateway)?;
+                let attached = self.attached.get(object);
+                Some(Verdict::ListenerSet(verdicts::listener_set(object, set, gateway, &self.ports, attached)))
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let name = RouteRef::new(object.kind, name.clone());
@@ -444,6 +456,7 @@ mod tests {
             parameters: None,
             addresses: Vec::new(),
             listeners: vec![listener],
+            allowed_listeners: FromNamespaces::Nobody,
         };
         desired.apply([
             change(Kind::GatewayClass, ObjectName::cluster("c"), Facts::GatewayClass(class)),

@@ -5,10 +5,11 @@ pub mod shelf;
 
 use crate::model::{
     facts::{
-        BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, NamespaceFacts, Observed, ParentRef,
+        BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, ListenerFacts, ListenerSetFacts, NamespaceFacts, Observed,
+        ParentRef,
         ReferenceGrantFacts, RouteFacts, ServiceFacts,
     },
-    names::{GATEWAY_GROUP, Kind, ObjectName, RouteRef},
+    names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
 };
 use shelf::{Index, Presence, Shelf};
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct Known {
     pub classes: Shelf<GatewayClassFacts>,
     /// Gateways.
     pub gateways: Shelf<GatewayFacts>,
+    /// ListenerSets.
+    pub sets: Shelf<ListenerSetFacts>,
     /// Routes of every kind.
     pub routes: Routes,
     /// ReferenceGrants.
@@ -32,8 +35,10 @@ pub struct Known {
     pub slices: Shelf<EndpointSliceFacts>,
     /// Class name to the Gateways that name it.
     pub gateways_by_class: Index<Arc<str>, ObjectName>,
-    /// Gateway to the routes that name it as a parent.
-    pub routes_by_gateway: Index<ObjectName, RouteRef>,
+    /// Gateway to the ListenerSets that name it.
+    pub sets_by_gateway: Index<ObjectName, ObjectName>,
+    /// Gateway or ListenerSet to the routes that name it as a parent.
+    pub routes_by_parent: Index<ObjectRef, RouteRef>,
     /// Service to the routes that name it as a backend.
     pub routes_by_service: Index<ObjectName, RouteRef>,
     /// Namespace to the routes elsewhere that name a backend in it.
@@ -53,6 +58,9 @@ impl Known {
             }),
             Kind::Gateway => set(&mut self.gateways, name, observed, |facts| {
                 if let Facts::Gateway(facts) = facts { Some(facts) } else { None }
+            }),
+            Kind::ListenerSet => set(&mut self.sets, name, observed, |facts| {
+                if let Facts::ListenerSet(facts) = facts { Some(facts) } else { None }
             }),
             Kind::TcpRoute => set(&mut self.routes.tcp, name, observed, |facts| {
                 if let Facts::TcpRoute(facts) = facts { Some(facts) } else { None }
@@ -86,6 +94,7 @@ impl Known {
         match kind {
             Kind::GatewayClass => self.classes.names().cloned().collect(),
             Kind::Gateway => self.gateways.names().cloned().collect(),
+            Kind::ListenerSet => self.sets.names().cloned().collect(),
             Kind::TcpRoute => self.routes.tcp.names().cloned().collect(),
             Kind::UdpRoute => self.routes.udp.names().cloned().collect(),
             Kind::TlsRoute => self.routes.tls.names().cloned().collect(),
@@ -102,6 +111,7 @@ impl Known {
         match kind {
             Kind::GatewayClass => self.classes.len(),
             Kind::Gateway => self.gateways.len(),
+            Kind::ListenerSet => self.sets.len(),
             Kind::TcpRoute => self.routes.tcp.len(),
             Kind::UdpRoute => self.routes.udp.len(),
             Kind::TlsRoute => self.routes.tls.len(),
@@ -122,10 +132,11 @@ impl Known {
     fn index(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Gateway => self.gateways_by_class.add(self.class_of(name), name),
+            Kind::ListenerSet => self.sets_by_gateway.add(self.gateway_of(name), name),
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
-                self.routes_by_gateway.add(references.gateways, &route);
+                self.routes_by_parent.add(references.parents, &route);
                 self.routes_by_service.add(references.services, &route);
                 self.routes_by_foreign_namespace.add(references.foreign_namespaces, &route);
             }
@@ -137,10 +148,11 @@ impl Known {
     fn unindex(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Gateway => self.gateways_by_class.remove(self.class_of(name), name),
+            Kind::ListenerSet => self.sets_by_gateway.remove(self.gateway_of(name), name),
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
-                self.routes_by_gateway.remove(references.gateways, &route);
+                self.routes_by_parent.remove(references.parents, &route);
                 self.routes_by_service.remove(references.services, &route);
                 self.routes_by_foreign_namespace.remove(references.foreign_namespaces, &route);
             }
@@ -153,13 +165,27 @@ impl Known {
         self.gateways.get(gateway).map(|gateway| Arc::clone(&gateway.class))
     }
 
+    /// The listeners of a Gateway or a ListenerSet, as they are written.
+    #[must_use]
+    pub fn listeners_of(&self, owner: &ObjectRef) -> &[ListenerFacts] {
+        let of_gateway = || Some(self.gateways.get(&owner.name)?.listeners.as_slice());
+        let of_set = || Some(self.sets.get(&owner.name)?.listeners.as_slice());
+        if owner.kind == Kind::ListenerSet { of_set() } else { of_gateway() }.unwrap_or_default()
+    }
+
+    /// The Gateway that a ListenerSet adds to.
+    #[must_use]
+    pub fn gateway_of(&self, set: &ObjectName) -> Option<ObjectName> {
+        gateway_name(&self.sets.get(set)?.parent, set)
+    }
+
     fn references(&self, route: &RouteRef) -> References {
         let Some(facts) = self.routes.get(route) else { return References::default() };
         let route = &route.name;
         let services: Vec<ObjectName> =
             facts.backends.iter().filter_map(|backend| service_name(backend, route)).collect();
         References {
-            gateways: facts.parents.iter().filter_map(|parent| gateway_name(parent, route)).collect(),
+            parents: facts.parents.iter().filter_map(|parent| parent_named(parent, route)).collect(),
             foreign_namespaces: services
                 .iter()
                 .filter(|service| service.namespace != route.namespace)
@@ -214,6 +240,7 @@ impl Routes {
             Kind::TlsRoute => Some(&self.tls),
             Kind::GatewayClass
             | Kind::Gateway
+            | Kind::ListenerSet
             | Kind::ReferenceGrant
             | Kind::Namespace
             | Kind::Service
@@ -224,18 +251,24 @@ impl Routes {
 
 #[derive(Default)]
 struct References {
-    gateways: Vec<ObjectName>,
+    parents: Vec<ObjectRef>,
     services: Vec<ObjectName>,
     foreign_namespaces: Vec<Arc<str>>,
 }
 
-/// The Gateway a parentRef of `route` names; `None` if it names something else.
+/// The Gateway or ListenerSet that a parentRef of `object` names; `None` if it names something else.
 #[must_use]
-pub fn gateway_name(parent: &ParentRef, route: &ObjectName) -> Option<ObjectName> {
-    (&*parent.group == GATEWAY_GROUP && &*parent.kind == "Gateway").then(|| ObjectName {
-        namespace: Arc::clone(parent.namespace.as_ref().unwrap_or(&route.namespace)),
-        name: Arc::clone(&parent.name),
-    })
+pub fn parent_named(parent: &ParentRef, object: &ObjectName) -> Option<ObjectRef> {
+    let kinds = [Kind::Gateway, Kind::ListenerSet];
+    let kind = kinds.into_iter().find(|kind| kind.as_str() == &*parent.kind && &*parent.group == GATEWAY_GROUP)?;
+    let namespace = Arc::clone(parent.namespace.as_ref().unwrap_or(&object.namespace));
+    Some(ObjectRef::new(kind, ObjectName { namespace, name: Arc::clone(&parent.name) }))
+}
+
+/// The Gateway that a parentRef of `object` names; `None` if it names something else.
+#[must_use]
+pub fn gateway_name(parent: &ParentRef, object: &ObjectName) -> Option<ObjectName> {
+    parent_named(parent, object).filter(|named| named.kind == Kind::Gateway).map(|named| named.name)
 }
 
 /// The Service a backendRef of `route` names; `None` if it names something else.

@@ -5,17 +5,18 @@ use super::{
     listeners::{Gateway, Listener},
     pools::Pool,
     ports::{Loss, Ports},
+    sets::ListenerSet,
     slots::Slots,
 };
 use crate::{
     apisix::ids,
     model::{
         facts::{GatewayClassFacts, RouteFacts},
-        names::{ObjectName, RouteRef},
+        names::{ObjectRef, RouteRef},
         places::WorkId,
         verdicts::{
-            ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal, ListenerVerdict, ParentVerdict,
-            RouteVerdict, Served,
+            ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal, ListenerSetVerdict, ListenerVerdict,
+            ParentVerdict, Reception, RouteVerdict, Served,
         },
     },
 };
@@ -27,44 +28,87 @@ pub fn class(facts: &GatewayClassFacts, served: &Served) -> ClassVerdict {
     ClassVerdict { generation: facts.generation, unusable_parameters: facts.parameters.clone(), served: served.clone() }
 }
 
-/// Of a Gateway of ours; `attached` counts routes by listener name.
+/// Routes attached, by listener name.
+type Attached = BTreeMap<Arc<str>, u32>;
+
+/// Of a Gateway of ours; `listener_sets` says how many accepted sets add to it.
 #[must_use]
 pub fn gateway(
-    name: &ObjectName,
+    name: &ObjectRef,
     gateway: &Gateway,
     ports: &Ports,
-    attached: Option<&BTreeMap<Arc<str>, u32>>,
+    attached: Option<&Attached>,
+    listener_sets: usize,
 ) -> GatewayVerdict {
-    let listeners = gateway
-        .listeners
-        .iter()
-        .map(|listener| ListenerVerdict {
-            name: Arc::clone(&listener.name),
-            footing: listener.footing,
-            refusal: listener_refusal(name, listener, ports),
-            supported_kinds: listener.supported_kinds.clone(),
-            invalid_kinds: listener.invalid_kinds.clone(),
-            attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
-        })
-        .collect();
     GatewayVerdict {
         generation: gateway.generation,
         refusal: gateway.refusal.clone(),
         address: gateway.address.clone(),
-        listeners,
+        listeners: listeners(name, &gateway.listeners, ports, attached),
+        listener_sets: u32::try_from(listener_sets).unwrap_or(u32::MAX),
     }
 }
 
-fn listener_refusal(name: &ObjectName, listener: &Listener, ports: &Ports) -> Option<ListenerRefusal> {
-    listener.refusal.clone().or_else(|| {
+/// Of a ListenerSet of `gateway`, which is ours.
+#[must_use]
+pub fn listener_set(
+    name: &ObjectRef,
+    set: &ListenerSet,
+    gateway: &Gateway,
+    ports: &Ports,
+    attached: Option<&Attached>,
+) -> ListenerSetVerdict {
+    let reception = if !set.allowed {
+        Reception::NotAllowed
+    } else if !ports.stands(&set.gateway) {
+        Reception::ParentNotAccepted
+    } else if gateway.address.is_some() {
+        Reception::ParentNotProgrammed
+    } else {
+        Reception::Taken
+    };
+    let listed: &[Listener] = if set.allowed { &set.listeners } else { &[] };
+    ListenerSetVerdict {
+        generation: set.generation,
+        reception,
+        listeners: listeners(name, listed, ports, attached),
+    }
+}
+
+fn listeners(
+    owner: &ObjectRef,
+    listeners: &[Listener],
+    ports: &Ports,
+    attached: Option<&Attached>,
+) -> Vec<ListenerVerdict> {
+    let verdict = |listener: &Listener| ListenerVerdict {
+        name: Arc::clone(&listener.name),
+        footing: listener.footing,
+        refusal: listener_refusal(owner, listener, ports),
+        supported_kinds: listener.supported_kinds.clone(),
+        invalid_kinds: listener.invalid_kinds.clone(),
+        attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
+    };
+    listeners.iter().map(verdict).collect()
+}
+
+/// Why a listener is not accepted. That it clashes with an earlier one says more than that it could not be served.
+#[must_use]
+pub fn listener_refusal(owner: &ObjectRef, listener: &Listener, ports: &Ports) -> Option<ListenerRefusal> {
+    let lost = || {
         let port = listener.port?;
-        match ports.loss(port, name, &listener.name)? {
-            Loss::ToOwn(listener) => {
-                Some(ListenerRefusal::PortOfOtherTransport { port, listener: Arc::clone(listener) })
-            }
-            Loss::ToAnother => Some(ListenerRefusal::PortTaken(port)),
+        Some((port, ports.loss(port, owner, &listener.name)?))
+    };
+    match (lost(), &listener.refusal) {
+        (Some((_, Loss::Clash(clash))), _) => Some(ListenerRefusal::Earlier(*clash)),
+        (_, Some(refusal)) => Some(refusal.clone()),
+        (None, None) => None,
+        (Some((port, Loss::ToOwn(listener))), None) => {
+            Some(ListenerRefusal::PortOfOtherTransport { port, listener: Some(Arc::clone(listener)) })
         }
-    })
+        (Some((port, Loss::ToKin)), None) => Some(ListenerRefusal::PortOfOtherTransport { port, listener: None }),
+        (Some((port, Loss::ToAnother)), None) => Some(ListenerRefusal::PortTaken(port)),
+    }
 }
 
 /// Of a route. `pool` is `None` while no parent of it is ours.

@@ -1,12 +1,13 @@
-//! A Gateway's verdict as its conditions and those of its listeners.
+//! A Gateway's verdict as its conditions and those of its listeners; a ListenerSet's listeners are said the same of.
 
 use super::{Condition, add_sentence, listeners_named, render_all};
 use crate::{
     model::{
         facts::RouteKind,
+        names::Kind,
         places::Port,
         sockets::{Footing, Need, Socket, SocketFault},
-        verdicts::{AddressProblem, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict},
+        verdicts::{AddressProblem, Clash, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict},
     },
     status::reasons::{ConditionType, Reason},
 };
@@ -14,17 +15,19 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) fn render(verdict: &GatewayVerdict) -> Value {
-    let GatewayVerdict { generation, refusal: _, address: _, listeners } = verdict;
+    let GatewayVerdict { generation, refusal: _, address: _, listeners, listener_sets } = verdict;
     let accepted = accepted(verdict);
     let programmed = programmed(verdict, &accepted);
-    let gateway_refused = verdict.refusal.is_some();
-    json!({
+    let refused = verdict.refusal.is_some().then_some(Kind::Gateway);
+    let mut status = json!({
         "conditions": render_all([accepted, programmed], *generation),
-        "listeners": listeners
-            .iter()
-            .map(|listener| render_listener(listener, gateway_refused, *generation))
-            .collect::<Vec<_>>(),
-    })
+        "listeners": render_listeners(listeners, Kind::Gateway, refused, *generation),
+    });
+    // Absent means none, and CRDs of releases without ListenerSets do not know the field.
+    if *listener_sets > 0 {
+        status["attachedListenerSets"] = json!(listener_sets);
+    }
+    status
 }
 
 fn accepted(verdict: &GatewayVerdict) -> Condition {
@@ -87,16 +90,30 @@ fn programmed(verdict: &GatewayVerdict, accepted: &Condition) -> Condition {
     }
 }
 
-fn render_listener(verdict: &ListenerVerdict, gateway_refused: bool, generation: i64) -> Value {
+/// The listeners of an object of kind `of`. `refused` is the kind of the object that is not accepted, so that none of them is
+/// programmed.
+pub(super) fn render_listeners(
+    listeners: &[ListenerVerdict],
+    of: Kind,
+    refused: Option<Kind>,
+    generation: i64,
+) -> Vec<Value> {
+    listeners.iter().map(|listener| render_listener(listener, of, refused, generation)).collect()
+}
+
+fn render_listener(verdict: &ListenerVerdict, of: Kind, refused: Option<Kind>, generation: i64) -> Value {
     let ListenerVerdict { name, refusal, footing, supported_kinds, invalid_kinds, attached_routes } = verdict;
     let mut conditions = match refusal {
-        Some(refusal) => refused(refusal),
+        Some(refusal) => of_refused(refusal, of),
         None => vec![
             Condition::holds(ConditionType::Accepted, Reason::Accepted, "The listener is accepted."),
-            if gateway_refused {
-                Condition::fails(ConditionType::Programmed, Reason::Invalid, "The Gateway is not accepted.")
-            } else {
-                Condition::holds(ConditionType::Programmed, Reason::Programmed, ready(*footing))
+            match refused {
+                Some(kind) => Condition::fails(
+                    ConditionType::Programmed,
+                    Reason::Invalid,
+                    format!("The {kind} is not accepted."),
+                ),
+                None => Condition::holds(ConditionType::Programmed, Reason::Programmed, ready(*footing)),
             },
         ],
     };
@@ -128,8 +145,23 @@ fn ready(footing: Footing) -> String {
 }
 
 /// `Accepted` and `Programmed` of a listener that is not accepted, and `Conflicted` where that is why.
-fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
-    let (reason, message, conflict) = match refusal {
+fn of_refused(refusal: &ListenerRefusal, of: Kind) -> Vec<Condition> {
+    let (reason, message, conflict) = why(refusal, of);
+    // The conformance suite wants the conflict itself as the reason of Programmed.
+    let programmed_reason = if conflict { reason } else { Reason::Invalid };
+    let mut conditions = vec![
+        Condition::fails(ConditionType::Accepted, reason, message.clone()),
+        Condition::fails(ConditionType::Programmed, programmed_reason, "The listener is not accepted."),
+    ];
+    if conflict {
+        conditions.push(Condition::holds(ConditionType::Conflicted, reason, message));
+    }
+    conditions
+}
+
+/// The reason of a refusal, the message, and whether it is a conflict with another listener.
+fn why(refusal: &ListenerRefusal, of: Kind) -> (Reason, String, bool) {
+    match refusal {
         ListenerRefusal::UnsupportedProtocol(protocol) => {
             (Reason::UnsupportedProtocol, format!("Protocol {protocol} is not served: use TCP or UDP."), false)
         }
@@ -144,13 +176,17 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
             ),
             false,
         ),
-        ListenerRefusal::PortOfOtherTransport { port, listener } => (
-            Reason::PortUnavailable,
-            format!(
-                "Listener {listener} has port {port}, and APISIX cannot tell TCP from UDP on one port: use another port."
-            ),
-            false,
-        ),
+        ListenerRefusal::PortOfOtherTransport { port, listener } => {
+            let who = match listener {
+                Some(listener) => format!("Listener {listener}"),
+                None => "A listener that comes first at the Gateway".to_owned(),
+            };
+            (
+                Reason::PortUnavailable,
+                format!("{who} has port {port}, and APISIX cannot tell TCP from UDP on one port: use another port."),
+                false,
+            )
+        }
         ListenerRefusal::NoSocket { port, need, fault } => {
             (Reason::PortUnavailable, no_socket(*port, *need, fault), false)
         }
@@ -167,27 +203,22 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
         }
         ListenerRefusal::ProtocolConflict => (
             Reason::ProtocolConflict,
-            "Another listener of this Gateway has the same port, and connections cannot be told apart by protocol: give \
-             each its own port."
-                .to_owned(),
+            format!(
+                "Another listener of this {of} has the same port, and connections cannot be told apart by protocol: give \
+                 each its own port."
+            ),
             true,
         ),
         ListenerRefusal::HostnameConflict => (
             Reason::HostnameConflict,
-            "Another listener of this Gateway has the same port, protocol and hostname: change one of them.".to_owned(),
+            format!("Another listener of this {of} has the same port, protocol and hostname: change one of them."),
             true,
         ),
-    };
-    // The conformance suite wants the conflict itself as the reason of Programmed.
-    let programmed_reason = if conflict { reason } else { Reason::Invalid };
-    let mut conditions = vec![
-        Condition::fails(ConditionType::Accepted, reason, message.clone()),
-        Condition::fails(ConditionType::Programmed, programmed_reason, "The listener is not accepted."),
-    ];
-    if conflict {
-        conditions.push(Condition::holds(ConditionType::Conflicted, reason, message));
+        ListenerRefusal::Earlier(clash) => {
+            let (reason, message) = earlier(*clash);
+            (reason, format!("A listener that comes first at the Gateway {message}"), true)
+        }
     }
-    conditions
 }
 
 fn no_socket(port: Port, need: Need, fault: &SocketFault) -> String {
@@ -253,6 +284,21 @@ fn render_kind(kind: &RouteKind) -> Value {
     json!({ "group": group.as_ref(), "kind": kind.as_ref() })
 }
 
+/// A clash with a listener of the Gateway or of another set: nothing of that one is said, since it may be somebody else's.
+fn earlier(clash: Clash) -> (Reason, &'static str) {
+    match clash {
+        Clash::Protocol => (
+            Reason::ProtocolConflict,
+            "has the same port, and connections cannot be told apart by protocol: use another port.",
+        ),
+        Clash::Hostname => (
+            Reason::HostnameConflict,
+            "has the same port, protocol and hostname: change the port or the hostname.",
+        ),
+        Clash::Listener => (Reason::ListenerConflict, "has the same port and protocol: use another port."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,7 +319,7 @@ mod tests {
     }
 
     fn gateway(listeners: Vec<ListenerVerdict>) -> GatewayVerdict {
-        GatewayVerdict { generation: 7, refusal: None, address: None, listeners }
+        GatewayVerdict { generation: 7, refusal: None, address: None, listeners, listener_sets: 0 }
     }
 
     /// `Type=Status/Reason` of each condition, in order.

@@ -7,11 +7,11 @@ use super::Desired;
 use crate::{
     apisix::ids::{self, SlotPlace},
     model::{
-        facts::{Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, Observed, ParentRef, RouteFacts},
+        facts::{Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, ListenerFacts, Observed, ParentRef, RouteFacts},
         names::{Kind, ObjectName, ObjectRef, RouteRef},
         places::WorkId,
     },
-    translate::known::gateway_name,
+    translate::known::parent_named,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -52,13 +52,23 @@ impl Desired {
         match kind {
             Kind::GatewayClass => {
                 for gateway in self.known.gateways_by_class.of(&name.name) {
-                    reached.gateway(self.known.gateways.get(gateway));
+                    reached.gateway(gateway);
                 }
+                reached.sets_of_gateways_reached();
             }
             Kind::Gateway => {
-                reached.gateway(self.known.gateways.get(name));
-                reached
-                    .gateway(now.and_then(|facts| if let Facts::Gateway(facts) = facts { Some(facts) } else { None }));
+                reached.gateway(name);
+                if let Some(Facts::Gateway(facts)) = now {
+                    reached.listeners(&facts.listeners);
+                }
+                reached.sets_of_gateways_reached();
+            }
+            Kind::ListenerSet => {
+                reached.set(name);
+                if let Some(Facts::ListenerSet(facts)) = now {
+                    reached.listeners(&facts.listeners);
+                }
+                reached.sets_of_gateways_reached();
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 reached.route(&RouteRef::new(*kind, name.clone()));
@@ -75,6 +85,7 @@ impl Desired {
                     }
                     reached.route(&route);
                 }
+                reached.sets_selected_by_label(name);
             }
             Kind::ReferenceGrant => reached.routes(self.known.routes_by_foreign_namespace.of(&name.namespace)),
             Kind::Service => reached.routes(self.known.routes_by_service.of(name)),
@@ -154,6 +165,7 @@ impl Desired {
         match facts {
             Facts::GatewayClass(facts) => known.classes.get(name) == Some(facts),
             Facts::Gateway(facts) => known.gateways.get(name) == Some(facts),
+            Facts::ListenerSet(facts) => known.sets.get(name) == Some(facts),
             Facts::TcpRoute(facts) | Facts::UdpRoute(facts) | Facts::TlsRoute(facts) => {
                 known.routes.get(&RouteRef::new(observed_kind, name.clone())) == Some(facts)
             }
@@ -165,11 +177,9 @@ impl Desired {
     }
 
     fn is_selected_by_label(&self, route: &ObjectName, facts: &RouteFacts) -> bool {
-        let selects = |gateway: &GatewayFacts| {
-            gateway.listeners.iter().any(|listener| matches!(listener.namespaces, FromNamespaces::Selector(_)))
-        };
-        let gateways = facts.parents.iter().filter_map(|parent| gateway_name(parent, route));
-        gateways.filter_map(|gateway| self.known.gateways.get(&gateway)).any(selects)
+        let selects = |listener: &ListenerFacts| matches!(listener.namespaces, FromNamespaces::Selector(_));
+        let mut parents = facts.parents.iter().filter_map(|parent| parent_named(parent, route));
+        parents.any(|parent| self.known.listeners_of(&parent).iter().any(selects))
     }
 }
 
@@ -194,8 +204,58 @@ impl<'a> Reached<'a> {
         self.ports.len() >= self.enough || self.n_routes >= ROUTES_LOOKED_AT
     }
 
-    fn gateway(&mut self, facts: Option<&GatewayFacts>) {
-        self.ports.extend(facts.into_iter().flat_map(|facts| &facts.listeners).map(|listener| listener.port));
+    fn listeners(&mut self, listeners: &[ListenerFacts]) {
+        self.ports.extend(listeners.iter().map(|listener| listener.port));
+    }
+
+    /// A Gateway with all that its ListenerSets add.
+    fn gateway(&mut self, name: &ObjectName) {
+        let known = &self.desired.known;
+        let facts = known.gateways.get(name);
+        self.listeners(facts.map_or(&[], |facts| &facts.listeners));
+        for set in known.sets_by_gateway.of(name) {
+            self.set(set);
+        }
+    }
+
+    fn set(&mut self, name: &ObjectName) {
+        let facts = self.desired.known.sets.get(name);
+        self.listeners(facts.map_or(&[], |facts| &facts.listeners));
+    }
+
+    /// A Gateway that loses its last listener is not accepted any more, and its ListenerSets with it, wherever they are. What
+    /// they leave may go to another Gateway, and that may move more.
+    fn sets_of_gateways_reached(&mut self) {
+        let known = &self.desired.known;
+        let mut others: Vec<&ObjectName> = known.sets_by_gateway.keys().collect();
+        loop {
+            let is_reached = |gateway: &GatewayFacts| {
+                gateway.listeners.iter().any(|listener| self.ports.contains(&listener.port))
+            };
+            let (reached, left): (Vec<&ObjectName>, Vec<&ObjectName>) =
+                others.into_iter().partition(|gateway| known.gateways.get(gateway).is_some_and(is_reached));
+            if reached.is_empty() || self.is_enough() {
+                return;
+            }
+            reached.into_iter().for_each(|gateway| self.gateway(gateway));
+            others = left;
+        }
+    }
+
+    /// The ListenerSets of a namespace whose Gateways look at its labels.
+    fn sets_selected_by_label(&mut self, namespace: &ObjectName) {
+        let known = &self.desired.known;
+        let mut any = false;
+        for (set, _) in known.sets.in_namespace(&namespace.name) {
+            let gateway = known.gateway_of(set).and_then(|gateway| known.gateways.get(&gateway));
+            if gateway.is_some_and(|gateway| matches!(gateway.allowed_listeners, FromNamespaces::Selector(_))) {
+                self.set(set);
+                any = true;
+            }
+        }
+        if any {
+            self.sets_of_gateways_reached();
+        }
     }
 
     fn routes<'r>(&mut self, routes: impl Iterator<Item = &'r RouteRef>) {
@@ -217,8 +277,8 @@ impl<'a> Reached<'a> {
     /// The ports on which a route may hold a slot.
     fn facts_of_route(&mut self, name: &ObjectName, facts: &RouteFacts) {
         for parent in &facts.parents {
-            let gateway = gateway_name(parent, name).and_then(|gateway| self.desired.known.gateways.get(&gateway));
-            self.ports.extend(gateway.into_iter().flat_map(|gateway| ports_named(parent, gateway)));
+            let Some(named) = parent_named(parent, name) else { continue };
+            self.ports.extend(ports_named(parent, self.desired.known.listeners_of(&named)));
         }
     }
 
@@ -238,9 +298,8 @@ impl<'a> Reached<'a> {
     }
 }
 
-fn ports_named(parent: &ParentRef, gateway: &GatewayFacts) -> impl Iterator<Item = i64> {
-    gateway
-        .listeners
+fn ports_named(parent: &ParentRef, listeners: &[ListenerFacts]) -> impl Iterator<Item = i64> {
+    listeners
         .iter()
         .filter(|listener| parent.section_name.as_ref().is_none_or(|section| *section == listener.name))
         .filter(|listener| parent.port.is_none_or(|port| port == listener.port))
