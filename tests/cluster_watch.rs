@@ -205,8 +205,15 @@ async fn version_of(kubernetes: &Kubernetes, named: &Named<'_>) -> anyhow::Resul
     Ok(CacheVersion(version.parse()?))
 }
 
-const OF_GATEWAY_API: [Kind; 6] =
-    [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::UdpRoute, Kind::TlsRoute, Kind::ReferenceGrant];
+const OF_GATEWAY_API: [Kind; 7] = [
+    Kind::GatewayClass,
+    Kind::Gateway,
+    Kind::ListenerSet,
+    Kind::TcpRoute,
+    Kind::UdpRoute,
+    Kind::TlsRoute,
+    Kind::ReferenceGrant,
+];
 const OF_KUBERNETES: [Kind; 3] = [Kind::Namespace, Kind::Service, Kind::EndpointSlice];
 
 const ROUTE: &str = "
@@ -250,7 +257,12 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
             }
             Kind::Namespace => assert!(objects.iter().any(|object| *object.name.name == *"default")),
             Kind::Service => assert_eq!(objects.len(), 1, "the API server's own"),
-            Kind::GatewayClass | Kind::Gateway | Kind::UdpRoute | Kind::TlsRoute | Kind::ReferenceGrant => {
+            Kind::GatewayClass
+            | Kind::Gateway
+            | Kind::ListenerSet
+            | Kind::UdpRoute
+            | Kind::TlsRoute
+            | Kind::ReferenceGrant => {
                 assert!(objects.is_empty());
             }
             Kind::EndpointSlice => {}
@@ -305,8 +317,8 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
         Kind::TcpRoute | Kind::UdpRoute => Some("v1alpha2"),
         Kind::ReferenceGrant => Some("v1beta1"),
         Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Service | Kind::EndpointSlice => Some("v1"),
-        // It had another shape then.
-        Kind::TlsRoute => None,
+        // They had another shape or name then.
+        Kind::ListenerSet | Kind::TlsRoute => None,
     };
     let versions: BTreeMap<Kind, Arc<str>> =
         Kind::ALL.into_iter().filter_map(|kind| Some((kind, older(kind)?.into()))).collect();
@@ -315,8 +327,10 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
         told.served().await?,
         Served { source: Source::Cluster, versions, bundles: Some(vec!["v1.4.1".into()]) }
     );
-    let event = told.next().await?;
-    ensure!(matches!(event, ClusterEvent::NotServed(Kind::TlsRoute)), "{event:?}");
+    for kind in [Kind::ListenerSet, Kind::TlsRoute] {
+        let event = told.next().await?;
+        ensure!(matches!(event, ClusterEvent::NotServed(missing) if missing == kind), "{event:?}");
+    }
     told.lists(&kinds).await?;
     let rules = "rules: [{backendRefs: [{name: s, port: 80}]}, {backendRefs: [{name: t, port: 80}]}]";
     kubernetes

@@ -235,9 +235,16 @@ fn gateway_verdicts() -> Vec<GatewayVerdict> {
     ];
     let mut listeners = vec![listener("good", None)];
     listeners.extend(refusals.into_iter().enumerate().map(|(n, refusal)| listener(&format!("bad{n}"), Some(refusal))));
-    let gateway = |refusal, address| GatewayVerdict { generation: 1, refusal, address, listeners: listeners.clone() };
+    let gateway = |refusal, address| GatewayVerdict {
+        generation: 1,
+        refusal,
+        address,
+        listeners: listeners.clone(),
+        listener_sets: 0,
+    };
     vec![
         gateway(None, None),
+        GatewayVerdict { listener_sets: 2, ..gateway(None, None) },
         gateway(Some(GatewayRefusal::Parameters("example.com/Tuning fast".into())), None),
         gateway(Some(GatewayRefusal::AddressType("test/fake".into())), None),
         gateway(None, Some(AddressProblem::NotUsable("192.0.2.1".into()))),

@@ -90,7 +90,10 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
         .filter(|(field, items)| fields::items(current, field) != items.as_slice())
         .map(|(field, items)| (field.to_owned(), Value::Array(items)))
         .collect();
-    let n_sets = |status: &Value| status.get(LISTENER_SETS).filter(|n_sets| n_sets.as_u64() != Some(0)).cloned();
+    let n_sets = |status: &Value| {
+        let n_sets = status.get(LISTENER_SETS).filter(|n_sets| !n_sets.is_null() && n_sets.as_u64() != Some(0));
+        n_sets.cloned()
+    };
     if kind == Kind::Gateway && n_sets(current) != n_sets(wanted) {
         patch.insert(LISTENER_SETS.to_owned(), n_sets(wanted).unwrap_or_else(|| 0.into()));
     }
@@ -311,6 +314,23 @@ mod tests {
         current["listeners"].as_array_mut().unwrap().reverse();
         current["conditions"][0]["lastTransitionTime"] = json!(BEFORE);
         assert_eq!(merge(&merging(Kind::Gateway, &current, &wanted)).write, Write::Unchanged);
+    }
+
+    #[test]
+    fn the_number_of_listener_sets_is_written_and_taken_back() {
+        let none = samples::gateway(&["a"]);
+        let mut two = none.clone();
+        two["attachedListenerSets"] = json!(2);
+        let status = applied(&merging(Kind::Gateway, &json!(null), &two));
+        assert_eq!(status["attachedListenerSets"], 2);
+        let Write::Patch(patch) = merge(&merging(Kind::Gateway, &status, &none)).write else { panic!() };
+        assert_eq!(patch, json!({"attachedListenerSets": 0}));
+        // CRDs that do not know the field drop it, which is none as well.
+        for gone in [json!(0), json!(null)] {
+            let mut status = status.clone();
+            status["attachedListenerSets"] = gone;
+            assert_eq!(merge(&merging(Kind::Gateway, &status, &none)).write, Write::Unchanged);
+        }
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Healed {
             let seen = cluster.status(&object).unwrap_or_default();
             let frozen = match verdict {
                 Verdict::Route(route) => route.frozen_parents,
-                Verdict::Gateway(_) | Verdict::GatewayClass(_) => Vec::new(),
+                Verdict::Gateway(_) | Verdict::ListenerSet(_) | Verdict::GatewayClass(_) => Vec::new(),
             };
             if should.differs_from(&StatusPrint::of(object.kind, &seen, CONTROLLER), &frozen) {
                 found.push(format!("the status of {object} should be {status} and is {seen}"));

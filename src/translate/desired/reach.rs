@@ -237,7 +237,7 @@ impl<'a> Reached<'a> {
             if reached.is_empty() || self.is_enough() {
                 return;
             }
-            reached.into_iter().for_each(|gateway| self.gateway(gateway));
+            reached.into_iter().flat_map(|gateway| known.sets_by_gateway.of(gateway)).for_each(|set| self.set(set));
             others = left;
         }
     }
