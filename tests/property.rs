@@ -6,9 +6,9 @@ use apisix_etcd_controller::{
     model::{
         facts::{
             BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces, GatewayClassFacts,
-            GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, ListenerSetFacts,
-            NamespaceFacts, Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts,
-            SlicePortFacts, TlsFacts, Transport,
+            GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
+            Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, ServiceFacts, ServicePortFacts,
+            SlicePortFacts, TlsFacts, Transport, listener_sets::ListenerSetFacts,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::{Directory, ServerName, WorkId},

@@ -6,9 +6,9 @@ use super::wire;
 use crate::model::{
     facts::{
         AddressFacts, BackendRef, DriftPolicy, EndpointFacts, EndpointSliceFacts, FromNamespaces, GatewayClassFacts,
-        GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, ListenerSetFacts,
-        NamespaceFacts, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts, ServicePortFacts,
-        SlicePortFacts, TlsFacts, Transport,
+        GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
+        ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts, ServicePortFacts,
+        SlicePortFacts, TlsFacts, Transport, listener_sets::ListenerSetFacts,
     },
     names::{Created, GATEWAY_GROUP},
 };

@@ -3,7 +3,10 @@
 //! Made where a watch event comes in ([`crate::cluster`]), read by [`crate::translate`]. Numbers are kept as wide as the
 //! wire allows, so that a value outside its bounds reaches translation and gets a verdict instead of being lost.
 
+pub mod listener_sets;
+
 use super::names::{Created, Kind, ObjectName};
+use listener_sets::ListenerSetFacts;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The facts of one object.
@@ -102,19 +105,6 @@ pub struct GatewayFacts {
     pub listeners: Vec<ListenerFacts>,
     /// `spec.allowedListeners.namespaces`: from where ListenerSets may add to it; nobody may where absent.
     pub allowed_listeners: FromNamespaces,
-}
-
-/// Of a ListenerSet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerSetFacts {
-    /// `metadata.generation`; 1 where a manifest does not say.
-    pub generation: i64,
-    /// `metadata.creationTimestamp`.
-    pub created: Created,
-    /// `spec.parentRef`, without `sectionName` and `port`.
-    pub parent: ParentRef,
-    /// `spec.listeners`, in their order.
-    pub listeners: Vec<ListenerFacts>,
 }
 
 /// One requested address of a Gateway.
@@ -324,8 +314,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// What routes of a kind carry, and so what the ports of their backends must be for; [`Transport::Other`] for a kind that is
-    /// none of route.
+    /// What routes of a kind carry, and so what the ports of their backends must be for; [`Transport::Other`] for other kinds.
     #[must_use]
     pub fn of_routes(kind: Kind) -> Self {
         match kind {
@@ -382,8 +371,7 @@ pub struct EndpointSliceFacts {
     pub family: Option<IpFamily>,
     /// `ports`.
     pub ports: Vec<SlicePortFacts>,
-    /// `endpoints` whose first address is an IP address (further addresses have no defined meaning and are ignored, as
-    /// kube-proxy does), in their order.
+    /// `endpoints` whose first address is an IP address, in their order. Further addresses mean nothing, as to kube-proxy.
     pub endpoints: Vec<EndpointFacts>,
 }
 

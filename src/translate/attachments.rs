@@ -12,10 +12,7 @@ use crate::model::{
     places::{Port, ServerName, Slot},
     verdicts::AttachmentRefusal,
 };
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Where a route attaches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -150,7 +147,8 @@ fn listeners_taking(
     if asked_for.peek().is_none() {
         return Err(AttachmentRefusal::NoMatchingParent);
     }
-    let admits = |listener: &&Listener| listener.admits(route.kind, &route.name.namespace, &named.name.namespace, known);
+    let admits =
+        |listener: &&Listener| listener.admits(route.kind, &route.name.namespace, &named.name.namespace, known);
     let mut admitting = asked_for.filter(admits).peekable();
     if admitting.peek().is_none() {
         return Err(AttachmentRefusal::NotAllowedByListeners);

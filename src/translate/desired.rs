@@ -5,13 +5,7 @@ mod wave;
 mod wishes;
 
 use super::{
-    attachments::Attachments,
-    known::Known,
-    listeners::Protocol,
-    pools::Pool,
-    ports::Ports,
-    sets::Owners,
-    slots::Slots,
+    attachments::Attachments, known::Known, listeners::Protocol, pools::Pool, ports::Ports, sets::Owners, slots::Slots,
     verdicts,
 };
 use crate::{

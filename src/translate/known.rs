@@ -5,9 +5,8 @@ pub mod shelf;
 
 use crate::model::{
     facts::{
-        BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, ListenerFacts, ListenerSetFacts, NamespaceFacts, Observed,
-        ParentRef,
-        ReferenceGrantFacts, RouteFacts, ServiceFacts,
+        BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, ListenerFacts, NamespaceFacts,
+        Observed, ParentRef, ReferenceGrantFacts, RouteFacts, ServiceFacts, listener_sets::ListenerSetFacts,
     },
     names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
 };

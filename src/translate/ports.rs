@@ -11,14 +11,13 @@
 //!
 //! Sets of a Gateway that is not accepted have no turn.
 
-use super::{
-    listeners::{Gateway, Listener, Protocol, Told},
-    sets::ListenerSet,
-};
+pub mod turns;
+
+use super::listeners::{Protocol, Told};
 use crate::{
     apisix::{ids::SlotPlace, version::ApisixVersion},
     model::{
-        names::{Created, Kind, ObjectName, ObjectRef},
+        names::{ObjectName, ObjectRef},
         places::{Port, ServerName, Slot},
         verdicts::Clash,
     },
@@ -27,6 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
+use turns::{Contender, Share};
 
 /// A listener of a Gateway or a ListenerSet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,23 +35,6 @@ pub struct ListenerRef {
     pub owner: ObjectRef,
     /// The listener's name.
     pub name: Arc<str>,
-}
-
-/// A listener that wants a port. Orders as listeners take turns.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Contender {
-    /// When its Gateway was created.
-    created: Created,
-    gateway: ObjectName,
-    /// The ListenerSet it is of, if it is not the Gateway's own, and when that was created.
-    set: Option<(Created, ObjectName)>,
-    /// Its place in its object.
-    index: usize,
-    name: Arc<str>,
-    protocol: Protocol,
-    hostname: Option<ServerName>,
-    /// Whether it could be served if it had the port.
-    acceptable: bool,
 }
 
 /// Why a contender does not have the port.
@@ -237,85 +220,6 @@ fn covering(name: &ServerName) -> impl Iterator<Item = Option<ServerName>> {
     name.wider().map(Some).chain([None])
 }
 
-/// What an object with listeners contributes: who contends for which port, and the ports whose slots must not be cleared away
-/// while it is frozen.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Share {
-    contenders: Vec<(Port, Contender)>,
-    frozen: Vec<Port>,
-}
-
-impl Share {
-    /// Of a Gateway. One that is refused as a whole wants nothing.
-    pub(super) fn of_gateway(name: &ObjectName, gateway: &Gateway) -> Self {
-        let Gateway { created, frozen, refusal, listeners, .. } = gateway;
-        if *frozen {
-            return Self::of_frozen(listeners);
-        }
-        let contender = |index, listener| contender((*created, name), None, index, listener);
-        Self::of(listeners.iter().filter(|_| refusal.is_none()), contender)
-    }
-
-    /// Of a ListenerSet. One that is not allowed wants nothing.
-    pub(super) fn of_set(name: &ObjectName, set: &ListenerSet) -> Self {
-        let ListenerSet { created, gateway, gateway_created, frozen, allowed, listeners, .. } = set;
-        if *frozen {
-            return Self::of_frozen(listeners);
-        }
-        let own = (*created, name);
-        let contender = |index, listener| contender((*gateway_created, gateway), Some(own), index, listener);
-        Self::of(listeners.iter().filter(|_| *allowed), contender)
-    }
-
-    fn of<'a>(
-        listeners: impl Iterator<Item = &'a Listener>,
-        contender: impl Fn(usize, &'a Listener) -> Contender,
-    ) -> Self {
-        let ported = listeners.enumerate().filter_map(|(index, listener)| {
-            let port = listener.contends_for()?;
-            Some((port, contender(index, listener)))
-        });
-        Self { contenders: ported.collect(), frozen: Vec::new() }
-    }
-
-    fn of_frozen(listeners: &[Listener]) -> Self {
-        Self { contenders: Vec::new(), frozen: listeners.iter().filter_map(|listener| listener.port).collect() }
-    }
-
-    /// The ports it contends for.
-    pub(super) fn ports(&self) -> impl Iterator<Item = Port> {
-        self.contenders.iter().map(|(port, _)| *port)
-    }
-}
-
-fn contender(
-    (created, gateway): (Created, &ObjectName),
-    set: Option<(Created, &ObjectName)>,
-    index: usize,
-    listener: &Listener,
-) -> Contender {
-    Contender {
-        created,
-        gateway: gateway.clone(),
-        set: set.map(|(created, name)| (created, name.clone())),
-        index,
-        name: Arc::clone(&listener.name),
-        protocol: listener.protocol,
-        hostname: listener.hostname.clone(),
-        acceptable: listener.refusal.is_none(),
-    }
-}
-
-impl Contender {
-    fn listener(&self) -> ListenerRef {
-        let owner = match &self.set {
-            None => ObjectRef::new(Kind::Gateway, self.gateway.clone()),
-            Some((_, set)) => ObjectRef::new(Kind::ListenerSet, set.clone()),
-        };
-        ListenerRef { owner, name: Arc::clone(&self.name) }
-    }
-}
-
 /// The listeners of one Gateway and its sets on one port that are told apart so far.
 #[derive(Default)]
 struct Kin<'a>(BTreeMap<Protocol, BTreeSet<&'a Option<ServerName>>>);
@@ -358,11 +262,8 @@ fn decide(contenders: &BTreeSet<Contender>, standing: &BTreeSet<ObjectName>, ver
         let Contender { gateway, protocol, hostname, .. } = contender;
         let holder = Holder { listener: listener.clone(), gateway: gateway.clone(), protocol: *protocol };
         let first = carries.get_or_insert_with(|| holder.clone());
-        let blocked_by = if first.protocol.shares_ports_with(*protocol) {
-            held.by_hostname.get(hostname)
-        } else {
-            Some(&*first)
-        };
+        let blocked_by =
+            if first.protocol.shares_ports_with(*protocol) { held.by_hostname.get(hostname) } else { Some(&*first) };
         let loss = match blocked_by {
             None => {
                 held.by_hostname.insert(hostname.clone(), holder);

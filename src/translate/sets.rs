@@ -11,7 +11,7 @@ use super::{
 use crate::{
     apisix::version::ApisixVersion,
     model::{
-        facts::{FromNamespaces, ListenerSetFacts},
+        facts::{FromNamespaces, listener_sets::ListenerSetFacts},
         names::{Created, Kind, ObjectName, ObjectRef},
         sockets::Inventory,
     },

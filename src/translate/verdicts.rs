@@ -15,8 +15,8 @@ use crate::{
         names::{ObjectRef, RouteRef},
         places::WorkId,
         verdicts::{
-            ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal, ListenerSetVerdict, ListenerVerdict,
-            ParentVerdict, Reception, RouteVerdict, Served,
+            ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal, ListenerSetVerdict,
+            ListenerVerdict, ParentVerdict, Reception, RouteVerdict, Served,
         },
     },
 };
@@ -68,11 +68,7 @@ pub fn listener_set(
         Reception::Taken
     };
     let listed: &[Listener] = if set.allowed { &set.listeners } else { &[] };
-    ListenerSetVerdict {
-        generation: set.generation,
-        reception,
-        listeners: listeners(name, listed, ports, attached),
-    }
+    ListenerSetVerdict { generation: set.generation, reception, listeners: listeners(name, listed, ports, attached) }
 }
 
 fn listeners(

@@ -108,11 +108,9 @@ fn render_listener(verdict: &ListenerVerdict, of: Kind, refused: Option<Kind>, g
         None => vec![
             Condition::holds(ConditionType::Accepted, Reason::Accepted, "The listener is accepted."),
             match refused {
-                Some(kind) => Condition::fails(
-                    ConditionType::Programmed,
-                    Reason::Invalid,
-                    format!("The {kind} is not accepted."),
-                ),
+                Some(kind) => {
+                    Condition::fails(ConditionType::Programmed, Reason::Invalid, format!("The {kind} is not accepted."))
+                }
                 None => Condition::holds(ConditionType::Programmed, Reason::Programmed, ready(*footing)),
             },
         ],
@@ -291,10 +289,9 @@ fn earlier(clash: Clash) -> (Reason, &'static str) {
             Reason::ProtocolConflict,
             "has the same port, and connections cannot be told apart by protocol: use another port.",
         ),
-        Clash::Hostname => (
-            Reason::HostnameConflict,
-            "has the same port, protocol and hostname: change the port or the hostname.",
-        ),
+        Clash::Hostname => {
+            (Reason::HostnameConflict, "has the same port, protocol and hostname: change the port or the hostname.")
+        }
         Clash::Listener => (Reason::ListenerConflict, "has the same port and protocol: use another port."),
     }
 }

@@ -7,7 +7,10 @@ use super::Desired;
 use crate::{
     apisix::ids::{self, SlotPlace},
     model::{
-        facts::{Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, ListenerFacts, Observed, ParentRef, RouteFacts},
+        facts::{
+            Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, ListenerFacts, Observed, ParentRef,
+            RouteFacts,
+        },
         names::{Kind, ObjectName, ObjectRef, RouteRef},
         places::WorkId,
     },
@@ -229,9 +232,8 @@ impl<'a> Reached<'a> {
         let known = &self.desired.known;
         let mut others: Vec<&ObjectName> = known.sets_by_gateway.keys().collect();
         loop {
-            let is_reached = |gateway: &GatewayFacts| {
-                gateway.listeners.iter().any(|listener| self.ports.contains(&listener.port))
-            };
+            let is_reached =
+                |gateway: &GatewayFacts| gateway.listeners.iter().any(|listener| self.ports.contains(&listener.port));
             let (reached, left): (Vec<&ObjectName>, Vec<&ObjectName>) =
                 others.into_iter().partition(|gateway| known.gateways.get(gateway).is_some_and(is_reached));
             if reached.is_empty() || self.is_enough() {

@@ -15,7 +15,7 @@ use crate::{
         attachments::{self, Attachments},
         known::{Known, gateway_name, parent_named},
         listeners, pools,
-        ports::{Settled, Share},
+        ports::{Settled, turns::Share},
         sets, verdicts,
     },
 };
@@ -163,8 +163,7 @@ impl Wave {
         let Desired { known, owners, settings, .. } = &*desired;
         let (version, sockets) = (settings.version, &settings.stream.sockets);
         let facts = known.sets.get(name);
-        let now =
-            facts.and_then(|facts| sets::listener_set(name, facts, &owners.gateways, known, version, sockets));
+        let now = facts.and_then(|facts| sets::listener_set(name, facts, &owners.gateways, known, version, sockets));
         self.verdict(Kind::ListenerSet, name);
         let before = owners.sets.get(name);
         if now.as_ref() == before {

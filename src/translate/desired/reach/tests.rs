@@ -6,8 +6,8 @@ use crate::{
     model::{
         facts::{
             BackendRef, EndpointFacts, GatewayClassFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement,
-            LabelSelector, ListenerFacts, ListenerSetFacts, NamespaceFacts, ReferenceGrantFacts, ServiceFacts,
-            ServicePortFacts, SlicePortFacts, Transport,
+            LabelSelector, ListenerFacts, NamespaceFacts, ReferenceGrantFacts, ServiceFacts, ServicePortFacts,
+            SlicePortFacts, Transport, listener_sets::ListenerSetFacts,
         },
         names::{Created, GATEWAY_GROUP},
         places::{Directory, Port},
