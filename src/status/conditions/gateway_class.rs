@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// `supportedFeatures`, ascending as Gateway API asks; the conformance suite reads them to choose its tests.
-const FEATURES: [&str; 4] = ["Gateway", "ReferenceGrant", "TCPRoute", "UDPRoute"];
+const FEATURES: [&str; 5] = ["Gateway", "ListenerSet", "ReferenceGrant", "TCPRoute", "UDPRoute"];
 
 /// The minor releases of Gateway API 1 whose objects we read.
 const SUPPORTED_MINORS: std::ops::RangeInclusive<u32> = 4..=6;
@@ -44,7 +44,7 @@ fn accepted(unusable_parameters: Option<&str>, served: &Served) -> Condition {
 }
 
 /// The kinds whose CRDs may be missing or come in several versions while Gateways are served.
-const OPTIONAL: [Kind; 4] = [Kind::TcpRoute, Kind::UdpRoute, Kind::TlsRoute, Kind::ReferenceGrant];
+const OPTIONAL: [Kind; 5] = [Kind::ListenerSet, Kind::TcpRoute, Kind::UdpRoute, Kind::TlsRoute, Kind::ReferenceGrant];
 
 /// Which versions are read, so that a missing or outdated CRD is seen where users look first. A folder needs no CRDs: a
 /// kind without a version has no manifest there, which is nobody's mistake.
@@ -135,6 +135,7 @@ mod tests {
             served: Served {
                 source,
                 versions: [
+                    (Kind::ListenerSet, "v1".into()),
                     (Kind::TcpRoute, "v1".into()),
                     (Kind::UdpRoute, "v1alpha2".into()),
                     (Kind::ReferenceGrant, "v1beta1".into()),
@@ -165,7 +166,7 @@ mod tests {
             &verdict,
             0,
             "True Accepted",
-            "TCPRoute is read at v1, UDPRoute is read at v1alpha2, ReferenceGrant is read at",
+            "ListenerSet is read at v1, TCPRoute is read at v1, UDPRoute is read at v1alpha2, ReferenceGrant is read at",
         );
     }
 
@@ -176,7 +177,12 @@ mod tests {
         let message = "UDPRoute is read at v1alpha2, ReferenceGrant is read at v1beta1. Not served yet: TCPRoute, TLSRoute; install";
         check(&verdict, 0, "True Accepted", message);
         verdict.served.versions.clear();
-        check(&verdict, 0, "True Accepted", "served. Not served yet: TCPRoute, UDPRoute, TLSRoute, ReferenceGrant;");
+        check(
+            &verdict,
+            0,
+            "True Accepted",
+            "served. Not served yet: ListenerSet, TCPRoute, UDPRoute, TLSRoute, ReferenceGrant;",
+        );
     }
 
     #[test]
@@ -234,7 +240,7 @@ mod tests {
         let status = render(&class(Source::Folder, None));
         let names: Vec<&str> =
             status["supportedFeatures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["Gateway", "ReferenceGrant", "TCPRoute", "UDPRoute"]);
+        assert_eq!(names, ["Gateway", "ListenerSet", "ReferenceGrant", "TCPRoute", "UDPRoute"]);
         assert!(names.is_sorted());
     }
 }
