@@ -13,7 +13,8 @@ use apisix_etcd_controller::{
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::{Directory, ServerName, WorkId},
         verdicts::{
-            AttachmentRefusal, BackendFault, ClaimOutcome, ClaimVerdict, ListenerVerdict, RouteVerdict, Verdict,
+            AttachmentRefusal, BackendFault, ClaimOutcome, ClaimVerdict, ListenerRefusal, ListenerSetVerdict,
+            ListenerVerdict, Reception, RouteVerdict, Verdict,
         },
     },
     translate::desired::{Affected, Desired, Settings, Wanted},
@@ -463,6 +464,23 @@ impl Said {
         })
     }
 
+    /// The ListenerSets of a Gateway of which something is said, in the order in which they take turns.
+    fn sets_of(&self, gateway: &ObjectRef, objects: &Objects) -> Vec<(&ObjectRef, Created, &ListenerSetVerdict)> {
+        let mut sets = Vec::new();
+        for (name, verdict) in &self.verdicts {
+            let observed = objects.0.get(&(name.kind, name.name.clone()));
+            let (Verdict::ListenerSet(verdict), Some(Observed::Facts(Facts::ListenerSet(facts)))) = (verdict, observed)
+            else {
+                continue;
+            };
+            if owner(name, &facts.parent) == *gateway {
+                sets.push((name, facts.created, verdict));
+            }
+        }
+        sets.sort_by_key(|(name, created, _)| (*created, (*name).clone()));
+        sets
+    }
+
     /// Every claim of every route, with the Gateway or ListenerSet it goes to.
     fn claims(&self) -> impl Iterator<Item = (&ObjectRef, ObjectRef, &ClaimVerdict)> {
         self.routes().flat_map(|(route, verdict)| {
@@ -490,6 +508,19 @@ fn owner(route: &ObjectRef, parent: &ParentRef) -> ObjectRef {
     let kind = if &*parent.kind == "Gateway" { Kind::Gateway } else { Kind::ListenerSet };
     let namespace = parent.namespace.as_ref().unwrap_or(&route.name.namespace);
     ObjectRef::new(kind, ObjectName::new(namespace, &parent.name))
+}
+
+/// Whether Gateway API tells two listeners of one Gateway apart, of a data plane that knows both modes of TLS.
+fn told_apart(one: &ListenerFacts, other: &ListenerFacts) -> bool {
+    let hostname = |listener: &ListenerFacts| listener.hostname.as_deref().and_then(ServerName::of);
+    match (&*one.protocol, &*other.protocol) {
+        _ if one.port != other.port => true,
+        ("x", _) | (_, "x") => true,
+        ("UDP", "UDP") => false,
+        ("UDP", _) | (_, "UDP") => true,
+        ("TLS", "TLS") | ("HTTP", "HTTP") => hostname(one) != hostname(other),
+        _ => false,
+    }
 }
 
 /// Whether listeners of a protocol take routes of a kind.
@@ -727,6 +758,59 @@ proptest! {
                         && parent.parent.port.is_none_or(|port| port == listener.port)
                 });
                 prop_assert!(!open, "{} is not allowed at {:?}", route, owner);
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_set_stands_and_falls_with_its_gateway_and_is_counted_there(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.19.0", objects.changes());
+        for (gateway, verdict) in &said.verdicts {
+            let Verdict::Gateway(verdict) = verdict else { continue };
+            let sets = said.sets_of(gateway, &objects);
+            let accepted = sets.iter().filter(|(_, _, set)| set.is_accepted()).count();
+            prop_assert_eq!(usize::try_from(verdict.listener_sets).unwrap(), accepted);
+            for (name, _, set) in &sets {
+                let fell = set.reception == Reception::ParentNotAccepted;
+                prop_assert!(!fell || !verdict.is_accepted(), "{} of {}", name, gateway);
+                prop_assert!(!set.is_accepted() || verdict.is_accepted(), "{} of {}", name, gateway);
+                let programmed = set.is_accepted() && set.reception == Reception::Taken;
+                prop_assert!(!programmed || verdict.is_programmed(), "{} of {}", name, gateway);
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_gateways_listeners_and_its_sets_the_first_of_those_that_clash_stands(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.19.0", objects.changes());
+        for (gateway, verdict) in &said.verdicts {
+            let Verdict::Gateway(verdict) = verdict else { continue };
+            let mut first: Vec<&ListenerFacts> = Vec::new();
+            let sets = if verdict.is_accepted() { said.sets_of(gateway, &objects) } else { Vec::new() };
+            let sets = sets.iter().filter(|(_, _, set)| !set.listeners.is_empty());
+            let own = (gateway, verdict.listeners.as_slice());
+            let objects_in_turn = [own].into_iter().chain(sets.map(|(name, _, set)| (*name, set.listeners.as_slice())));
+            for (owner, listeners) in objects_in_turn {
+                let facts = objects.listeners(owner);
+                for (listener, facts) in listeners.iter().zip(facts) {
+                    let conflicts = matches!(
+                        listener.refusal,
+                        Some(ListenerRefusal::ProtocolConflict | ListenerRefusal::HostnameConflict | ListenerRefusal::Hostname(_))
+                    );
+                    let earlier = first.iter().any(|earlier| !told_apart(earlier, facts));
+                    let clashes = matches!(listener.refusal, Some(ListenerRefusal::Earlier(_)));
+                    if conflicts || facts.port < 1 || facts.port > 65_535 {
+                        continue;
+                    }
+                    prop_assert_eq!(clashes, earlier, "{} of {}", listener.name, owner);
+                    if !clashes {
+                        first.push(facts);
+                    }
+                }
             }
         }
     }

@@ -124,8 +124,10 @@ impl Scene {
 
     /// Waits until these server names of a port lead to the routes of these names, and no other leads anywhere.
     async fn names_lead(&self, port: u16, wanted: &[(&str, &str)]) -> anyhow::Result<()> {
-        let wanted: BTreeMap<String, String> =
-            wanted.iter().map(|(name, route)| ((*name).to_owned(), format!("TLSRoute {}", self.named(route)))).collect();
+        let wanted: BTreeMap<String, String> = wanted
+            .iter()
+            .map(|(name, route)| ((*name).to_owned(), format!("TLSRoute {}", self.named(route))))
+            .collect();
         self.until(&format!("port {port} to lead {wanted:?}"), async || {
             let mut found = BTreeMap::new();
             for (key, held) in self.documents().await?.0.iter().filter(|(key, _)| key.contains("/gateway-api.")) {
@@ -218,20 +220,18 @@ async fn of_tls_listeners_of_one_name_the_gateways_then_the_older_sets_has_it() 
     scene.apply(CLASS.to_owned() + &services + &gateway("edge", "from: Same", &[&own])).await?;
     // First by age, or by name where both were created within one second.
     let sets = set("a", &[&tls("one", 9443, "one.example"), &tls("mine", 9443, "own.example")])
-        + &set("b", &[&tls("one", 9443, "one.example"), &tls("two", 9443, "two.example"), &tcp("plain", 9443)]);
-    let routed = |name: &str, at, host: &str| {
-        route("TLSRoute", "$NS", name, at, &format!("hostnames: [{host}]"))
-    };
+        + &set("b", &[&tls("one", 9443, "one.example"), &tls("two", 9443, "two.example")])
+        + &set("c", &[&tcp("plain", 9443)]);
+    let routed = |name: &str, at, host: &str| route("TLSRoute", "$NS", name, at, &format!("hostnames: [{host}]"));
     let routes = routed("first", ("a", "one"), "one.example")
         + &routed("second", ("b", "one"), "one.example")
         + &routed("third", ("b", "two"), "two.example");
     scene.apply(sets + &routes).await?;
-    scene
-        .names_lead(9443, &[("one.example", "first"), ("two.example", "third")])
-        .await?;
+    scene.names_lead(9443, &[("one.example", "first"), ("two.example", "third")]).await?;
     scene.set_clashes("a", "mine", "HostnameConflict").await?;
     scene.set_clashes("b", "one", "HostnameConflict").await?;
-    scene.set_clashes("b", "plain", "ProtocolConflict").await?;
+    scene.set_clashes("c", "plain", "ProtocolConflict").await?;
+    scene.set_says(&scene.object("ListenerSet", "c"), NONE_VALID).await?;
     for name in ["a", "b"] {
         scene.set_says(&scene.object("ListenerSet", name), PARTLY).await?;
     }
@@ -292,10 +292,11 @@ async fn a_listener_set_of_another_namespace_hangs_on_the_labels_there() -> anyh
         scene.route_says("stranger", "tcp", &[("Accepted", "False/NotAllowedByListeners")]).await?;
         scene.counts_sets(1).await?;
         let served = format!("TCPRoute {far}/app");
-        scene.until("the port to be served", async || {
-            scene.documents().await?.serve(9200, &served, &[("10.0.0.1:8080", 1)])
-        })
-        .await?;
+        scene
+            .until("the port to be served", async || {
+                scene.documents().await?.serve(9200, &served, &[("10.0.0.1:8080", 1)])
+            })
+            .await?;
 
         scene.servers.kubernetes.patch(&namespace, json!({"metadata": {"labels": {"listeners": null}}})).await?;
         scene.set_says(&more, NOT_ALLOWED).await?;
@@ -318,7 +319,11 @@ async fn a_spoiled_status_of_a_listener_set_is_put_right() -> anyhow::Result<()>
         condition["reason"] = "Spoiled".into();
     }
     scene.servers.kubernetes.patch(&more, json!({"status": {"conditions": conditions, "listeners": []}})).await?;
-    scene.servers.kubernetes.patch(&scene.object("Gateway", "edge"), json!({"status": {"attachedListenerSets": 7}})).await?;
+    scene
+        .servers
+        .kubernetes
+        .patch(&scene.object("Gateway", "edge"), json!({"status": {"attachedListenerSets": 7}}))
+        .await?;
     let set = scene.set_says(&more, BOTH).await?;
     scene.counts_sets(1).await?;
     says(&set, listener(&set, "tcp")?, BOTH)
