@@ -429,6 +429,54 @@ mod tests {
     }
 
     #[test]
+    fn listeners_of_others_are_allowed_only_where_it_is_said() {
+        let allowed = |allowed: &Value| {
+            let gateway = json!({"gatewayClassName": "c", "listeners": [], "allowedListeners": allowed});
+            gateway_facts(&gateway).allowed_listeners
+        };
+        let everyone = FromNamespaces::Selector(LabelSelector::default());
+        for (said, want) in [
+            (json!(null), FromNamespaces::Nobody),
+            (json!({}), FromNamespaces::Nobody),
+            (json!({"namespaces": {}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"from": "None"}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"from": "Some"}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"from": "Selector"}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"selector": {}}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"from": "Same"}}), FromNamespaces::Same),
+            (json!({"namespaces": {"from": "All"}}), FromNamespaces::All),
+            (json!({"namespaces": {"from": "Selector", "selector": {}}}), everyone),
+        ] {
+            assert_eq!(allowed(&said), want, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_listener_sets_parent_is_a_gateway_unless_it_says_otherwise() {
+        let set = |parent: &Value| {
+            let listener = json!({"name": "l", "port": 1, "protocol": "TCP"});
+            let spec = json!({"spec": {"parentRef": parent, "listeners": [listener]}});
+            let Facts::ListenerSet(facts) = facts(Kind::ListenerSet, &json!({"generation": 3}), &spec) else {
+                panic!()
+            };
+            assert_eq!((facts.generation, facts.listeners.len(), facts.listeners[0].port), (3, 1, 1));
+            facts.parent
+        };
+        let named = |namespace: Option<&str>| ParentRef {
+            group: GATEWAY_GROUP.into(),
+            kind: "Gateway".into(),
+            namespace: namespace.map(Into::into),
+            name: "g".into(),
+            section_name: None,
+            port: None,
+        };
+        assert_eq!(set(&json!({"name": "g"})), named(None));
+        assert_eq!(set(&json!({"name": "g", "namespace": "ns", "sectionName": "l"})), named(Some("ns")));
+        let other = set(&json!({"name": "g", "group": "a.b", "kind": "K"}));
+        assert_eq!((&*other.group, &*other.kind), ("a.b", "K"));
+    }
+
+    #[test]
     fn a_selector_keeps_every_requirement_and_malformed_ones_match_nothing() {
         let expression = |operator, values: Value| json!({"key": "k", "operator": operator, "values": values});
         let selector = json!({

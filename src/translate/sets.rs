@@ -116,3 +116,6 @@ impl Owners {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -337,6 +337,9 @@ mod tests {
     #[track_caller]
     fn check(verdict: &GatewayVerdict, want: &str) {
         assert_eq!(summary(&render(verdict)["conditions"]), want);
+        // What ListenerSets are told by is what is said of the Gateway itself.
+        assert_eq!(verdict.is_accepted(), want.contains("Accepted=True"));
+        assert_eq!(verdict.is_programmed(), want.contains("Programmed=True"));
     }
 
     #[track_caller]

@@ -77,3 +77,100 @@ fn programmed(reception: Reception, accepted: &Condition) -> Condition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        sockets::Footing,
+        verdicts::{Clash, ListenerRefusal, ListenerVerdict},
+    };
+
+    fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
+        ListenerVerdict {
+            name: name.into(),
+            refusal,
+            footing: Footing::Listening,
+            supported_kinds: Vec::new(),
+            invalid_kinds: Vec::new(),
+            attached_routes: 1,
+        }
+    }
+
+    /// `Type=Status/Reason` of each condition, in order.
+    fn summary(part: &Value) -> String {
+        let text = |condition: &Value, field: &str| condition[field].as_str().unwrap().to_owned();
+        let said = |c: &Value| format!("{}={}/{}", text(c, "type"), text(c, "status"), text(c, "reason"));
+        part["conditions"].as_array().unwrap().iter().map(said).collect::<Vec<_>>().join(" ")
+    }
+
+    #[track_caller]
+    fn check(reception: Reception, listeners: &[ListenerVerdict], want: &str) -> Value {
+        let verdict = ListenerSetVerdict { generation: 4, reception, listeners: listeners.to_vec() };
+        let status = render(&verdict);
+        assert_eq!(summary(&status), want);
+        assert_eq!(status["conditions"][0]["observedGeneration"], 4);
+        assert_eq!(verdict.is_accepted(), want.starts_with("Accepted=True"));
+        status
+    }
+
+    #[test]
+    fn what_its_gateway_makes_of_it_comes_before_its_listeners() {
+        let good = [listener("a", None)];
+        check(Reception::NotAllowed, &[], "Accepted=False/NotAllowed Programmed=False/NotAllowed");
+        let fallen = check(
+            Reception::ParentNotAccepted,
+            &good,
+            "Accepted=False/ParentNotAccepted Programmed=False/ParentNotProgrammed",
+        );
+        let listener = &fallen["listeners"][0];
+        assert_eq!(summary(listener), "Accepted=True/Accepted Programmed=False/Invalid ResolvedRefs=True/ResolvedRefs");
+        assert_eq!(listener["conditions"][1]["message"], "The Gateway is not accepted.");
+        check(Reception::ParentNotProgrammed, &good, "Accepted=True/Accepted Programmed=False/ParentNotProgrammed");
+        check(Reception::Taken, &good, "Accepted=True/Accepted Programmed=True/Programmed");
+    }
+
+    #[test]
+    fn some_bad_listeners_are_named_and_only_bad_ones_or_none_leave_it_unaccepted() {
+        let bad = listener("bad", Some(ListenerRefusal::PortOutOfRange(0)));
+        let both = [listener("good", None), bad.clone()];
+        let status = check(Reception::Taken, &both, "Accepted=True/ListenersNotValid Programmed=True/Programmed");
+        assert!(status["conditions"][0]["message"].as_str().unwrap().contains("listener bad."));
+        let none = "Accepted=False/ListenersNotValid Programmed=False/ListenersNotValid";
+        for reception in [Reception::Taken, Reception::ParentNotProgrammed] {
+            check(reception, std::slice::from_ref(&bad), none);
+            check(reception, &[], none);
+        }
+    }
+
+    #[test]
+    fn each_clash_with_an_earlier_listener_has_its_reason_and_names_nobody() {
+        for (clash, reason) in [
+            (Clash::Protocol, "ProtocolConflict"),
+            (Clash::Hostname, "HostnameConflict"),
+            (Clash::Listener, "ListenerConflict"),
+        ] {
+            let refused = listener("a", Some(ListenerRefusal::Earlier(clash)));
+            let status = check(
+                Reception::Taken,
+                &[refused],
+                "Accepted=False/ListenersNotValid Programmed=False/ListenersNotValid",
+            );
+            let entry = &status["listeners"][0];
+            let want = format!(
+                "Accepted=False/{reason} Programmed=False/{reason} Conflicted=True/{reason} ResolvedRefs=True/ResolvedRefs"
+            );
+            assert_eq!(summary(entry), want);
+            assert!(entry["conditions"][0]["message"].as_str().unwrap().starts_with("A listener that comes first"));
+        }
+    }
+
+    #[test]
+    fn conflicts_of_a_set_with_itself_are_said_of_the_set() {
+        let refused = listener("a", Some(ListenerRefusal::ProtocolConflict));
+        let status =
+            check(Reception::Taken, &[refused], "Accepted=False/ListenersNotValid Programmed=False/ListenersNotValid");
+        let message = status["listeners"][0]["conditions"][0]["message"].as_str().unwrap();
+        assert!(message.starts_with("Another listener of this ListenerSet"), "{message}");
+    }
+}
