@@ -46,6 +46,7 @@ pub(crate) fn objects(routes: usize) -> Vec<Change> {
             parameters: None,
             addresses: vec![],
             listeners: (first..last).map(listener).collect(),
+            allowed_listeners: FromNamespaces::Nobody,
         });
         objects.push(object(Kind::Gateway, gateway_name(first), facts));
     }

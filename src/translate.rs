@@ -6,6 +6,7 @@
 //! | tier | from | to |
 //! |---|---|---|
 //! | [`listeners`] | a Gateway, its class, Secrets and grants | its listeners and what each admits |
+//! | [`sets`] | a ListenerSet and its Gateway | the same of the set, and whether it is allowed |
 //! | [`ports`] | every listener of the data plane on one port | who holds the port |
 //! | [`attachments`] | a route, the listeners of its parents, namespace labels | parents' verdicts and claims |
 //! | [`slots`] | the claims on one slot | the holder |
@@ -24,6 +25,7 @@ pub mod listeners;
 pub mod pools;
 pub mod ports;
 pub mod secrets;
+pub mod sets;
 pub mod slots;
 pub mod verdicts;
 pub mod weights;

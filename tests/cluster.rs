@@ -22,6 +22,8 @@ mod scene;
 mod addresses;
 #[path = "cluster/drift.rs"]
 mod drift;
+#[path = "cluster/listener_sets.rs"]
+mod listener_sets;
 #[path = "cluster/outages.rs"]
 mod outages;
 #[path = "cluster/references.rs"]

@@ -208,8 +208,15 @@ async fn version_of(kubernetes: &Kubernetes, named: &Named<'_>) -> anyhow::Resul
     Ok(CacheVersion(version.parse()?))
 }
 
-const OF_GATEWAY_API: [Kind; 6] =
-    [Kind::GatewayClass, Kind::Gateway, Kind::TcpRoute, Kind::UdpRoute, Kind::TlsRoute, Kind::ReferenceGrant];
+const OF_GATEWAY_API: [Kind; 7] = [
+    Kind::GatewayClass,
+    Kind::Gateway,
+    Kind::ListenerSet,
+    Kind::TcpRoute,
+    Kind::UdpRoute,
+    Kind::TlsRoute,
+    Kind::ReferenceGrant,
+];
 const OF_KUBERNETES: [Kind; 4] = [Kind::Namespace, Kind::Secret, Kind::Service, Kind::EndpointSlice];
 
 const ROUTE: &str = "
@@ -255,6 +262,7 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
             Kind::Service => assert_eq!(objects.len(), 1, "the API server's own"),
             Kind::GatewayClass
             | Kind::Gateway
+            | Kind::ListenerSet
             | Kind::UdpRoute
             | Kind::TlsRoute
             | Kind::ReferenceGrant
@@ -315,8 +323,8 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
         Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {
             Some("v1")
         }
-        // It had another shape then.
-        Kind::TlsRoute => None,
+        // They had another shape or name then.
+        Kind::ListenerSet | Kind::TlsRoute => None,
     };
     let versions: BTreeMap<Kind, Arc<str>> =
         Kind::ALL.into_iter().filter_map(|kind| Some((kind, older(kind)?.into()))).collect();
@@ -325,8 +333,10 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
         told.served().await?,
         Served { source: Source::Cluster, versions, bundles: Some(vec!["v1.4.1".into()]) }
     );
-    let event = told.next().await?;
-    ensure!(matches!(event, ClusterEvent::NotServed(Kind::TlsRoute)), "{event:?}");
+    for kind in [Kind::ListenerSet, Kind::TlsRoute] {
+        let event = told.next().await?;
+        ensure!(matches!(event, ClusterEvent::NotServed(missing) if missing == kind), "{event:?}");
+    }
     told.lists(&kinds).await?;
     let rules = "rules: [{backendRefs: [{name: s, port: 80}]}, {backendRefs: [{name: t, port: 80}]}]";
     kubernetes

@@ -31,7 +31,8 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 /// Controllers that run at once while rights are taken away.
 const AT_ONCE: usize = 6;
 
-/// What a place needs for a route of each kind that is served, beside its class, and for a TLSRoute that no listener takes.
+/// What a place needs for a ListenerSet and a route of each kind that is served, beside its class, and for a TLSRoute that no
+/// listener takes.
 /// `$NS` and `$CLASS` stand for its names.
 const OBJECTS: &str = "
 ---
@@ -41,6 +42,14 @@ metadata: {name: gateway, namespace: $NS}
 spec:
   gatewayClassName: $CLASS
   listeners: [{name: one, protocol: TCP, port: 9100}, {name: two, protocol: UDP, port: 9200}]
+  allowedListeners: {namespaces: {from: Same}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: set, namespace: $NS}
+spec:
+  parentRef: {name: gateway}
+  listeners: [{name: one, protocol: TCP, port: 9300}]
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: TCPRoute
@@ -346,6 +355,7 @@ async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Pl
     let Place { namespace, gateway_class, .. } = place;
     let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: gateway_class };
     let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
+    let set = Named { api_version: GATEWAY_API, kind: "ListenerSet", namespace, name: "set" };
     let routes =
         ["TCPRoute", "UDPRoute"].map(|kind| Named { api_version: GATEWAY_API, kind, namespace, name: "route" });
     let refused = controller
@@ -357,6 +367,7 @@ async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Pl
             says(kubernetes, &class, "/status/conditions", "Accepted", "True").await?;
             says(kubernetes, &class, "/status/conditions", "SupportedVersion", "True").await?;
             says(kubernetes, &gateway, "/status/conditions", "Programmed", "True").await?;
+            says(kubernetes, &set, "/status/conditions", "Programmed", "True").await?;
             for route in &routes {
                 says(kubernetes, route, "/status/parents/0/conditions", "apisix-etcd.io/Programmed", "True").await?;
             }

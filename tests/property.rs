@@ -10,12 +10,13 @@ use apisix_etcd_controller::{
             AddressFacts, BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces,
             GatewayClassFacts, GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector,
             ListenerFacts, NamespaceFacts, Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef,
-            ServiceFacts, ServicePortFacts, SlicePortFacts, TlsFacts, Transport,
+            ServiceFacts, ServicePortFacts, SlicePortFacts, TlsFacts, Transport, listener_sets::ListenerSetFacts,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::{Directory, ServerName, WorkId},
         verdicts::{
-            AttachmentRefusal, BackendFault, ClaimOutcome, ClaimVerdict, GatewayVerdict, RouteVerdict, Verdict,
+            AttachmentRefusal, BackendFault, ClaimOutcome, ClaimVerdict, ListenerRefusal, ListenerSetVerdict,
+            ListenerVerdict, Reception, RouteVerdict, Verdict,
         },
     },
     translate::desired::{Affected, Desired, Settings, Wanted},
@@ -115,16 +116,46 @@ fn gateway() -> impl Strategy<Value = Facts> {
     (
         created(),
         text(&["apisix", "apisix", "other"]),
-        vec(listener(), 1..4),
+        listeners(),
         option::weighted(0.1, Just(Arc::from("p"))),
         prop_oneof![2 => Just(Vec::new()), 1 => vec(asked, 1..4)],
+        from_namespaces(),
     )
-        .prop_map(|(created, class, mut listeners, parameters, addresses)| {
-            for (listener, name) in listeners.iter_mut().zip(["one", "two", "three"]) {
-                listener.name = name.into();
-            }
-            Facts::Gateway(GatewayFacts { generation: 1, created, class, parameters, addresses, listeners })
+        .prop_map(|(created, class, listeners, parameters, addresses, allowed_listeners)| {
+            Facts::Gateway(GatewayFacts {
+                generation: 1,
+                created,
+                class,
+                parameters,
+                addresses,
+                listeners,
+                allowed_listeners,
+            })
         })
+}
+
+fn listeners() -> impl Strategy<Value = Vec<ListenerFacts>> {
+    vec(listener(), 1..4).prop_map(|mut listeners| {
+        for (listener, name) in listeners.iter_mut().zip(["one", "two", "three"]) {
+            listener.name = name.into();
+        }
+        listeners
+    })
+}
+
+fn listener_set() -> impl Strategy<Value = Facts> {
+    let kind = text(&["Gateway", "Gateway", "Gateway", "Gateway", "ListenerSet"]);
+    let parent = (kind, option::of(namespace()), text(&["gw", "gw2"])).prop_map(|(kind, namespace, name)| ParentRef {
+        group: GATEWAY_GROUP.into(),
+        kind,
+        namespace,
+        name,
+        section_name: None,
+        port: None,
+    });
+    (created(), parent, listeners()).prop_map(|(created, parent, listeners)| {
+        Facts::ListenerSet(ListenerSetFacts { generation: 1, created, parent, listeners })
+    })
 }
 
 fn route(of: fn(RouteFacts) -> Facts) -> impl Strategy<Value = Facts> {
@@ -133,10 +164,11 @@ fn route(of: fn(RouteFacts) -> Facts) -> impl Strategy<Value = Facts> {
         text(&["gw", "gw2"]),
         option::weighted(0.3, text(&["one", "two", "none"])),
         option::weighted(0.1, 9100_i64..9104),
+        text(&["Gateway", "Gateway", "ListenerSet"]),
     )
-        .prop_map(|(namespace, name, section_name, port)| ParentRef {
+        .prop_map(|(namespace, name, section_name, port, kind)| ParentRef {
             group: GATEWAY_GROUP.into(),
-            kind: "Gateway".into(),
+            kind,
             namespace,
             name,
             section_name,
@@ -235,6 +267,8 @@ fn universe() -> Vec<(Kind, Vec<&'static str>)> {
     vec![
         (Kind::GatewayClass, vec!["apisix", "other"]),
         (Kind::Gateway, vec!["gw", "gw2"]),
+        // The name of a Gateway, on purpose.
+        (Kind::ListenerSet, vec!["gw", "gw2"]),
         (Kind::TcpRoute, vec!["route", "route2"]),
         // The name of a TCPRoute, on purpose.
         (Kind::UdpRoute, vec!["route"]),
@@ -260,6 +294,7 @@ fn facts(kind: Kind) -> BoxedStrategy<Facts> {
     match kind {
         Kind::GatewayClass => class().boxed(),
         Kind::Gateway => gateway().boxed(),
+        Kind::ListenerSet => listener_set().boxed(),
         Kind::TcpRoute => route(Facts::TcpRoute).boxed(),
         Kind::UdpRoute => route(Facts::UdpRoute).boxed(),
         Kind::TlsRoute => (route(Facts::TlsRoute), vec(hostname(), 0..3))
@@ -297,28 +332,35 @@ fn tls_change() -> impl Strategy<Value = Change> {
             if let Facts::GatewayClass(class) = &mut facts {
                 (class.controller_name, class.parameters) = (OURS.into(), None);
             }
-            if let Facts::Gateway(gateway) = &mut facts {
-                (gateway.class, gateway.parameters) = ("apisix".into(), None);
-                for (n, listener) in gateway.listeners.iter_mut().enumerate() {
-                    let hostnames = [Some("a.example"), Some("*.example"), Some("*.a.example"), None];
-                    let at =
-                        usize::try_from(listener.port.max(0)).unwrap() + n + usize::from(listener.hostname.is_some());
-                    listener.port = 9100 + listener.port % 2;
-                    listener.protocol = "TLS".into();
-                    listener.hostname = hostnames[at % hostnames.len()].map(Into::into);
-                    listener.tls = Some(TlsFacts { mode: "Passthrough".into(), certificates: vec![] });
-                    (listener.namespaces, listener.kinds) = (FromNamespaces::All, vec![]);
+            let listeners = match &mut facts {
+                Facts::Gateway(gateway) => {
+                    (gateway.class, gateway.parameters) = ("apisix".into(), None);
+                    gateway.allowed_listeners = FromNamespaces::All;
+                    &mut gateway.listeners
                 }
+                Facts::ListenerSet(set) => &mut set.listeners,
+                _ => return facts,
+            };
+            for (n, listener) in listeners.iter_mut().enumerate() {
+                let hostnames = [Some("a.example"), Some("*.example"), Some("*.a.example"), None];
+                let at = usize::try_from(listener.port.max(0)).unwrap() + n + usize::from(listener.hostname.is_some());
+                listener.port = 9100 + listener.port % 2;
+                listener.protocol = "TLS".into();
+                listener.hostname = hostnames[at % hostnames.len()].map(Into::into);
+                listener.tls = Some(TlsFacts { mode: "Passthrough".into(), certificates: vec![] });
+                (listener.namespaces, listener.kinds) = (FromNamespaces::All, vec![]);
             }
             facts
         })
     };
-    select(vec![Kind::GatewayClass, Kind::Gateway, Kind::Gateway, Kind::TlsRoute, Kind::TlsRoute, Kind::TlsRoute])
-        .prop_flat_map(move |kind| {
-            let observed =
-                prop_oneof![9 => facts(kind).prop_map(|facts| Some(Observed::Facts(facts))), 1 => Just(None)];
-            (select(names(kind)), observed).prop_map(move |(name, observed)| Change { kind, name, observed })
-        })
+    let kinds = [
+        [Kind::GatewayClass, Kind::Gateway, Kind::Gateway, Kind::ListenerSet],
+        [Kind::ListenerSet, Kind::TlsRoute, Kind::TlsRoute, Kind::TlsRoute],
+    ];
+    select(kinds.concat()).prop_flat_map(move |kind| {
+        let observed = prop_oneof![9 => facts(kind).prop_map(|facts| Some(Observed::Facts(facts))), 1 => Just(None)];
+        (select(names(kind)), observed).prop_map(move |(name, observed)| Change { kind, name, observed })
+    })
 }
 
 /// Nearly everything there can be, to start from.
@@ -398,10 +440,12 @@ impl Objects {
 }
 
 impl Objects {
-    fn gateway(&self, name: &ObjectName) -> &GatewayFacts {
-        let observed = self.0.get(&(Kind::Gateway, name.clone()));
+    /// The listeners of a Gateway or a ListenerSet.
+    fn listeners(&self, owner: &ObjectRef) -> &[ListenerFacts] {
+        let observed = self.0.get(&(owner.kind, owner.name.clone()));
         let facts = observed.and_then(|observed| match observed {
-            Observed::Facts(Facts::Gateway(facts)) => Some(facts),
+            Observed::Facts(Facts::Gateway(facts)) => Some(&facts.listeners),
+            Observed::Facts(Facts::ListenerSet(facts)) => Some(&facts.listeners),
             Observed::Facts(_) | Observed::Unreadable { .. } => None,
         });
         facts.unwrap()
@@ -440,25 +484,43 @@ impl Said {
     fn routes(&self) -> impl Iterator<Item = (&ObjectRef, &RouteVerdict)> {
         self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
             Verdict::Route(verdict) => Some((object, verdict)),
-            Verdict::GatewayClass(_) | Verdict::Gateway(_) => None,
+            Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => None,
         })
     }
 
-    fn gateways(&self) -> impl Iterator<Item = (&ObjectName, &GatewayVerdict)> {
+    /// The listeners of every Gateway and ListenerSet, and whether they are served if they are not refused themselves.
+    fn listeners(&self) -> impl Iterator<Item = (&ObjectRef, bool, &[ListenerVerdict])> {
         self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
-            Verdict::Gateway(verdict) => Some((&object.name, verdict)),
+            Verdict::Gateway(verdict) => Some((object, verdict.refusal.is_none(), verdict.listeners.as_slice())),
+            Verdict::ListenerSet(verdict) => Some((object, verdict.is_accepted(), verdict.listeners.as_slice())),
             Verdict::GatewayClass(_) | Verdict::Route(_) => None,
         })
     }
 
-    /// Every claim of every route, with the Gateway it goes to.
-    fn claims(&self) -> impl Iterator<Item = (&ObjectRef, ObjectName, &ClaimVerdict)> {
+    /// The ListenerSets of a Gateway of which something is said, in the order in which they take turns.
+    fn sets_of(&self, gateway: &ObjectRef, objects: &Objects) -> Vec<(&ObjectRef, Created, &ListenerSetVerdict)> {
+        let mut sets = Vec::new();
+        for (name, verdict) in &self.verdicts {
+            let observed = objects.0.get(&(name.kind, name.name.clone()));
+            let (Verdict::ListenerSet(verdict), Some(Observed::Facts(Facts::ListenerSet(facts)))) = (verdict, observed)
+            else {
+                continue;
+            };
+            if owner(name, &facts.parent) == *gateway {
+                sets.push((name, facts.created, verdict));
+            }
+        }
+        sets.sort_by_key(|(name, created, _)| (*created, (*name).clone()));
+        sets
+    }
+
+    /// Every claim of every route, with the Gateway or ListenerSet it goes to.
+    fn claims(&self) -> impl Iterator<Item = (&ObjectRef, ObjectRef, &ClaimVerdict)> {
         self.routes().flat_map(|(route, verdict)| {
             verdict.parents.iter().flat_map(move |parent| {
-                let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
-                let gateway = ObjectName::new(namespace, &parent.parent.name);
+                let owner = owner(route, &parent.parent);
                 let claims = parent.attachment.as_deref().unwrap_or_default();
-                claims.iter().map(move |claim| (route, gateway.clone(), claim))
+                claims.iter().map(move |claim| (route, owner.clone(), claim))
             })
         })
     }
@@ -486,6 +548,26 @@ impl Said {
     }
 }
 
+/// The Gateway or ListenerSet that a parentRef of a route names.
+fn owner(route: &ObjectRef, parent: &ParentRef) -> ObjectRef {
+    let kind = if &*parent.kind == "Gateway" { Kind::Gateway } else { Kind::ListenerSet };
+    let namespace = parent.namespace.as_ref().unwrap_or(&route.name.namespace);
+    ObjectRef::new(kind, ObjectName::new(namespace, &parent.name))
+}
+
+/// Whether Gateway API tells two listeners of one Gateway apart, of a data plane that knows both modes of TLS.
+fn told_apart(one: &ListenerFacts, other: &ListenerFacts) -> bool {
+    let hostname = |listener: &ListenerFacts| listener.hostname.as_deref().and_then(ServerName::of);
+    match (&*one.protocol, &*other.protocol) {
+        _ if one.port != other.port => true,
+        ("x", _) | (_, "x") => true,
+        ("UDP", "UDP") => false,
+        ("UDP", _) | (_, "UDP") => true,
+        ("TLS", "TLS") | ("HTTP", "HTTP") => hostname(one) != hostname(other),
+        _ => false,
+    }
+}
+
 /// Whether listeners of a protocol take routes of a kind.
 fn takes(protocol: &str, kind: Kind) -> bool {
     match kind {
@@ -495,6 +577,7 @@ fn takes(protocol: &str, kind: Kind) -> bool {
         Kind::TcpRoute => protocol == "TCP" || protocol == "TLS",
         Kind::GatewayClass
         | Kind::Gateway
+        | Kind::ListenerSet
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::Secret
@@ -659,10 +742,10 @@ proptest! {
         let mut objects = Objects::default();
         history.iter().flatten().for_each(|change| objects.take_in(change));
         let said = rebuilt("3.14.0", objects.changes());
-        for (route, gateway, claim) in said.claims() {
-            let listeners = &objects.gateway(&gateway).listeners;
+        for (route, owner, claim) in said.claims() {
+            let listeners = objects.listeners(&owner);
             let listener = listeners.iter().find(|listener| listener.name == claim.listener).unwrap();
-            prop_assert!(takes(&listener.protocol, route.kind), "{} at {}", route, gateway);
+            prop_assert!(takes(&listener.protocol, route.kind), "{} at {}", route, owner);
             match &claim.outcome {
                 ClaimOutcome::Holds { slot, pool, certificate } => {
                     let Some((slot, pool_value)) = said.value(slot).zip(said.value(pool)) else { continue };
@@ -712,8 +795,8 @@ proptest! {
         history.iter().flatten().for_each(|change| objects.take_in(change));
         let said = rebuilt("3.14.0", objects.changes());
         let (mut protocols, mut hostnames) = (BTreeMap::new(), BTreeSet::new());
-        for (name, verdict) in said.gateways() {
-            for (listener, facts) in verdict.listeners.iter().zip(&objects.gateway(name).listeners) {
+        for (name, served, listeners) in said.listeners() {
+            for (listener, facts) in listeners.iter().zip(objects.listeners(name)) {
                 prop_assert_eq!(&listener.name, &facts.name);
                 for kind in &listener.supported_kinds {
                     let carries = Kind::ROUTES.into_iter().any(|of| of.as_str() == &*kind.kind && takes(&facts.protocol, of));
@@ -721,11 +804,11 @@ proptest! {
                 }
                 let attached: BTreeSet<&ObjectRef> = said
                     .claims()
-                    .filter(|(_, gateway, claim)| gateway == name && claim.listener == listener.name)
+                    .filter(|(_, owner, claim)| owner == name && claim.listener == listener.name)
                     .map(|(route, _, _)| route)
                     .collect();
                 prop_assert_eq!(usize::try_from(listener.attached_routes).unwrap(), attached.len());
-                if listener.refusal.is_none() && verdict.refusal.is_none() {
+                if listener.refusal.is_none() && served {
                     let protocol = protocols.entry(facts.port).or_insert(&facts.protocol);
                     prop_assert_eq!(*protocol, &facts.protocol, "port {}", facts.port);
                     let hostname = facts.hostname.as_deref().and_then(ServerName::of);
@@ -736,9 +819,8 @@ proptest! {
         // A refusal is of the whole parent: no listener there of this name and port is for the kind and the namespace.
         for (route, verdict) in said.routes() {
             for parent in verdict.parents.iter().filter(|parent| parent.attachment == Err(AttachmentRefusal::NotAllowedByListeners)) {
-                let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
-                let gateway = objects.gateway(&ObjectName::new(namespace, &parent.parent.name));
-                let open = gateway.listeners.iter().any(|listener| {
+                let owner = owner(route, &parent.parent);
+                let open = objects.listeners(&owner).iter().any(|listener| {
                     (&*listener.protocol == "TCP" && route.kind == Kind::TcpRoute
                             || takes(&listener.protocol, route.kind) && route.kind != Kind::TcpRoute)
                         && listener.namespaces == FromNamespaces::All
@@ -746,7 +828,60 @@ proptest! {
                         && parent.parent.section_name.as_ref().is_none_or(|section| *section == listener.name)
                         && parent.parent.port.is_none_or(|port| port == listener.port)
                 });
-                prop_assert!(!open, "{} is not allowed at {:?}", route, gateway);
+                prop_assert!(!open, "{} is not allowed at {:?}", route, owner);
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_set_stands_and_falls_with_its_gateway_and_is_counted_there(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.19.0", objects.changes());
+        for (gateway, verdict) in &said.verdicts {
+            let Verdict::Gateway(verdict) = verdict else { continue };
+            let sets = said.sets_of(gateway, &objects);
+            let accepted = sets.iter().filter(|(_, _, set)| set.is_accepted()).count();
+            prop_assert_eq!(usize::try_from(verdict.listener_sets).unwrap(), accepted);
+            for (name, _, set) in &sets {
+                let fell = set.reception == Reception::ParentNotAccepted;
+                prop_assert!(!fell || !verdict.is_accepted(), "{} of {}", name, gateway);
+                prop_assert!(!set.is_accepted() || verdict.is_accepted(), "{} of {}", name, gateway);
+                let programmed = set.is_accepted() && set.reception == Reception::Taken;
+                prop_assert!(!programmed || verdict.is_programmed(), "{} of {}", name, gateway);
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_gateways_listeners_and_its_sets_the_first_of_those_that_clash_stands(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.19.0", objects.changes());
+        for (gateway, verdict) in &said.verdicts {
+            let Verdict::Gateway(verdict) = verdict else { continue };
+            let mut first: Vec<&ListenerFacts> = Vec::new();
+            let sets = if verdict.is_accepted() { said.sets_of(gateway, &objects) } else { Vec::new() };
+            let sets = sets.iter().filter(|(_, _, set)| !set.listeners.is_empty());
+            let own = (gateway, verdict.listeners.as_slice());
+            let objects_in_turn = [own].into_iter().chain(sets.map(|(name, _, set)| (*name, set.listeners.as_slice())));
+            for (owner, listeners) in objects_in_turn {
+                let facts = objects.listeners(owner);
+                for (listener, facts) in listeners.iter().zip(facts) {
+                    let conflicts = matches!(
+                        listener.refusal,
+                        Some(ListenerRefusal::ProtocolConflict | ListenerRefusal::HostnameConflict | ListenerRefusal::Hostname(_))
+                    );
+                    let earlier = first.iter().any(|earlier| !told_apart(earlier, facts));
+                    let clashes = matches!(listener.refusal, Some(ListenerRefusal::Earlier(_)));
+                    if conflicts || facts.port < 1 || facts.port > 65_535 {
+                        continue;
+                    }
+                    prop_assert_eq!(clashes, earlier, "{} of {}", listener.name, owner);
+                    if !clashes {
+                        first.push(facts);
+                    }
+                }
             }
         }
     }
@@ -777,19 +912,14 @@ const ASKED: [&str; 6] = ["a.example", "b.a.example", "x.a.example", "x.example"
 
 type Named = (i64, Option<ServerName>);
 
-/// Every listener that is accepted, by port and hostname, as its Gateway and its name.
-fn accepted_listeners(desired: &Desired, objects: &Objects) -> BTreeMap<Named, (ObjectName, Arc<str>)> {
+/// Every listener that is accepted, by port and hostname, as its Gateway or ListenerSet and its name.
+fn accepted_listeners(desired: &Desired, objects: &Objects) -> BTreeMap<Named, (ObjectRef, Arc<str>)> {
     let mut accepted = BTreeMap::new();
-    for ((_, name), observed) in objects.0.iter().filter(|((kind, _), _)| *kind == Kind::Gateway) {
-        let (Some(Verdict::Gateway(verdict)), Observed::Facts(Facts::Gateway(facts))) =
-            (desired.verdict(&ObjectRef::new(Kind::Gateway, name.clone())), observed)
-        else {
-            continue;
-        };
-        for (verdict, facts) in verdict.listeners.iter().zip(&facts.listeners).filter(|_| verdict.refusal.is_none()) {
-            if verdict.refusal.is_none() && &*facts.protocol == "TLS" {
+    for (owner, served, listeners) in Said::by(desired).listeners() {
+        for (verdict, facts) in listeners.iter().zip(objects.listeners(owner)) {
+            if served && verdict.refusal.is_none() && &*facts.protocol == "TLS" {
                 let hostname = facts.hostname.as_deref().and_then(ServerName::of);
-                accepted.insert((facts.port, hostname), (name.clone(), facts.name.clone()));
+                accepted.insert((facts.port, hostname), (owner.clone(), facts.name.clone()));
             }
         }
     }
@@ -811,16 +941,15 @@ fn routes_by_port_and_name(desired: &Desired) -> BTreeMap<Named, (WorkId, bool)>
 }
 
 /// The listeners through which the holder of a slot claims it.
-fn claims(desired: &Desired, slot: &WorkId) -> BTreeSet<(ObjectName, Arc<str>)> {
+fn claims(desired: &Desired, slot: &WorkId) -> BTreeSet<(ObjectRef, Arc<str>)> {
     let mut claims = BTreeSet::new();
     for route in desired.users(slot) {
         let Some(Verdict::Route(verdict)) = desired.verdict(&route) else { continue };
         for parent in &verdict.parents {
-            let namespace = parent.parent.namespace.as_ref().unwrap_or(&route.name.namespace);
-            let gateway = ObjectName { namespace: namespace.clone(), name: parent.parent.name.clone() };
+            let owner = owner(&route, &parent.parent);
             for claim in parent.attachment.iter().flatten() {
                 if matches!(&claim.outcome, ClaimOutcome::Holds { slot: held, .. } if held == slot) {
-                    claims.insert((gateway.clone(), claim.listener.clone()));
+                    claims.insert((owner.clone(), claim.listener.clone()));
                 }
             }
         }

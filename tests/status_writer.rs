@@ -254,6 +254,7 @@ fn gateway_verdicts() -> Vec<GatewayVerdict> {
         addresses: Vec::new(),
         address,
         listeners: listeners.clone(),
+        listener_sets: 0,
     };
     let address = |text: &str| Address::of(text).into_iter().collect::<Vec<_>>();
     let not_usable = AddressProblem::NotUsable { asked: "192.0.2.1".into(), instead: Vec::new(), why: None };
@@ -261,6 +262,7 @@ fn gateway_verdicts() -> Vec<GatewayVerdict> {
     let hostname = format!("a.{}", vec!["b".repeat(49); 5].join("."));
     vec![
         gateway(None, None),
+        GatewayVerdict { listener_sets: 2, ..gateway(None, None) },
         gateway(Some(GatewayRefusal::Parameters("example.com/Tuning fast".into())), None),
         gateway(Some(GatewayRefusal::AddressType("test/fake".into())), None),
         gateway(None, Some(not_usable)),

@@ -9,7 +9,7 @@ use crate::model::{
         AddressFacts, BackendRef, DriftPolicy, EndpointFacts, EndpointSliceFacts, FromNamespaces, GatewayClassFacts,
         GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
         ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts, ServicePortFacts,
-        SlicePortFacts, TlsFacts, Transport,
+        SlicePortFacts, TlsFacts, Transport, listener_sets::ListenerSetFacts,
     },
     names::{Created, GATEWAY_GROUP},
 };
@@ -38,6 +38,23 @@ pub(super) fn gateway<L>(metadata: &Metadata<L>, spec: wire::GatewaySpec) -> Gat
         class: spec.gateway_class_name.0,
         parameters: parameters.map(|parameters| reference(&parameters.group, &parameters.kind, &parameters.name)),
         addresses: spec.addresses.into_iter().flatten().map(address).collect(),
+        listeners: spec.listeners.into_iter().map(listener).collect(),
+        allowed_listeners: allowed_listeners(spec.allowed_listeners),
+    }
+}
+
+/// Who may add listeners: nobody where nothing is said, unlike with routes.
+fn allowed_listeners(allowed: Option<wire::AllowedListeners>) -> FromNamespaces {
+    let namespaces = allowed.and_then(|allowed| allowed.namespaces).filter(|namespaces| namespaces.from.is_some());
+    namespaces.map_or(FromNamespaces::Nobody, from_namespaces)
+}
+
+/// A ListenerSet.
+pub(super) fn listener_set<L>(metadata: &Metadata<L>, spec: wire::ListenerSetSpec) -> ListenerSetFacts {
+    ListenerSetFacts {
+        generation: generation(metadata),
+        created: created(metadata),
+        parent: ParentRef { section_name: None, port: None, ..parent_ref(spec.parent_ref) },
         listeners: spec.listeners.into_iter().map(listener).collect(),
     }
 }
@@ -462,6 +479,54 @@ mod tests {
         ] {
             assert_eq!(namespaces_of(&allowed), want, "{allowed}");
         }
+    }
+
+    #[test]
+    fn listeners_of_others_are_allowed_only_where_it_is_said() {
+        let allowed = |allowed: &Value| {
+            let gateway = json!({"gatewayClassName": "c", "listeners": [], "allowedListeners": allowed});
+            gateway_facts(&gateway).allowed_listeners
+        };
+        let everyone = FromNamespaces::Selector(LabelSelector::default());
+        for (said, want) in [
+            (json!(null), FromNamespaces::Nobody),
+            (json!({}), FromNamespaces::Nobody),
+            (json!({"namespaces": {}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"from": "None"}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"from": "Some"}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"from": "Selector"}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"selector": {}}}), FromNamespaces::Nobody),
+            (json!({"namespaces": {"from": "Same"}}), FromNamespaces::Same),
+            (json!({"namespaces": {"from": "All"}}), FromNamespaces::All),
+            (json!({"namespaces": {"from": "Selector", "selector": {}}}), everyone),
+        ] {
+            assert_eq!(allowed(&said), want, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_listener_sets_parent_is_a_gateway_unless_it_says_otherwise() {
+        let set = |parent: &Value| {
+            let listener = json!({"name": "l", "port": 1, "protocol": "TCP"});
+            let spec = json!({"spec": {"parentRef": parent, "listeners": [listener]}});
+            let Facts::ListenerSet(facts) = facts(Kind::ListenerSet, &json!({"generation": 3}), &spec) else {
+                panic!()
+            };
+            assert_eq!((facts.generation, facts.listeners.len(), facts.listeners[0].port), (3, 1, 1));
+            facts.parent
+        };
+        let named = |namespace: Option<&str>| ParentRef {
+            group: GATEWAY_GROUP.into(),
+            kind: "Gateway".into(),
+            namespace: namespace.map(Into::into),
+            name: "g".into(),
+            section_name: None,
+            port: None,
+        };
+        assert_eq!(set(&json!({"name": "g"})), named(None));
+        assert_eq!(set(&json!({"name": "g", "namespace": "ns", "sectionName": "l"})), named(Some("ns")));
+        let other = set(&json!({"name": "g", "group": "a.b", "kind": "K"}));
+        assert_eq!((&*other.group, &*other.kind), ("a.b", "K"));
     }
 
     #[test]

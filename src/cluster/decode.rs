@@ -84,6 +84,9 @@ fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde
         Kind::Gateway => {
             specified(kind, json, controller_name, |metadata, spec| Facts::Gateway(convert::gateway(metadata, spec)))
         }
+        Kind::ListenerSet => specified(kind, json, controller_name, |metadata, spec| {
+            Facts::ListenerSet(convert::listener_set(metadata, spec))
+        }),
         Kind::TcpRoute => {
             specified(kind, json, controller_name, |metadata, spec| Facts::TcpRoute(convert::route(metadata, spec)))
         }
@@ -193,6 +196,7 @@ fn quoting_nothing(kind: Kind, error: serde_json::Error) -> serde_json::Error {
         Kind::Secret => de::Error::custom("it is not of the form of a Secret"),
         Kind::GatewayClass
         | Kind::Gateway
+        | Kind::ListenerSet
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute

@@ -11,6 +11,7 @@ pub fn from_crd(kind: Kind) -> bool {
     match kind {
         Kind::GatewayClass
         | Kind::Gateway
+        | Kind::ListenerSet
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute
@@ -27,6 +28,7 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
         Kind::ReferenceGrant => &["v1", "v1beta1"],
         Kind::GatewayClass
         | Kind::Gateway
+        | Kind::ListenerSet
         | Kind::TlsRoute
         | Kind::Namespace
         | Kind::Secret
@@ -41,7 +43,8 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
 pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::GatewayClass | Kind::Gateway => &["v1", "v1beta1"],
-        Kind::TcpRoute
+        Kind::ListenerSet
+        | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant
@@ -59,6 +62,7 @@ pub fn selected(kind: Kind) -> Option<(&'static str, &'static str)> {
         Kind::Secret => Some(("type", TLS_SECRET)),
         Kind::GatewayClass
         | Kind::Gateway
+        | Kind::ListenerSet
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute
@@ -77,6 +81,7 @@ pub fn may_be_withheld(kind: Kind) -> bool {
         Kind::Secret => true,
         Kind::GatewayClass
         | Kind::Gateway
+        | Kind::ListenerSet
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute

@@ -120,6 +120,21 @@ pub(super) struct GatewaySpec {
     pub(super) infrastructure: Option<Infrastructure>,
     pub(super) addresses: Option<Vec<Address>>,
     pub(super) listeners: Vec<Listener>,
+    pub(super) allowed_listeners: Option<AllowedListeners>,
+}
+
+/// `spec.allowedListeners`.
+#[derive(Debug, Deserialize)]
+pub(super) struct AllowedListeners {
+    pub(super) namespaces: Option<AllowedNamespaces>,
+}
+
+/// `spec` of a ListenerSet.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListenerSetSpec {
+    pub(super) parent_ref: Parent,
+    pub(super) listeners: Vec<Listener>,
 }
 
 /// `spec.infrastructure`.
@@ -173,7 +188,7 @@ pub(super) struct AllowedRoutes {
     pub(super) kinds: Option<Vec<AllowedKind>>,
 }
 
-/// `allowedRoutes.namespaces`.
+/// `allowedRoutes.namespaces` and `allowedListeners.namespaces`.
 #[derive(Debug, Deserialize)]
 pub(super) struct AllowedNamespaces {
     pub(super) from: Option<Text>,

@@ -3,11 +3,14 @@
 //! Made where a watch event comes in ([`crate::cluster`]), read by [`crate::translate`]. Numbers are kept as wide as the
 //! wire allows, so that a value outside its bounds reaches translation and gets a verdict instead of being lost.
 
+pub mod listener_sets;
+
 use super::{
     addresses::Address,
     certificates::SecretFacts,
     names::{Created, Kind, ObjectName},
 };
+use listener_sets::ListenerSetFacts;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The facts of one object.
@@ -17,6 +20,8 @@ pub enum Facts {
     GatewayClass(GatewayClassFacts),
     /// Of a Gateway.
     Gateway(GatewayFacts),
+    /// Of a ListenerSet.
+    ListenerSet(ListenerSetFacts),
     /// Of a TCPRoute.
     TcpRoute(RouteFacts),
     /// Of a UDPRoute.
@@ -42,6 +47,7 @@ impl Facts {
         match self {
             Self::GatewayClass(_) => Kind::GatewayClass,
             Self::Gateway(_) => Kind::Gateway,
+            Self::ListenerSet(_) => Kind::ListenerSet,
             Self::TcpRoute(_) => Kind::TcpRoute,
             Self::UdpRoute(_) => Kind::UdpRoute,
             Self::TlsRoute(_) => Kind::TlsRoute,
@@ -104,6 +110,8 @@ pub struct GatewayFacts {
     pub addresses: Vec<AddressFacts>,
     /// `spec.listeners`, in their order.
     pub listeners: Vec<ListenerFacts>,
+    /// `spec.allowedListeners.namespaces`: from where ListenerSets may add to it; nobody may where absent.
+    pub allowed_listeners: FromNamespaces,
 }
 
 /// One requested address of a Gateway.
@@ -115,7 +123,7 @@ pub struct AddressFacts {
     pub value: Arc<str>,
 }
 
-/// One listener of a Gateway.
+/// One listener of a Gateway or a ListenerSet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerFacts {
     /// `name`.
@@ -150,22 +158,22 @@ pub struct SecretRef {
     pub group: Arc<str>,
     /// `kind`; `Secret` where absent.
     pub kind: Arc<str>,
-    /// `namespace`; `None` means the Gateway's own.
+    /// `namespace`; `None` means that of the listener's own object.
     pub namespace: Option<Arc<str>>,
     /// `name`.
     pub name: Arc<str>,
 }
 
-/// `allowedRoutes.namespaces`.
+/// `allowedRoutes.namespaces` and `allowedListeners.namespaces`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromNamespaces {
-    /// The Gateway's own namespace (the default).
+    /// The namespace of the object that says it: the default for routes.
     Same,
     /// Every namespace.
     All,
     /// Namespaces whose labels match.
     Selector(LabelSelector),
-    /// A value this version of the API does not know, or `Selector` without one: admits nobody.
+    /// The default for listeners; also a value this version of the API does not know, or `Selector` without one.
     Nobody,
 }
 
@@ -313,8 +321,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// What routes of a kind carry, and so what the ports of their backends must be for; [`Transport::Other`] for a kind that is
-    /// none of route.
+    /// What routes of a kind carry, and so what the ports of their backends must be for; [`Transport::Other`] for other kinds.
     #[must_use]
     pub fn of_routes(kind: Kind) -> Self {
         match kind {
@@ -322,6 +329,7 @@ impl Transport {
             Kind::UdpRoute => Self::Udp,
             Kind::GatewayClass
             | Kind::Gateway
+            | Kind::ListenerSet
             | Kind::ReferenceGrant
             | Kind::Namespace
             | Kind::Secret
@@ -373,8 +381,7 @@ pub struct EndpointSliceFacts {
     pub family: Option<IpFamily>,
     /// `ports`.
     pub ports: Vec<SlicePortFacts>,
-    /// `endpoints` whose first address is an IP address (further addresses have no defined meaning and are ignored, as
-    /// kube-proxy does), in their order.
+    /// `endpoints` whose first address is an IP address, in their order. Further addresses mean nothing, as to kube-proxy.
     pub endpoints: Vec<EndpointFacts>,
 }
 

@@ -9,6 +9,8 @@ pub enum Kind {
     GatewayClass,
     /// `gateway.networking.k8s.io` Gateway.
     Gateway,
+    /// `gateway.networking.k8s.io` ListenerSet.
+    ListenerSet,
     /// `gateway.networking.k8s.io` TCPRoute.
     TcpRoute,
     /// `gateway.networking.k8s.io` UDPRoute.
@@ -35,9 +37,10 @@ pub const GATEWAY_EXISTS_FINALIZER: &str = "gateway-exists-finalizer.gateway.net
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::GatewayClass,
         Self::Gateway,
+        Self::ListenerSet,
         Self::TcpRoute,
         Self::UdpRoute,
         Self::TlsRoute,
@@ -57,6 +60,7 @@ impl Kind {
         match self {
             Self::GatewayClass
             | Self::Gateway
+            | Self::ListenerSet
             | Self::TcpRoute
             | Self::UdpRoute
             | Self::TlsRoute
@@ -72,6 +76,7 @@ impl Kind {
         match self {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
             Self::TcpRoute => "TCPRoute",
             Self::UdpRoute => "UDPRoute",
             Self::TlsRoute => "TLSRoute",
@@ -89,6 +94,7 @@ impl Kind {
         match self {
             Self::GatewayClass => "gatewayclasses",
             Self::Gateway => "gateways",
+            Self::ListenerSet => "listenersets",
             Self::TcpRoute => "tcproutes",
             Self::UdpRoute => "udproutes",
             Self::TlsRoute => "tlsroutes",
@@ -121,6 +127,7 @@ impl Kind {
         match self {
             Self::GatewayClass | Self::Namespace => false,
             Self::Gateway
+            | Self::ListenerSet
             | Self::TcpRoute
             | Self::UdpRoute
             | Self::TlsRoute
@@ -135,7 +142,12 @@ impl Kind {
     #[must_use]
     pub fn has_our_status(self) -> bool {
         match self {
-            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::UdpRoute | Self::TlsRoute => true,
+            Self::GatewayClass
+            | Self::Gateway
+            | Self::ListenerSet
+            | Self::TcpRoute
+            | Self::UdpRoute
+            | Self::TlsRoute => true,
             Self::ReferenceGrant | Self::Namespace | Self::Secret | Self::Service | Self::EndpointSlice => false,
         }
     }

@@ -19,6 +19,8 @@ pub enum Verdict {
     GatewayClass(ClassVerdict),
     /// Of a Gateway of such a class.
     Gateway(GatewayVerdict),
+    /// Of a ListenerSet of such a Gateway.
+    ListenerSet(ListenerSetVerdict),
     /// Of a route, whoever its parents are: an empty list of parents says that no status entry of ours belongs there.
     Route(RouteVerdict),
 }
@@ -81,6 +83,58 @@ pub struct GatewayVerdict {
     pub address: Option<AddressProblem>,
     /// One for each listener, in the order of the spec.
     pub listeners: Vec<ListenerVerdict>,
+    /// How many accepted ListenerSets add to it.
+    pub listener_sets: u32,
+}
+
+impl GatewayVerdict {
+    /// Whether it is accepted: as a whole, and with at least one of its own listeners.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.refusal.is_none() && self.listeners.iter().any(|listener| listener.refusal.is_none())
+    }
+
+    /// Whether it is programmed: accepted, and with every address it asked for.
+    #[must_use]
+    pub fn is_programmed(&self) -> bool {
+        self.is_accepted() && self.address.is_none()
+    }
+}
+
+/// Of a ListenerSet whose Gateway is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSetVerdict {
+    /// The generation this was computed from.
+    pub generation: i64,
+    /// What its Gateway makes of it.
+    pub reception: Reception,
+    /// One for each listener, in the order of the spec; none of a set that its Gateway does not allow.
+    pub listeners: Vec<ListenerVerdict>,
+}
+
+impl ListenerSetVerdict {
+    /// Whether it is accepted: taken by an accepted Gateway, and with at least one of its own listeners.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        let taken = match self.reception {
+            Reception::NotAllowed | Reception::ParentNotAccepted => false,
+            Reception::ParentNotProgrammed | Reception::Taken => true,
+        };
+        taken && self.listeners.iter().any(|listener| listener.refusal.is_none())
+    }
+}
+
+/// What a Gateway makes of a ListenerSet that names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reception {
+    /// It allows no listeners from this namespace.
+    NotAllowed,
+    /// It is not accepted itself.
+    ParentNotAccepted,
+    /// It is accepted, but not programmed.
+    ParentNotProgrammed,
+    /// Its listeners are as good as the Gateway's own.
+    Taken,
 }
 
 /// Why a Gateway is not accepted, before its listeners are looked at.
@@ -171,22 +225,25 @@ pub enum ListenerRefusal {
     UnsupportedProtocol(Arc<str>),
     /// The port is outside 1..=65535.
     PortOutOfRange(i64),
-    /// An earlier listener of the same Gateway, of this name, has the port for the other of TCP and UDP, and APISIX cannot
-    /// tell these apart.
+    /// An earlier listener of the same Gateway or its ListenerSets has the port for the other of TCP and UDP, and APISIX
+    /// cannot tell these apart.
     PortOfOtherTransport {
         /// The port.
         port: Port,
-        /// The listener that has it.
-        listener: Arc<str>,
+        /// The listener that has it, where it is one of the same object.
+        listener: Option<Arc<str>>,
     },
     /// TLS in this mode, which the configured version of APISIX does not do.
     TlsMode(Arc<str>),
     /// The hostname is none.
     Hostname(Arc<str>),
-    /// Another listener of the same Gateway wants the port with a protocol or name that cannot be told apart from this one.
+    /// Another listener of the same object wants the port with a protocol or name that cannot be told apart from this one.
     ProtocolConflict,
-    /// Another listener of the same Gateway has the same port, protocol and hostname.
+    /// Another listener of the same object has the same port, protocol and hostname.
     HostnameConflict,
+    /// A listener that comes before it cannot be told apart from it: the Gateway's, or one of a ListenerSet that comes first.
+    /// Whose it is, is nobody else's business.
+    Earlier(Clash),
     /// An older Gateway of the data plane holds the port. Which one is nobody else's business.
     PortTaken(Port),
     /// APISIX does not listen there for what the listener needs.
@@ -200,12 +257,23 @@ pub enum ListenerRefusal {
     },
 }
 
+/// What makes two listeners of one port indistinct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clash {
+    /// Connections to them cannot be told apart by protocol.
+    Protocol,
+    /// They have the same hostname.
+    Hostname,
+    /// They have the same protocol, and one that knows no hostnames.
+    Listener,
+}
+
 /// Of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteVerdict {
     /// The generation this was computed from.
     pub generation: i64,
-    /// One for each parentRef that resolves to a Gateway of ours, in the order of the spec.
+    /// One for each parentRef that resolves to a Gateway of ours or a ListenerSet of one, in the order of the spec.
     pub parents: Vec<ParentVerdict>,
     /// parentRefs whose Gateway is frozen (its class is absent or unusable): entries of ours there are left as they are.
     pub frozen_parents: Vec<ParentRef>,
@@ -229,6 +297,8 @@ pub struct ParentVerdict {
 pub enum AttachmentRefusal {
     /// No listener has this sectionName and port.
     NoMatchingParent,
+    /// The parent is a ListenerSet that its Gateway does not allow, so that it has no listeners there.
+    ListenerSetNotAllowed,
     /// The listeners there are admit neither the kind nor the namespace.
     NotAllowedByListeners,
     /// None of the route's hostnames is one of a listener's.

@@ -51,7 +51,7 @@ pub struct ShownCondition {
 pub enum Part {
     /// All of it.
     Whole,
-    /// A listener of a Gateway.
+    /// A listener of a Gateway or a ListenerSet.
     Listener(String),
     /// A route at one parent.
     Parent(String),
@@ -124,6 +124,8 @@ struct Parent {
 #[serde(rename_all = "camelCase")]
 struct ParentRef {
     #[serde(default)]
+    kind: Option<String>,
+    #[serde(default)]
     namespace: Option<String>,
     name: String,
     #[serde(default)]
@@ -133,13 +135,18 @@ struct ParentRef {
 }
 
 impl ParentRef {
-    /// `gateway/listener`, with the namespace in front where it is not the route's own.
+    /// `gateway/listener`, with the namespace in front where it is not the route's own, and the kind where it is no Gateway.
     fn shown(&self, route: &ObjectRef) -> String {
-        let Self { namespace, name, section_name, port } = self;
-        let mut text = match namespace {
-            Some(namespace) if **namespace != *route.name.namespace => format!("{namespace}/{name}"),
-            Some(_) | None => name.clone(),
+        let Self { kind, namespace, name, section_name, port } = self;
+        let mut text = match kind.as_deref() {
+            None | Some("Gateway") => String::new(),
+            Some(kind) => format!("{kind} "),
         };
+        if let Some(namespace) = namespace.as_ref().filter(|namespace| ***namespace != *route.name.namespace) {
+            text.push_str(namespace);
+            text.push('/');
+        }
+        text.push_str(name);
         if let Some(section) = section_name {
             text.push('/');
             text.push_str(section);
@@ -263,6 +270,7 @@ fn says_nothing(object: &ObjectRef, status: &Value) -> bool {
         }
         Kind::GatewayClass
         | Kind::Gateway
+        | Kind::ListenerSet
         | Kind::ReferenceGrant
         | Kind::Namespace
         | Kind::Secret

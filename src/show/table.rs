@@ -31,7 +31,7 @@ pub fn render(overview: &Overview, width: Option<u16>) -> String {
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 add_route(&mut routes, object, status, places.get(object));
             }
-            Kind::Gateway => add_gateway(&mut gateways, object, status),
+            Kind::Gateway | Kind::ListenerSet => add_gateway(&mut gateways, object, status),
             Kind::GatewayClass => add_class(&mut classes, object, status),
             // These have no status of ours.
             Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {}
@@ -87,12 +87,13 @@ fn add_route(table: &mut Table, route: &ObjectRef, status: &Value, places: Optio
     }
 }
 
-/// One row for the Gateway, one for each listener.
+/// One row for the Gateway or ListenerSet, one for each listener.
 fn add_gateway(table: &mut Table, gateway: &ObjectRef, status: &Value) {
     let attached = attached_routes(status);
     for (part, conditions) in parts(gateway, status) {
         let [name, listener, routes] = match part {
-            Part::Whole => [gateway.name.to_string(), String::new(), String::new()],
+            Part::Whole if gateway.kind == Kind::Gateway => [gateway.name.to_string(), String::new(), String::new()],
+            Part::Whole => [gateway.to_string(), String::new(), String::new()],
             Part::Listener(listener) => {
                 let routes = attached.get(&listener).map(u64::to_string).unwrap_or_default();
                 [String::new(), listener, routes]

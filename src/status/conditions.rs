@@ -8,6 +8,7 @@ mod addresses;
 mod certificates;
 mod gateway;
 mod gateway_class;
+mod listener_set;
 mod route;
 
 use super::reasons::{ConditionStatus, ConditionType, Reason};
@@ -29,7 +30,8 @@ const MESSAGE_CHARS_MAX: usize = 32_768;
 /// computed from and without `lastTransitionTime`, which [`super::merge`] adds.
 ///
 /// - GatewayClass: `{conditions, supportedFeatures}`
-/// - Gateway: `{conditions, listeners}`, the listeners in the order of the spec
+/// - Gateway: `{conditions, listeners}`, the listeners in the order of the spec; `attachedListenerSets` where it is not 0
+/// - ListenerSet: `{conditions, listeners}`, as of a Gateway
 /// - route: `{parents}`, in the order of the spec; empty when no parent is ours
 ///
 /// `standing` is asked only for the documents a route's claims or a listener's certificates name.
@@ -56,6 +58,7 @@ pub fn render_held(
     match verdict {
         Verdict::GatewayClass(class) => gateway_class::render(class),
         Verdict::Gateway(gateway) => gateway::render(gateway, standing),
+        Verdict::ListenerSet(set) => listener_set::render(set, standing),
         Verdict::Route(route) => route::render(object, route, controller_name, standing, held),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Condition types of a GatewayClass that only its controller sets.
 pub(super) const CLASS_TYPES: &[ConditionType] = &[ConditionType::Accepted, ConditionType::SupportedVersion];
 
-/// Condition types of a Gateway that only its controller sets. `ResolvedRefs` is not said yet, but one left behind by an
+/// Condition types of a Gateway or a ListenerSet that only its controller sets. `ResolvedRefs` is not said yet, but one left behind by an
 /// earlier controller would go on claiming something.
 pub(super) const GATEWAY_TYPES: &[ConditionType] =
     &[ConditionType::Accepted, ConditionType::Programmed, ConditionType::ResolvedRefs];

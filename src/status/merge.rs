@@ -17,6 +17,9 @@ const PARENTS_MAX: usize = 32;
 /// `maxItems` of every list of conditions.
 const CONDITIONS_MAX: usize = 8;
 
+/// The one field of ours that is no list: how many ListenerSets a Gateway has. Absent means none.
+const LISTENER_SETS: &str = "attachedListenerSets";
+
 /// An object as it is now, and what we want it to say.
 #[derive(Clone, Copy, Debug)]
 pub struct Merging<'a> {
@@ -75,7 +78,7 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
             ("conditions", merge_conditions(current, wanted, Some(CLASS_TYPES), merging.now, &mut unplaced)),
             ("supportedFeatures", fields::items(wanted, "supportedFeatures").to_vec()),
         ],
-        Kind::Gateway => vec![
+        Kind::Gateway | Kind::ListenerSet => vec![
             ("conditions", merge_conditions(current, wanted, Some(GATEWAY_TYPES), merging.now, &mut unplaced)),
             ("listeners", merge_listeners(current, wanted, merging.now, &mut unplaced)),
             // Ours as a whole, and gone where we know of none: what an earlier controller left there claims something.
@@ -84,11 +87,18 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
         Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => vec![("parents", merge_parents(merging, &mut unplaced))],
         Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => Vec::new(),
     };
-    let patch: Map<String, Value> = fields
+    let mut patch: Map<String, Value> = fields
         .into_iter()
         .filter(|(field, items)| fields::items(current, field) != items.as_slice())
         .map(|(field, items)| (field.to_owned(), Value::Array(items)))
         .collect();
+    let n_sets = |status: &Value| {
+        let n_sets = status.get(LISTENER_SETS).filter(|n_sets| !n_sets.is_null() && n_sets.as_u64() != Some(0));
+        n_sets.cloned()
+    };
+    if kind == Kind::Gateway && n_sets(current) != n_sets(wanted) {
+        patch.insert(LISTENER_SETS.to_owned(), n_sets(wanted).unwrap_or_else(|| 0.into()));
+    }
     let write = if patch.is_empty() { Write::Unchanged } else { Write::Patch(Value::Object(patch)) };
     Merge { write, unplaced }
 }
@@ -306,6 +316,23 @@ mod tests {
         current["listeners"].as_array_mut().unwrap().reverse();
         current["conditions"][0]["lastTransitionTime"] = json!(BEFORE);
         assert_eq!(merge(&merging(Kind::Gateway, &current, &wanted)).write, Write::Unchanged);
+    }
+
+    #[test]
+    fn the_number_of_listener_sets_is_written_and_taken_back() {
+        let none = samples::gateway(&["a"]);
+        let mut two = none.clone();
+        two["attachedListenerSets"] = json!(2);
+        let status = applied(&merging(Kind::Gateway, &json!(null), &two));
+        assert_eq!(status["attachedListenerSets"], 2);
+        let Write::Patch(patch) = merge(&merging(Kind::Gateway, &status, &none)).write else { panic!() };
+        assert_eq!(patch, json!({"attachedListenerSets": 0}));
+        // CRDs that do not know the field drop it, which is none as well.
+        for gone in [json!(0), json!(null)] {
+            let mut status = status.clone();
+            status["attachedListenerSets"] = gone;
+            assert_eq!(merge(&merging(Kind::Gateway, &status, &none)).write, Write::Unchanged);
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl StatusPrint {
     pub fn of(kind: Kind, status: &Value, controller_name: &str) -> Self {
         let mut parts = match kind {
             Kind::GatewayClass => class_parts(status),
-            Kind::Gateway => gateway_parts(status),
+            Kind::Gateway | Kind::ListenerSet => gateway_parts(status),
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => route_parts(status, controller_name),
             Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => Vec::new(),
         };
@@ -106,6 +106,13 @@ fn gateway_parts(status: &Value) -> Vec<(u64, u64)> {
         let conditions = fields::items(listener, "conditions");
         content.conditions(conditions.iter().filter(|condition| fields::is_of(condition, LISTENER_TYPES)));
         parts.push((part.finish(), content.finish()));
+    }
+    // None is as good as absent.
+    let n_sets = status.get("attachedListenerSets").filter(|n_sets| !n_sets.is_null() && n_sets.as_u64() != Some(0));
+    if n_sets.is_some() {
+        let mut content = Digest::new("sets");
+        content.field(n_sets);
+        parts.push((Digest::new("attachedListenerSets").finish(), content.finish()));
     }
     parts
 }

@@ -6,7 +6,7 @@
 pub enum ConditionType {
     /// Of every kind: whether the configuration is valid and taken up.
     Accepted,
-    /// Of a Gateway and its listeners: whether traffic can arrive there.
+    /// Of a Gateway, a ListenerSet and their listeners: whether traffic can arrive there.
     Programmed,
     /// Of listeners and routes: whether what they refer to can be used.
     ResolvedRefs,
@@ -67,8 +67,14 @@ pub enum Reason {
     SupportedVersion,
     /// GatewayClass: the installed CRDs are of a release we do not know.
     UnsupportedVersion,
-    /// Gateway: some of its listeners (`Accepted` holds) or all of them (it does not) are not accepted.
+    /// Gateway, ListenerSet: some of its listeners (`Accepted` holds) or all of them (it does not) are not accepted.
     ListenersNotValid,
+    /// ListenerSet: its Gateway allows none from its namespace.
+    NotAllowed,
+    /// ListenerSet: its Gateway is not accepted.
+    ParentNotAccepted,
+    /// ListenerSet: its Gateway is not programmed.
+    ParentNotProgrammed,
     /// Gateway: an address of a type that cannot be asked for.
     UnsupportedAddress,
     /// Gateway, listener: not programmed because it is not accepted.
@@ -89,6 +95,8 @@ pub enum Reason {
     ProtocolConflict,
     /// Listener: one port, one hostname.
     HostnameConflict,
+    /// Listener of a ListenerSet: one port, one protocol without hostnames.
+    ListenerConflict,
     /// Listener: kinds of route are listed that its protocol cannot carry.
     InvalidRouteKinds,
     /// Listener: a certificate that is not there or cannot be used.
@@ -137,6 +145,9 @@ impl Reason {
             Self::SupportedVersion => "SupportedVersion",
             Self::UnsupportedVersion => "UnsupportedVersion",
             Self::ListenersNotValid => "ListenersNotValid",
+            Self::NotAllowed => "NotAllowed",
+            Self::ParentNotAccepted => "ParentNotAccepted",
+            Self::ParentNotProgrammed => "ParentNotProgrammed",
             Self::UnsupportedAddress => "UnsupportedAddress",
             Self::Invalid => "Invalid",
             Self::AddressNotUsable => "AddressNotUsable",
@@ -147,6 +158,7 @@ impl Reason {
             Self::UnsupportedValue => "UnsupportedValue",
             Self::ProtocolConflict => "ProtocolConflict",
             Self::HostnameConflict => "HostnameConflict",
+            Self::ListenerConflict => "ListenerConflict",
             Self::InvalidRouteKinds => "InvalidRouteKinds",
             Self::InvalidCertificateRef => "InvalidCertificateRef",
             Self::ResolvedRefs => "ResolvedRefs",

@@ -9,8 +9,8 @@ use crate::model::{
     sockets::{Footing, Need, SocketFault},
     verdicts::{
         AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
-        ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, NoAddress, Occupant,
-        ParentVerdict, RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
+        Clash, ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerSetVerdict, ListenerVerdict,
+        NoAddress, Occupant, ParentVerdict, Reception, RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
     },
 };
 use serde_json::Value;
@@ -38,7 +38,8 @@ pub(super) fn all() -> Vec<(Kind, Value)> {
     let classes = classes().into_iter().map(|verdict| (Kind::GatewayClass, Verdict::GatewayClass(verdict)));
     let gateways = gateways().into_iter().map(|verdict| (Kind::Gateway, Verdict::Gateway(verdict)));
     let routes = routes().into_iter().map(|verdict| (Kind::TcpRoute, Verdict::Route(verdict)));
-    classes.chain(gateways).chain(routes).map(|(kind, verdict)| (kind, wanted(kind, &verdict))).collect()
+    let sets = sets().into_iter().map(|verdict| (Kind::ListenerSet, Verdict::ListenerSet(verdict)));
+    classes.chain(gateways).chain(sets).chain(routes).map(|(kind, verdict)| (kind, wanted(kind, &verdict))).collect()
 }
 
 /// What is wanted of a route with these parents.
@@ -51,8 +52,14 @@ pub(super) fn route(parents: &[ParentRef]) -> Value {
 /// What is wanted of a Gateway with these accepted listeners.
 pub(super) fn gateway(listeners: &[&str]) -> Value {
     let listeners = listeners.iter().map(|name| listener(name, None)).collect();
-    let verdict =
-        GatewayVerdict { generation: GENERATION, refusal: None, addresses: Vec::new(), address: None, listeners };
+    let verdict = GatewayVerdict {
+        generation: GENERATION,
+        refusal: None,
+        addresses: Vec::new(),
+        address: None,
+        listeners,
+        listener_sets: 0,
+    };
     wanted(Kind::Gateway, &Verdict::Gateway(verdict))
 }
 
@@ -116,6 +123,7 @@ fn gateways() -> Vec<GatewayVerdict> {
         ListenerRefusal::PortOutOfRange(0),
         ListenerRefusal::ProtocolConflict,
         ListenerRefusal::HostnameConflict,
+        ListenerRefusal::PortOfOtherTransport { port: 9100.try_into().unwrap(), listener: Some("a".into()) },
         ListenerRefusal::PortTaken(9100.try_into().unwrap()),
         ListenerRefusal::NoSocket { port: 9100.try_into().unwrap(), need: Need::Tcp, fault: SocketFault::Ambiguous },
     ];
@@ -129,6 +137,7 @@ fn gateways() -> Vec<GatewayVerdict> {
         addresses: Vec::new(),
         address,
         listeners: listeners.clone(),
+        listener_sets: 0,
     };
     let asked = || "192.0.2.1".into();
     let absent = NoAddress::ServiceAbsent(ObjectName::new("infra", "apisix"));
@@ -138,6 +147,7 @@ fn gateways() -> Vec<GatewayVerdict> {
     };
     vec![
         gateway(None, None, &good),
+        GatewayVerdict { listener_sets: 2, ..gateway(None, None, &good) },
         gateway(None, None, &mixed),
         gateway(None, None, &bad),
         gateway(Some(GatewayRefusal::Parameters("example.com/Tuning fast".into())), None, &good),
@@ -147,6 +157,33 @@ fn gateways() -> Vec<GatewayVerdict> {
         gateway(None, Some(AddressProblem::NoneToGive(absent)), &good),
         addressed(&["192.0.2.1"]),
         addressed(&["192.0.2.1", "edge.example.com"]),
+    ]
+}
+
+fn sets() -> Vec<ListenerSetVerdict> {
+    let clashes = [Clash::Protocol, Clash::Hostname, Clash::Listener].map(ListenerRefusal::Earlier);
+    let kin = ListenerRefusal::PortOfOtherTransport { port: 9100.try_into().unwrap(), listener: None };
+    let bad: Vec<ListenerVerdict> = clashes
+        .into_iter()
+        .chain([kin])
+        .enumerate()
+        .map(|(n, refusal)| listener(&format!("bad{n}"), Some(refusal)))
+        .collect();
+    let good = vec![listener("a", None), listener("kinds", None)];
+    let mixed: Vec<ListenerVerdict> = good.iter().chain(&bad).cloned().collect();
+    let set = |reception, listeners: &[ListenerVerdict]| ListenerSetVerdict {
+        generation: GENERATION,
+        reception,
+        listeners: listeners.to_vec(),
+    };
+    vec![
+        set(Reception::NotAllowed, &[]),
+        set(Reception::ParentNotAccepted, &good),
+        set(Reception::ParentNotProgrammed, &good),
+        set(Reception::Taken, &good),
+        set(Reception::Taken, &mixed),
+        set(Reception::Taken, &bad),
+        set(Reception::Taken, &[]),
     ]
 }
 
@@ -180,6 +217,7 @@ fn routes() -> Vec<RouteVerdict> {
     let mut attachments = vec![
         Err(AttachmentRefusal::NoMatchingParent),
         Err(AttachmentRefusal::NotAllowedByListeners),
+        Err(AttachmentRefusal::ListenerSetNotAllowed),
         Ok(vec![claim("a", holds("programmed")), claim("b", holds("pending"))]),
     ];
     for outcome in ["pending", "refused", "occupied", "edited", "held", "contended"].map(holds) {

@@ -1,30 +1,28 @@
 //! Tier 3: a route and the listeners of its parents give what each parent says of it, and its claims.
 
 use super::{
-    known::{Known, gateway_name},
-    listeners::{Gateway, Listener, Protocol},
+    known::{Known, parent_named},
+    listeners::{self, Listener, Protocol},
     ports::Ports,
+    sets::{Owner, Owners},
 };
 use crate::model::{
     facts::{ParentRef, RouteFacts},
-    names::{Kind, ObjectName, RouteRef},
+    names::{Kind, ObjectName, ObjectRef, RouteRef},
     places::{Port, ServerName, Slot},
     verdicts::AttachmentRefusal,
 };
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Where a route attaches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachments {
-    /// One for each parentRef that resolves to a Gateway of ours, in the order of the spec, without repeats.
+    /// One for each parentRef that resolves to a Gateway of ours or a ListenerSet of one, in the order of the spec, without repeats.
     pub parents: Vec<ParentAttachment>,
     /// parentRefs whose Gateway is frozen.
     pub frozen: Vec<ParentRef>,
-    /// Whether what a parent says hangs on an object that exists but could never be read: the Gateway itself, or the
-    /// route's Namespace where labels decide.
+    /// Whether what a parent says hangs on an object that exists but could never be read: the Gateway or ListenerSet itself, or
+    /// a Namespace where labels decide.
     pub parent_unreadable: bool,
 }
 
@@ -33,8 +31,8 @@ pub struct Attachments {
 pub struct ParentAttachment {
     /// The parentRef as the spec has it.
     pub parent: ParentRef,
-    /// The Gateway it names.
-    pub gateway: ObjectName,
+    /// The Gateway or ListenerSet it names.
+    pub owner: ObjectRef,
     /// The listeners that take the route, or why none does.
     pub listeners: Result<Vec<AttachedListener>, AttachmentRefusal>,
 }
@@ -71,11 +69,11 @@ pub struct Claim {
 impl Attachments {
     /// The listeners that count this route, each once.
     #[must_use]
-    pub fn counted(&self) -> BTreeSet<(ObjectName, Arc<str>)> {
+    pub fn counted(&self) -> BTreeSet<(ObjectRef, Arc<str>)> {
         let listeners = |parent: &ParentAttachment| {
-            let gateway = parent.gateway.clone();
+            let owner = parent.owner.clone();
             let names: Vec<_> = parent.listeners.iter().flatten().map(|listener| Arc::clone(&listener.name)).collect();
-            names.into_iter().map(move |name| (gateway.clone(), name))
+            names.into_iter().map(move |name| (owner.clone(), name))
         };
         self.parents.iter().flat_map(listeners).collect()
     }
@@ -103,7 +101,7 @@ impl Attachments {
 pub(super) fn attach(
     route: &RouteRef,
     facts: &RouteFacts,
-    gateways: &HashMap<ObjectName, Gateway>,
+    owners: &Owners,
     ports: &Ports,
     known: &Known,
 ) -> Attachments {
@@ -111,48 +109,64 @@ pub(super) fn attach(
     let mut seen = BTreeSet::new();
     let home = ObjectName::cluster(&route.name.namespace);
     for parent in facts.parents.iter().filter(|parent| seen.insert(*parent)) {
-        let Some(name) = gateway_name(parent, &route.name) else { continue };
-        attachments.parent_unreadable |= known.gateways.is_unreadable(&name);
-        let Some(gateway) = gateways.get(&name) else { continue };
-        attachments.parent_unreadable |= gateway.selects_by_label() && known.namespaces.is_unreadable(&home);
-        if gateway.frozen {
+        let Some(named) = parent_named(parent, &route.name) else { continue };
+        attachments.parent_unreadable |= is_unreadable(&named, known);
+        let Some(owner) = owners.of(&named) else { continue };
+        let by_label = listeners::select_by_label(owner.listeners);
+        attachments.parent_unreadable |= owner.unreadable || by_label && known.namespaces.is_unreadable(&home);
+        if owner.frozen {
             attachments.frozen.push(parent.clone());
             continue;
         }
-        let listeners = listeners_taking(route, facts, parent, &name, gateway, ports, known);
-        attachments.parents.push(ParentAttachment { parent: parent.clone(), gateway: name, listeners });
+        let listeners = if owner.disallowed {
+            Err(AttachmentRefusal::ListenerSetNotAllowed)
+        } else {
+            listeners_taking(route, facts, parent, &named, owner, ports, known)
+        };
+        attachments.parents.push(ParentAttachment { parent: parent.clone(), owner: named, listeners });
     }
     attachments
+}
+
+/// Whether the Gateway, or the ListenerSet or its Gateway, exists but could never be read.
+fn is_unreadable(named: &ObjectRef, known: &Known) -> bool {
+    if named.kind == Kind::ListenerSet {
+        let gateway = known.gateway_of(&named.name);
+        return known.sets.is_unreadable(&named.name)
+            || gateway.is_some_and(|gateway| known.gateways.is_unreadable(&gateway));
+    }
+    known.gateways.is_unreadable(&named.name)
 }
 
 fn listeners_taking(
     route: &RouteRef,
     facts: &RouteFacts,
     parent: &ParentRef,
-    name: &ObjectName,
-    gateway: &Gateway,
+    named: &ObjectRef,
+    owner: Owner<'_>,
     ports: &Ports,
     known: &Known,
 ) -> Result<Vec<AttachedListener>, AttachmentRefusal> {
-    let mut named = gateway
+    let mut asked_for = owner
         .listeners
         .iter()
         .filter(|listener| parent.section_name.as_ref().is_none_or(|section| *section == listener.name))
         .filter(|listener| parent.port.is_none_or(|port| port == listener.port_asked))
         .peekable();
-    if named.peek().is_none() {
+    if asked_for.peek().is_none() {
         return Err(AttachmentRefusal::NoMatchingParent);
     }
-    let admits = |listener: &&Listener| listener.admits(route.kind, &route.name.namespace, &name.namespace, known);
-    let mut admitting = named.filter(admits).peekable();
+    let admits =
+        |listener: &&Listener| listener.admits(route.kind, &route.name.namespace, &named.name.namespace, known);
+    let mut admitting = asked_for.filter(admits).peekable();
     if admitting.peek().is_none() {
         return Err(AttachmentRefusal::NotAllowedByListeners);
     }
     let taking: Vec<AttachedListener> = admitting
         .filter_map(|listener| {
             let names = names_at(route.kind, facts, listener)?;
-            let accepted = gateway.refusal.is_none() && listener.refusal.is_none();
-            let has = |port| accepted && ports.has(port, listener.hostname.as_ref(), name, &listener.name);
+            let accepted = listener.refusal.is_none();
+            let has = |port| accepted && ports.has(port, listener.hostname.as_ref(), named, &listener.name);
             let port = listener.port.filter(|port| has(*port));
             let claims = match port {
                 None => Err(NoClaims::NotAccepted),

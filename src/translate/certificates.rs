@@ -10,15 +10,15 @@
 //! certificates, needs no place of its own.
 
 use super::{
-    listeners::{Gateway, Listener, Protocol},
+    listeners::{Listener, Protocol},
     ports::{ListenerRef, Ports},
+    sets::{self, Owners},
     slots::Slots,
 };
 use crate::{
     apisix::ids,
     model::{
         certificates::{KeyPair, KeyPairs},
-        names::{Created, ObjectName},
         places::{Port, ServerName, Slot, WorkId},
     },
 };
@@ -30,7 +30,7 @@ use std::{
 /// What the tier is computed over.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
-    pub(super) gateways: &'a HashMap<ObjectName, Gateway>,
+    pub(super) owners: &'a Owners,
     pub(super) ports: &'a Ports,
     pub(super) slots: &'a Slots,
 }
@@ -82,8 +82,7 @@ pub enum Ending<'a> {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     implied: bool,
-    created: Created,
-    gateway: ObjectName,
+    owner: sets::Turn,
     index: usize,
 }
 
@@ -289,7 +288,7 @@ fn covering(name: &ServerName) -> Option<ServerName> {
 fn behind<'a>(slot: &Slot, view: View<'a>) -> Option<(ListenerRef, &'a Listener)> {
     let (listener, protocol) = view.ports.holder_covering(slot.port, slot.name.as_ref())?;
     let ends = |protocol: Protocol| protocol.ends_tls();
-    let (_, facts) = view.gateways.get(&listener.gateway).filter(|_| ends(protocol))?.listener(&listener.name)?;
+    let (_, facts) = view.owners.listener(listener).filter(|_| ends(protocol))?;
     Some((listener.clone(), facts))
 }
 
@@ -297,14 +296,13 @@ fn behind<'a>(slot: &Slot, view: View<'a>) -> Option<(ListenerRef, &'a Listener)
 fn contender<'a>(port: Port, name: &ServerName, view: View<'a>) -> Option<Contender<'a>> {
     let slot = Slot { port, name: Some(name.clone()) };
     let (listener, _) = behind(&slot, view)?;
-    let gateway = view.gateways.get(&listener.gateway)?;
-    let (index, facts) = gateway.listener(&listener.name)?;
+    let (index, facts) = view.owners.listener(&listener)?;
     let explicit = facts.hostname.as_ref() == Some(name);
     let asked = explicit || view.slots.holder(&slot).is_some();
     let implied = || view.slots.holder(&Slot::of_port(port)).is_some() && implied(facts).any(|of| of == name);
     if !asked && !implied() {
         return None;
     }
-    let turn = Turn { implied: !asked, created: gateway.created, gateway: listener.gateway.clone(), index };
+    let turn = Turn { implied: !asked, owner: view.owners.turn(&listener.owner)?, index };
     Some(Contender { turn, explicit, listener, certificates: facts.certificates.as_ref()? })
 }

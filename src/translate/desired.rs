@@ -8,9 +8,10 @@ use super::{
     attachments::Attachments,
     certificates::{Certificates, Ending, View},
     known::Known,
-    listeners::{Gateway, Protocol},
+    listeners::{Listener, Protocol},
     pools::Pool,
     ports::Ports,
+    sets::Owners,
     slots::Slots,
     verdicts,
 };
@@ -27,7 +28,7 @@ use crate::{
         opaque::Opaque,
         places::{Directory, WorkId},
         sockets::StreamProxy,
-        verdicts::{Served, Verdict},
+        verdicts::{ListenerVerdict, Served, Verdict},
     },
 };
 use std::{
@@ -117,11 +118,13 @@ pub struct Desired {
     served: Served,
     traffic_split: Option<bool>,
     known: Known,
-    gateways: HashMap<ObjectName, Gateway>,
+    owners: Owners,
     ports: Ports,
     routes: HashMap<RouteRef, Route>,
-    /// Routes attached, by Gateway and listener name.
-    attached: HashMap<ObjectName, BTreeMap<Arc<str>, u32>>,
+    /// Routes attached, by Gateway or ListenerSet and listener name.
+    attached: HashMap<ObjectRef, BTreeMap<Arc<str>, u32>>,
+    /// ListenerSets that are accepted, by Gateway.
+    accepted_sets: HashMap<ObjectName, BTreeSet<ObjectName>>,
     slots: Slots,
     certificates: Certificates,
     route_of_pool: BTreeMap<WorkId, RouteRef>,
@@ -144,14 +147,15 @@ impl Desired {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
+            ports: Ports::new(settings.version),
             settings,
             served: Served::default(),
             traffic_split: None,
             known: Known::default(),
-            gateways: HashMap::new(),
-            ports: Ports::default(),
+            owners: Owners::default(),
             routes: HashMap::new(),
             attached: HashMap::new(),
+            accepted_sets: HashMap::new(),
             slots: Slots::default(),
             certificates: Certificates::default(),
             route_of_pool: BTreeMap::new(),
@@ -272,12 +276,17 @@ impl Desired {
                     .then(|| Verdict::GatewayClass(verdicts::class(class, &self.served, in_use, self.settings.version)))
             }
             Kind::Gateway => {
-                let gateway = self.gateways.get(name).filter(|gateway| !gateway.frozen)?;
-                let asked = &self.known.gateways.get(name)?.addresses;
-                let assigned = addresses::assign(asked, &self.settings.addresses, &self.known.services);
-                let attached = self.attached.get(name);
-                let verdict = verdicts::gateway(name, gateway, &self.ports, &self.certificates, attached, assigned);
-                Some(Verdict::Gateway(verdict))
+                let gateway = self.owners.gateways.get(name).filter(|gateway| !gateway.frozen)?;
+                let assigned = self.assigned(name)?;
+                let n_sets = self.accepted_sets.get(name).map_or(0, BTreeSet::len);
+                let listeners = self.listener_verdicts(object, &gateway.listeners);
+                Some(Verdict::Gateway(verdicts::gateway(gateway, listeners, assigned, n_sets)))
+            }
+            Kind::ListenerSet => {
+                let set = self.owners.sets.get(name).filter(|set| !set.frozen)?;
+                let listeners = self.listener_verdicts(object, if set.allowed { &set.listeners } else { &[] });
+                let address = self.assigned(&set.gateway)?.problem.is_none();
+                Some(Verdict::ListenerSet(verdicts::listener_set(set, listeners, address, &self.ports)))
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let name = RouteRef::new(object.kind, name.clone());
@@ -312,9 +321,8 @@ impl Desired {
     /// found through their slots.
     #[must_use]
     pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> {
-        let gateways: BTreeSet<_> = self.certificates.listeners(id).map(|listener| &listener.gateway).collect();
-        let gateways = gateways.into_iter().map(|name| ObjectRef::new(Kind::Gateway, name.clone()));
-        self.route_of(id).cloned().map(ObjectRef::from).into_iter().chain(gateways).collect()
+        let owners: BTreeSet<_> = self.certificates.listeners(id).map(|listener| &listener.owner).collect();
+        self.route_of(id).cloned().map(ObjectRef::from).into_iter().chain(owners.into_iter().cloned()).collect()
     }
 
     /// The drift policy that the route of this document asks for: the one that holds the slot, or that the pool belongs to.
@@ -328,6 +336,15 @@ impl Desired {
     #[must_use]
     pub fn object_count(&self, kind: Kind) -> usize {
         self.known.count(kind)
+    }
+
+    fn assigned(&self, gateway: &ObjectName) -> Option<addresses::Assigned> {
+        let asked = &self.known.gateways.get(gateway)?.addresses;
+        Some(addresses::assign(asked, &self.settings.addresses, &self.known.services))
+    }
+
+    fn listener_verdicts(&self, owner: &ObjectRef, listeners: &[Listener]) -> Vec<ListenerVerdict> {
+        verdicts::listeners(owner, listeners, &self.ports, &self.certificates, self.attached.get(owner))
     }
 
     /// Lets the pending wave mark what is to be worked out; it steps out for that long, as it reads everything else.
@@ -394,7 +411,7 @@ impl Desired {
     fn wanted_certificate(&self, id: &WorkId) -> Wanted {
         let Some((name, held)) = self.certificates.at(id) else { return Wanted::Absent };
         let pairs: Vec<_> = held.pairs.iter().map(Arc::as_ref).collect();
-        let provenance = format!("Gateway {}, listener {}", held.listener.gateway, held.listener.name);
+        let provenance = format!("{}, listener {}", held.listener.owner, held.listener.name);
         let document = || wanted(documents::ssl(self.sealing(), id, name, &pairs, &provenance), None);
         if !held.unreadable {
             return document();
@@ -408,7 +425,7 @@ impl Desired {
     }
 
     fn view(&self) -> View<'_> {
-        View { gateways: &self.gateways, ports: &self.ports, slots: &self.slots }
+        View { owners: &self.owners, ports: &self.ports, slots: &self.slots }
     }
 
     /// Whether a pool stays as it is, because something it is computed over exists and could never be read.
@@ -512,6 +529,7 @@ mod tests {
             parameters: None,
             addresses: Vec::new(),
             listeners: vec![listener],
+            allowed_listeners: FromNamespaces::Nobody,
         };
         desired.apply([
             change(Kind::GatewayClass, ObjectName::cluster("c"), Facts::GatewayClass(class)),

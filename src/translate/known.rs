@@ -6,10 +6,10 @@ pub mod shelf;
 use crate::model::{
     certificates::SecretFacts,
     facts::{
-        BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, NamespaceFacts, Observed, ParentRef,
-        ReferenceGrantFacts, RouteFacts, SecretRef, ServiceFacts,
+        BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, ListenerFacts, NamespaceFacts,
+        Observed, ParentRef, ReferenceGrantFacts, RouteFacts, SecretRef, ServiceFacts, listener_sets::ListenerSetFacts,
     },
-    names::{GATEWAY_GROUP, Kind, ObjectName, RouteRef},
+    names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
 };
 use shelf::{Index, Presence, Shelf};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub struct Known {
     pub classes: Shelf<GatewayClassFacts>,
     /// Gateways.
     pub gateways: Shelf<GatewayFacts>,
+    /// ListenerSets.
+    pub sets: Shelf<ListenerSetFacts>,
     /// Routes of every kind.
     pub routes: Routes,
     /// ReferenceGrants.
@@ -35,12 +37,14 @@ pub struct Known {
     pub slices: Shelf<EndpointSliceFacts>,
     /// Class name to the Gateways that name it.
     pub gateways_by_class: Index<Arc<str>, ObjectName>,
-    /// Secret to the Gateways that name it in a listener.
-    pub gateways_by_secret: Index<ObjectName, ObjectName>,
-    /// Namespace to the Gateways elsewhere that name a Secret in it.
-    pub gateways_by_foreign_namespace: Index<Arc<str>, ObjectName>,
-    /// Gateway to the routes that name it as a parent.
-    pub routes_by_gateway: Index<ObjectName, RouteRef>,
+    /// Secret to the Gateways and ListenerSets that name it in a listener.
+    pub owners_by_secret: Index<ObjectName, ObjectRef>,
+    /// Namespace to the Gateways and ListenerSets elsewhere that name a Secret in it.
+    pub owners_by_foreign_namespace: Index<Arc<str>, ObjectRef>,
+    /// Gateway to the ListenerSets that name it.
+    pub sets_by_gateway: Index<ObjectName, ObjectName>,
+    /// Gateway or ListenerSet to the routes that name it as a parent.
+    pub routes_by_parent: Index<ObjectRef, RouteRef>,
     /// Service to the routes that name it as a backend.
     pub routes_by_service: Index<ObjectName, RouteRef>,
     /// Namespace to the routes elsewhere that name a backend in it.
@@ -60,6 +64,9 @@ impl Known {
             }),
             Kind::Gateway => set(&mut self.gateways, name, observed, |facts| {
                 if let Facts::Gateway(facts) = facts { Some(facts) } else { None }
+            }),
+            Kind::ListenerSet => set(&mut self.sets, name, observed, |facts| {
+                if let Facts::ListenerSet(facts) = facts { Some(facts) } else { None }
             }),
             Kind::TcpRoute => set(&mut self.routes.tcp, name, observed, |facts| {
                 if let Facts::TcpRoute(facts) = facts { Some(facts) } else { None }
@@ -96,6 +103,7 @@ impl Known {
         match kind {
             Kind::GatewayClass => self.classes.names().cloned().collect(),
             Kind::Gateway => self.gateways.names().cloned().collect(),
+            Kind::ListenerSet => self.sets.names().cloned().collect(),
             Kind::TcpRoute => self.routes.tcp.names().cloned().collect(),
             Kind::UdpRoute => self.routes.udp.names().cloned().collect(),
             Kind::TlsRoute => self.routes.tls.names().cloned().collect(),
@@ -113,6 +121,7 @@ impl Known {
         match kind {
             Kind::GatewayClass => self.classes.len(),
             Kind::Gateway => self.gateways.len(),
+            Kind::ListenerSet => self.sets.len(),
             Kind::TcpRoute => self.routes.tcp.len(),
             Kind::UdpRoute => self.routes.udp.len(),
             Kind::TlsRoute => self.routes.tls.len(),
@@ -141,14 +150,16 @@ impl Known {
         match kind {
             Kind::Gateway => {
                 self.gateways_by_class.add(self.class_of(name), name);
-                let secrets = self.secrets_of(name);
-                self.gateways_by_foreign_namespace.add(foreign_namespaces(&secrets, name), name);
-                self.gateways_by_secret.add(secrets, name);
+                self.index_secrets(&ObjectRef::new(kind, name.clone()));
+            }
+            Kind::ListenerSet => {
+                self.sets_by_gateway.add(self.gateway_of(name), name);
+                self.index_secrets(&ObjectRef::new(kind, name.clone()));
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
-                self.routes_by_gateway.add(references.gateways, &route);
+                self.routes_by_parent.add(references.parents, &route);
                 self.routes_by_service.add(references.services, &route);
                 self.routes_by_foreign_namespace.add(references.foreign_namespaces, &route);
             }
@@ -161,14 +172,16 @@ impl Known {
         match kind {
             Kind::Gateway => {
                 self.gateways_by_class.remove(self.class_of(name), name);
-                let secrets = self.secrets_of(name);
-                self.gateways_by_foreign_namespace.remove(foreign_namespaces(&secrets, name), name);
-                self.gateways_by_secret.remove(secrets, name);
+                self.unindex_secrets(&ObjectRef::new(kind, name.clone()));
+            }
+            Kind::ListenerSet => {
+                self.sets_by_gateway.remove(self.gateway_of(name), name);
+                self.unindex_secrets(&ObjectRef::new(kind, name.clone()));
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
                 let references = self.references(&route);
-                self.routes_by_gateway.remove(references.gateways, &route);
+                self.routes_by_parent.remove(references.parents, &route);
                 self.routes_by_service.remove(references.services, &route);
                 self.routes_by_foreign_namespace.remove(references.foreign_namespaces, &route);
             }
@@ -181,10 +194,36 @@ impl Known {
         self.gateways.get(gateway).map(|gateway| Arc::clone(&gateway.class))
     }
 
-    fn secrets_of(&self, gateway: &ObjectName) -> Vec<ObjectName> {
-        let listeners = self.gateways.get(gateway).into_iter().flat_map(|facts| &facts.listeners);
-        let references = listeners.filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| &tls.certificates);
-        references.filter_map(|reference| secret_name(reference, &gateway.namespace)).collect()
+    fn index_secrets(&mut self, owner: &ObjectRef) {
+        let secrets = self.secrets_of(owner);
+        self.owners_by_foreign_namespace.add(foreign_namespaces(&secrets, &owner.name), owner);
+        self.owners_by_secret.add(secrets, owner);
+    }
+
+    fn unindex_secrets(&mut self, owner: &ObjectRef) {
+        let secrets = self.secrets_of(owner);
+        self.owners_by_foreign_namespace.remove(foreign_namespaces(&secrets, &owner.name), owner);
+        self.owners_by_secret.remove(secrets, owner);
+    }
+
+    fn secrets_of(&self, owner: &ObjectRef) -> Vec<ObjectName> {
+        let with_tls = self.listeners_of(owner).iter().filter_map(|listener| listener.tls.as_ref());
+        let references = with_tls.flat_map(|tls| &tls.certificates);
+        references.filter_map(|reference| secret_name(reference, &owner.name.namespace)).collect()
+    }
+
+    /// The listeners of a Gateway or a ListenerSet, as they are written.
+    #[must_use]
+    pub fn listeners_of(&self, owner: &ObjectRef) -> &[ListenerFacts] {
+        let of_gateway = || Some(self.gateways.get(&owner.name)?.listeners.as_slice());
+        let of_set = || Some(self.sets.get(&owner.name)?.listeners.as_slice());
+        if owner.kind == Kind::ListenerSet { of_set() } else { of_gateway() }.unwrap_or_default()
+    }
+
+    /// The Gateway that a ListenerSet adds to.
+    #[must_use]
+    pub fn gateway_of(&self, set: &ObjectName) -> Option<ObjectName> {
+        gateway_name(&self.sets.get(set)?.parent, set)
     }
 
     fn references(&self, route: &RouteRef) -> References {
@@ -193,7 +232,7 @@ impl Known {
         let services: Vec<ObjectName> =
             facts.backends.iter().filter_map(|backend| service_name(backend, route)).collect();
         References {
-            gateways: facts.parents.iter().filter_map(|parent| gateway_name(parent, route)).collect(),
+            parents: facts.parents.iter().filter_map(|parent| parent_named(parent, route)).collect(),
             foreign_namespaces: foreign_namespaces(&services, route).collect(),
             services,
         }
@@ -244,6 +283,7 @@ impl Routes {
             Kind::TlsRoute => Some(&self.tls),
             Kind::GatewayClass
             | Kind::Gateway
+            | Kind::ListenerSet
             | Kind::ReferenceGrant
             | Kind::Namespace
             | Kind::Secret
@@ -255,18 +295,24 @@ impl Routes {
 
 #[derive(Default)]
 struct References {
-    gateways: Vec<ObjectName>,
+    parents: Vec<ObjectRef>,
     services: Vec<ObjectName>,
     foreign_namespaces: Vec<Arc<str>>,
 }
 
-/// The Gateway a parentRef of `route` names; `None` if it names something else.
+/// The Gateway or ListenerSet that a parentRef of `object` names; `None` if it names something else.
 #[must_use]
-pub fn gateway_name(parent: &ParentRef, route: &ObjectName) -> Option<ObjectName> {
-    (&*parent.group == GATEWAY_GROUP && &*parent.kind == "Gateway").then(|| ObjectName {
-        namespace: Arc::clone(parent.namespace.as_ref().unwrap_or(&route.namespace)),
-        name: Arc::clone(&parent.name),
-    })
+pub fn parent_named(parent: &ParentRef, object: &ObjectName) -> Option<ObjectRef> {
+    let kinds = [Kind::Gateway, Kind::ListenerSet];
+    let kind = kinds.into_iter().find(|kind| kind.as_str() == &*parent.kind && &*parent.group == GATEWAY_GROUP)?;
+    let namespace = Arc::clone(parent.namespace.as_ref().unwrap_or(&object.namespace));
+    Some(ObjectRef::new(kind, ObjectName { namespace, name: Arc::clone(&parent.name) }))
+}
+
+/// The Gateway that a parentRef of `object` names; `None` if it names something else.
+#[must_use]
+pub fn gateway_name(parent: &ParentRef, object: &ObjectName) -> Option<ObjectName> {
+    parent_named(parent, object).filter(|named| named.kind == Kind::Gateway).map(|named| named.name)
 }
 
 /// The Service a backendRef of `route` names; `None` if it names something else.

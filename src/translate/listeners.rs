@@ -1,4 +1,5 @@
-//! Tier 1: a Gateway's facts and its class give its listeners and what each admits.
+//! Tier 1: a Gateway's facts and its class give its listeners and what each admits; [`super::sets`] does the same for
+//! ListenerSets.
 
 use super::{addresses, grants::Referrer, known::Known, secrets};
 use crate::{
@@ -39,6 +40,8 @@ pub struct Gateway {
     pub refusal: Option<GatewayRefusal>,
     /// In the order of the spec.
     pub listeners: Vec<Listener>,
+    /// From where ListenerSets may add to it.
+    pub allowed_listeners: FromNamespaces,
 }
 
 /// One listener, before ports are settled between Gateways.
@@ -69,44 +72,23 @@ pub struct Listener {
 }
 
 impl Gateway {
-    /// The listeners that contend for their ports, with their places: those that are acceptable in themselves.
-    pub fn contending(&self) -> impl Iterator<Item = (usize, Port, &Listener)> {
-        let contends = !self.frozen && self.refusal.is_none();
-        let listeners = self.listeners.iter().enumerate();
-        let acceptable = listeners.filter(move |(_, listener)| contends && listener.refusal.is_none());
-        acceptable.filter_map(|(index, listener)| Some((index, listener.port?, listener)))
-    }
-
-    /// The ports whose slots must not be cleared away while this Gateway is frozen.
-    pub fn frozen_ports(&self) -> impl Iterator<Item = Port> {
-        self.listeners.iter().filter(|_| self.frozen).filter_map(|listener| listener.port)
-    }
-
-    /// The listener of this name, and its place.
-    #[must_use]
-    pub fn listener(&self, name: &Arc<str>) -> Option<(usize, &Listener)> {
-        self.listeners.iter().enumerate().find(|(_, listener)| listener.name == *name)
-    }
-
     /// Whether nothing about it differs from `other` but which certificates its listeners have.
     #[must_use]
     pub fn differs_in_certificates_alone(&self, other: &Self) -> bool {
-        let bare = |gateway: &Self| {
-            let mut gateway = gateway.clone();
-            for listener in &mut gateway.listeners {
-                let usable = listener.certificates.as_ref().map(KeyPairs::usable);
-                listener.certificates = usable.map(|unreadable| KeyPairs { unreadable, ..KeyPairs::default() });
-            }
-            gateway
-        };
+        let bare = |gateway: &Self| Self { listeners: without_certificates(&gateway.listeners), ..gateway.clone() };
         bare(self) == bare(other)
     }
+}
 
-    /// Whether namespace labels decide who may attach anywhere on it.
-    #[must_use]
-    pub fn selects_by_label(&self) -> bool {
-        self.listeners.iter().any(|listener| matches!(listener.namespaces, FromNamespaces::Selector(_)))
-    }
+/// The listeners with no more said of their certificates than whether they have any that can be used.
+#[must_use]
+pub fn without_certificates(listeners: &[Listener]) -> Vec<Listener> {
+    let bare = |listener: &Listener| {
+        let usable = listener.certificates.as_ref().map(KeyPairs::usable);
+        let certificates = usable.map(|unreadable| KeyPairs { unreadable, ..KeyPairs::default() });
+        Listener { certificates, ..listener.clone() }
+    };
+    listeners.iter().map(bare).collect()
 }
 
 impl Listener {
@@ -116,17 +98,42 @@ impl Listener {
         self.certificates.as_ref().is_some_and(|certificates| !certificates.usable())
     }
 
-    /// Whether a route of `kind` in `namespace` may attach, `gateway` being in `home`.
+    /// The port it takes part in, if any: that of a listener whose protocol Gateway API knows and which its own object does not
+    /// contradict. Whether the data plane can serve it does not matter: HTTP listeners take part, too.
+    #[must_use]
+    pub fn contends_for(&self) -> Option<Port> {
+        match &self.refusal {
+            Some(
+                ListenerRefusal::Hostname(_) | ListenerRefusal::ProtocolConflict | ListenerRefusal::HostnameConflict,
+            ) => None,
+            Some(_) | None if self.protocol == Protocol::Unknown => None,
+            Some(_) | None => self.port,
+        }
+    }
+
+    /// Whether a route of `kind` in `namespace` may attach, the listener's own object being in `home`.
     #[must_use]
     pub fn admits(&self, kind: Kind, namespace: &Arc<str>, home: &Arc<str>, known: &Known) -> bool {
         self.supported_kinds.iter().any(|supported| &*supported.kind == kind.as_str())
-            && match &self.namespaces {
-                FromNamespaces::Same => namespace == home,
-                FromNamespaces::All => true,
-                FromNamespaces::Selector(selector) => selects(selector, namespace, known),
-                FromNamespaces::Nobody => false,
-            }
+            && includes(&self.namespaces, namespace, home, known)
     }
+}
+
+/// Whether `namespace` is among those that an object in `home` names.
+#[must_use]
+pub fn includes(from: &FromNamespaces, namespace: &Arc<str>, home: &Arc<str>, known: &Known) -> bool {
+    match from {
+        FromNamespaces::Same => namespace == home,
+        FromNamespaces::All => true,
+        FromNamespaces::Selector(selector) => selects(selector, namespace, known),
+        FromNamespaces::Nobody => false,
+    }
+}
+
+/// Whether namespace labels decide who may attach to any of these.
+#[must_use]
+pub fn select_by_label(listeners: &[Listener]) -> bool {
+    listeners.iter().any(|listener| matches!(listener.namespaces, FromNamespaces::Selector(_)))
 }
 
 /// Whose the class `name` is.
@@ -155,18 +162,30 @@ pub fn gateway(
         ClassState::Ours => false,
         ClassState::Frozen => true,
     };
-    let conflicts = conflicts(&facts.listeners, version);
-    let with_conflicts = facts.listeners.iter().zip(conflicts);
     let from = Referrer { kind: Kind::Gateway, namespace: &name.namespace };
-    let listener = |(facts, conflict): (&ListenerFacts, _)| {
+    let listeners = listeners(from, &facts.listeners, known, version, sockets);
+    let parameters = facts.parameters.clone().map(GatewayRefusal::Parameters);
+    let refusal = parameters.or_else(|| addresses::refusal(&facts.addresses));
+    let allowed_listeners = facts.allowed_listeners.clone();
+    let (generation, created) = (facts.generation, facts.created);
+    Some(Gateway { generation, created, frozen, refusal, listeners, allowed_listeners })
+}
+
+/// Reads the listeners of one object, whose references are `from` it.
+#[must_use]
+pub fn listeners(
+    from: Referrer<'_>,
+    facts: &[ListenerFacts],
+    known: &Known,
+    version: ApisixVersion,
+    sockets: &Inventory,
+) -> Vec<Listener> {
+    let read = |(facts, conflict): (&ListenerFacts, _)| {
         let mut listener = listener(facts, conflict, version, sockets);
         listener.certificates = key_pairs(from, facts, listener.protocol, known);
         listener
     };
-    let listeners = with_conflicts.map(listener).collect();
-    let parameters = facts.parameters.clone().map(GatewayRefusal::Parameters);
-    let refusal = parameters.or_else(|| addresses::refusal(&facts.addresses));
-    Some(Gateway { generation: facts.generation, created: facts.created, frozen, refusal, listeners })
+    facts.iter().zip(conflicts(facts, version)).map(read).collect()
 }
 
 fn listener(
@@ -235,6 +254,17 @@ fn listener(
 fn key_pairs(from: Referrer<'_>, facts: &ListenerFacts, protocol: Protocol, known: &Known) -> Option<KeyPairs> {
     let references = facts.tls.as_ref().map(|tls| tls.certificates.as_slice()).unwrap_or_default();
     protocol.ends_tls().then(|| secrets::key_pairs(from, references, known))
+}
+
+/// What tells connections to two listeners of one port apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Their protocols.
+    Apart,
+    /// Their hostnames, if these differ.
+    ByName,
+    /// Nothing.
+    Never,
 }
 
 /// What a listener carries, as far as conflicts and route kinds go.
@@ -320,6 +350,22 @@ impl Protocol {
         self.is_tls() || self == Self::Https
     }
 
+    /// What tells connections to listeners of two protocols on one port apart, as Gateway API has it.
+    #[must_use]
+    pub fn told_from(self, other: Self, version: ApisixVersion) -> Told {
+        // What is not served cannot stand in anybody's way.
+        let unknown = self == Self::Unknown || other == Self::Unknown;
+        // Distinct to Gateway API. That APISIX cannot tell them apart is settled with all others that want the port.
+        let distinct = (self == Self::Udp) != (other == Self::Udp);
+        if unknown || distinct {
+            return Told::Apart;
+        }
+        // A data plane that can only end TLS has one mode for the whole port.
+        let one_mode = self == other || !(self.is_tls() && other.is_tls()) || version.has_tls_passthrough();
+        let by_name = self.is_named_by_tls() && other.is_named_by_tls() && one_mode;
+        if by_name || (self, other) == (Self::Http, Self::Http) { Told::ByName } else { Told::Never }
+    }
+
     fn has_hostnames(self) -> bool {
         match self {
             Self::TlsTerminate | Self::TlsPassthrough | Self::TlsUnknown | Self::Http | Self::Https => true,
@@ -361,21 +407,10 @@ fn conflicts(listeners: &[ListenerFacts], version: ApisixVersion) -> Vec<Option<
 }
 
 fn clash(one: &ListenerFacts, other: &ListenerFacts, version: ApisixVersion) -> Option<ListenerRefusal> {
-    let (first, second) = (Protocol::of(one), Protocol::of(other));
-    // What is not served cannot stand in anybody's way.
-    let unknown = first == Protocol::Unknown || second == Protocol::Unknown;
-    // Distinct to Gateway API. That APISIX cannot tell them apart is settled with all others that want the port.
-    let distinct = (first == Protocol::Udp) != (second == Protocol::Udp);
-    if unknown || distinct {
-        return None;
-    }
-    // A data plane that can only end TLS has one mode for the whole port.
-    let one_mode = first == second || !(first.is_tls() && second.is_tls()) || version.has_tls_passthrough();
-    let told_by_name = first.is_named_by_tls() && second.is_named_by_tls() && one_mode;
-    if told_by_name || (first, second) == (Protocol::Http, Protocol::Http) {
-        (one.hostname == other.hostname).then_some(ListenerRefusal::HostnameConflict)
-    } else {
-        Some(ListenerRefusal::ProtocolConflict)
+    match Protocol::of(one).told_from(Protocol::of(other), version) {
+        Told::Apart => None,
+        Told::ByName => (one.hostname == other.hostname).then_some(ListenerRefusal::HostnameConflict),
+        Told::Never => Some(ListenerRefusal::ProtocolConflict),
     }
 }
 

@@ -1,67 +1,73 @@
 //! Tier 2: which listeners have each port of the data plane.
 //!
-//! Listeners that are acceptable in themselves contend for their ports: those of the oldest Gateway first, then of the first by
-//! namespace and name, each Gateway's in the order of its spec. The first decides what the port carries. TLS listeners of one
-//! mode share a port as long as their hostnames differ; nothing else can be shared, because APISIX matches a stream_route by
-//! port and server name alone (`apisix/stream/router/ip_port.lua`).
+//! Listeners take turns: those of the oldest Gateway first, then of the first by namespace and name; of one Gateway its own in
+//! the order of its spec, then those of its ListenerSets, the oldest first, then by namespace and name. Two rules refuse:
+//!
+//! - At one Gateway and its sets a listener that Gateway API cannot tell from an earlier one clashes with it, whether or not the
+//!   data plane can serve either: the specs alone decide.
+//! - Of those that are left and can be served, the first decides what the port carries. TLS listeners of one mode share a port
+//!   as long as their hostnames differ; nothing else can be shared, because APISIX matches a stream_route by port and server
+//!   name alone (`apisix/stream/router/ip_port.lua`).
+//!
+//! Sets of a Gateway that is not accepted have no turn.
 
-use super::listeners::{Gateway, Protocol};
+pub mod turns;
+
+use super::listeners::{Protocol, Told};
 use crate::{
-    apisix::ids::SlotPlace,
+    apisix::{ids::SlotPlace, version::ApisixVersion},
     model::{
-        names::{Created, ObjectName},
+        names::{ObjectName, ObjectRef},
         places::{Port, ServerName, Slot},
+        verdicts::Clash,
     },
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
+use turns::{Contender, Share};
 
-/// A listener of a Gateway.
+/// A listener of a Gateway or a ListenerSet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListenerRef {
-    /// The Gateway.
-    pub gateway: ObjectName,
+    /// The Gateway or ListenerSet.
+    pub owner: ObjectRef,
     /// The listener's name.
     pub name: Arc<str>,
-}
-
-/// A listener that wants a port. Orders as listeners take turns.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Contender {
-    created: Created,
-    gateway: ObjectName,
-    /// Its place in the Gateway.
-    index: usize,
-    name: Arc<str>,
-    protocol: Protocol,
-    hostname: Option<ServerName>,
 }
 
 /// Why a contender does not have the port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// An earlier listener of the same Gateway, of this name, has it.
+    /// An earlier listener of the same object, of this name, has it.
     ToOwn(Arc<str>),
+    /// An earlier listener of the same Gateway and its ListenerSets has it, which Gateway API would tell from this one.
+    ToKin,
     /// A listener of another Gateway has it.
     ToAnother,
+    /// It cannot be told from an earlier listener of the same Gateway and its ListenerSets.
+    Clash(Clash),
 }
 
 /// Contenders for every port, who has it, and the ports that frozen Gateways had.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Ports {
+    version: ApisixVersion,
     contenders: BTreeMap<Port, BTreeSet<Contender>>,
+    /// Gateways that are accepted, so that their ListenerSets have their turn.
+    standing: BTreeSet<ObjectName>,
     held: BTreeMap<Port, Held>,
     /// Every hostname that a listener has a port for, by its place among the slots: a place says only a hash of it.
     named: HashMap<SlotPlace, ServerName>,
-    frozen: BTreeMap<Port, BTreeSet<ObjectName>>,
+    frozen: BTreeMap<Port, BTreeSet<ObjectRef>>,
 }
 
 /// A listener that has a port, for its hostname.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Holder {
     listener: ListenerRef,
+    gateway: ObjectName,
     protocol: Protocol,
 }
 
@@ -75,25 +81,50 @@ struct Held {
 /// What differs about a port since it was last settled.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
-    /// Gateways with a listener there that won or lost it, or whose share of its connections is another.
-    pub(super) gateways: BTreeSet<ObjectName>,
+    /// Gateways and ListenerSets with a listener there that won or lost it, or whose share of its connections is another.
+    pub(super) owners: BTreeSet<ObjectRef>,
     /// Hostnames that came or went, and those that they cover.
     pub(super) hostnames: BTreeSet<Option<ServerName>>,
 }
 
 impl Ports {
+    /// Of a data plane of this version, on which nobody has a listener.
+    #[must_use]
+    pub fn new(version: ApisixVersion) -> Self {
+        Self {
+            version,
+            contenders: BTreeMap::new(),
+            standing: BTreeSet::new(),
+            held: BTreeMap::new(),
+            named: HashMap::new(),
+            frozen: BTreeMap::new(),
+        }
+    }
+
     /// Whether this listener has the port.
     #[must_use]
-    pub fn has(&self, port: Port, hostname: Option<&ServerName>, gateway: &ObjectName, listener: &Arc<str>) -> bool {
+    pub fn has(&self, port: Port, hostname: Option<&ServerName>, owner: &ObjectRef, listener: &Arc<str>) -> bool {
         let holder = self.held.get(&port).and_then(|held| held.by_hostname.get(&hostname.cloned()));
-        holder.is_some_and(|Holder { listener: holder, .. }| holder.gateway == *gateway && holder.name == *listener)
+        holder.is_some_and(|Holder { listener: holder, .. }| holder.owner == *owner && holder.name == *listener)
     }
 
     /// Why a listener that contends for the port does not have it.
     #[must_use]
-    pub fn loss(&self, port: Port, gateway: &ObjectName, listener: &Arc<str>) -> Option<&Loss> {
-        let listener = ListenerRef { gateway: gateway.clone(), name: Arc::clone(listener) };
+    pub fn loss(&self, port: Port, owner: &ObjectRef, listener: &Arc<str>) -> Option<&Loss> {
+        let listener = ListenerRef { owner: owner.clone(), name: Arc::clone(listener) };
         self.held.get(&port)?.lost.get(&listener)
+    }
+
+    /// Whether the ListenerSets of a Gateway have their turn.
+    #[must_use]
+    pub fn stands(&self, gateway: &ObjectName) -> bool {
+        self.standing.contains(gateway)
+    }
+
+    /// Takes in whether a Gateway is accepted; gives whether that differs. Call [`Ports::settle`] for each port of its ListenerSets
+    /// after.
+    pub(super) fn set_standing(&mut self, gateway: &ObjectName, stands: bool) -> bool {
+        if stands { self.standing.insert(gateway.clone()) } else { self.standing.remove(gateway) }
     }
 
     /// The hostname of the most specific listener of the port that covers `name`: connections that ask for it belong to that
@@ -113,7 +144,7 @@ impl Ports {
             Some(name) => self.most_specific(port, name)?,
             None => None,
         };
-        listeners.get(&hostname).map(|Holder { listener, protocol }| (listener, *protocol))
+        listeners.get(&hostname).map(|Holder { listener, gateway: _, protocol }| (listener, *protocol))
     }
 
     /// Whether `name` is the hostname of a listener of the port within that of another: then connections that ask for it must
@@ -155,40 +186,32 @@ impl Ports {
         self.frozen.keys().copied()
     }
 
-    /// Replaces what `name` contributed as `before` by what it contributes `now`, and returns the ports it touches. Call
+    /// Replaces what `owner` contributed as `before` by what it contributes `now`, and returns the ports it touches. Call
     /// [`Ports::settle`] for each of them after.
-    pub(super) fn replace(
-        &mut self,
-        name: &ObjectName,
-        before: Option<&Gateway>,
-        now: Option<&Gateway>,
-    ) -> BTreeSet<Port> {
+    pub(super) fn replace(&mut self, owner: &ObjectRef, before: Share, now: Share) -> BTreeSet<Port> {
         let mut touched = BTreeSet::new();
-        if let Some(gateway) = before {
-            for (port, contender) in contenders(name, gateway) {
-                remove(&mut self.contenders, port, &contender);
-                touched.insert(port);
-            }
-            for port in gateway.frozen_ports() {
-                remove(&mut self.frozen, port, name);
-                touched.insert(port);
-            }
+        for (port, contender) in before.contenders {
+            remove(&mut self.contenders, port, &contender);
+            touched.insert(port);
         }
-        if let Some(gateway) = now {
-            for (port, contender) in contenders(name, gateway) {
-                self.contenders.entry(port).or_default().insert(contender);
-                touched.insert(port);
-            }
-            for port in gateway.frozen_ports() {
-                self.frozen.entry(port).or_default().insert(name.clone());
-                touched.insert(port);
-            }
+        for port in before.frozen {
+            remove(&mut self.frozen, port, owner);
+            touched.insert(port);
+        }
+        for (port, contender) in now.contenders {
+            self.contenders.entry(port).or_default().insert(contender);
+            touched.insert(port);
+        }
+        for port in now.frozen {
+            self.frozen.entry(port).or_default().insert(owner.clone());
+            touched.insert(port);
         }
         touched
     }
 
     /// Decides who has `port` now.
     pub(super) fn settle(&mut self, port: Port) -> Settled {
+        let decide = |contenders| decide(contenders, &self.standing, self.version);
         let now = self.contenders.get(&port).map(decide).unwrap_or_default();
         let before = if now == Held::default() { self.held.remove(&port) } else { self.held.insert(port, now.clone()) };
         let settled = difference(&before.unwrap_or_default(), &now);
@@ -209,36 +232,60 @@ fn covering(name: &ServerName) -> impl Iterator<Item = Option<ServerName>> {
     name.wider().map(Some).chain([None])
 }
 
-fn contenders<'a>(name: &'a ObjectName, gateway: &'a Gateway) -> impl Iterator<Item = (Port, Contender)> {
-    gateway.contending().map(|(index, port, listener)| {
-        let contender = Contender {
-            created: gateway.created,
-            gateway: name.clone(),
-            index,
-            name: Arc::clone(&listener.name),
-            protocol: listener.protocol,
-            hostname: listener.hostname.clone(),
-        };
-        (port, contender)
-    })
+/// The listeners of one Gateway and its sets on one port that are told apart so far.
+#[derive(Default)]
+struct Kin<'a>(BTreeMap<Protocol, BTreeSet<&'a Option<ServerName>>>);
+
+impl<'a> Kin<'a> {
+    /// Takes a listener in, unless it cannot be told from one that is in already.
+    fn take(&mut self, contender: &'a Contender, version: ApisixVersion) -> Result<(), Clash> {
+        let Contender { protocol, hostname, .. } = contender;
+        for (other, hostnames) in &self.0 {
+            match protocol.told_from(*other, version) {
+                Told::Apart => {}
+                Told::ByName if hostnames.contains(hostname) => return Err(Clash::Hostname),
+                Told::ByName => {}
+                Told::Never if protocol == other => return Err(Clash::Listener),
+                Told::Never => return Err(Clash::Protocol),
+            }
+        }
+        self.0.entry(*protocol).or_default().insert(hostname);
+        Ok(())
+    }
 }
 
-fn decide(contenders: &BTreeSet<Contender>) -> Held {
+fn decide(contenders: &BTreeSet<Contender>, standing: &BTreeSet<ObjectName>, version: ApisixVersion) -> Held {
     let mut held = Held::default();
-    let mut carries: Option<(Protocol, ListenerRef)> = None;
-    for Contender { gateway, name, protocol, hostname, created: _, index: _ } in contenders {
-        let listener = ListenerRef { gateway: gateway.clone(), name: Arc::clone(name) };
-        let (first, by) = carries.get_or_insert_with(|| (*protocol, listener.clone()));
-        let blocked_by = if first.shares_ports_with(*protocol) {
-            held.by_hostname.get(hostname).map(|holder| &holder.listener)
-        } else {
-            Some(&*by)
-        };
-        match blocked_by {
-            None => drop(held.by_hostname.insert(hostname.clone(), Holder { listener, protocol: *protocol })),
-            Some(by) if by.gateway == *gateway => drop(held.lost.insert(listener, Loss::ToOwn(Arc::clone(&by.name)))),
-            Some(_) => drop(held.lost.insert(listener, Loss::ToAnother)),
+    let mut carries: Option<Holder> = None;
+    let (mut gateway, mut kin) = (None, Kin::default());
+    let in_turn = |contender: &&Contender| contender.set.is_none() || standing.contains(&contender.gateway);
+    for contender in contenders.iter().filter(in_turn) {
+        if gateway != Some(&contender.gateway) {
+            (gateway, kin) = (Some(&contender.gateway), Kin::default());
         }
+        let listener = contender.listener();
+        if let Err(clash) = kin.take(contender, version) {
+            held.lost.insert(listener, Loss::Clash(clash));
+            continue;
+        }
+        if !contender.acceptable {
+            continue;
+        }
+        let Contender { gateway, protocol, hostname, .. } = contender;
+        let holder = Holder { listener: listener.clone(), gateway: gateway.clone(), protocol: *protocol };
+        let first = carries.get_or_insert_with(|| holder.clone());
+        let blocked_by =
+            if first.protocol.shares_ports_with(*protocol) { held.by_hostname.get(hostname) } else { Some(&*first) };
+        let loss = match blocked_by {
+            None => {
+                held.by_hostname.insert(hostname.clone(), holder);
+                continue;
+            }
+            Some(by) if by.listener.owner == listener.owner => Loss::ToOwn(Arc::clone(&by.listener.name)),
+            Some(by) if by.gateway == *gateway => Loss::ToKin,
+            Some(_) => Loss::ToAnother,
+        };
+        held.lost.insert(listener, loss);
     }
     held
 }
@@ -247,20 +294,20 @@ fn difference(before: &Held, now: &Held) -> Settled {
     let mut settled = Settled::default();
     let lost = before.lost.iter().filter(|(listener, loss)| now.lost.get(*listener) != Some(loss));
     let lost = lost.chain(now.lost.iter().filter(|(listener, loss)| before.lost.get(*listener) != Some(loss)));
-    settled.gateways.extend(lost.map(|(listener, _)| listener.gateway.clone()));
+    settled.owners.extend(lost.map(|(listener, _)| listener.owner.clone()));
     let hostnames: BTreeSet<&Option<ServerName>> = before.by_hostname.keys().chain(now.by_hostname.keys()).collect();
     for hostname in hostnames {
         let (was, is) = (before.by_hostname.get(hostname), now.by_hostname.get(hostname));
         if was == is {
             continue;
         }
-        settled.gateways.extend(was.into_iter().chain(is).map(|holder| holder.listener.gateway.clone()));
+        settled.owners.extend(was.into_iter().chain(is).map(|holder| holder.listener.owner.clone()));
         settled.hostnames.insert(hostname.clone());
         if was.is_some() != is.is_some() {
             // What a wider listener may serve is less, or more.
             let wider = hostname.iter().flat_map(ServerName::wider).map(Some).chain([None]);
             let wider = wider.filter_map(|wider| now.by_hostname.get(&wider));
-            settled.gateways.extend(wider.map(|holder| holder.listener.gateway.clone()));
+            settled.owners.extend(wider.map(|holder| holder.listener.owner.clone()));
             let covers = |name: &ServerName| hostname.as_ref().is_none_or(|hostname| name.is_within(hostname));
             let nested = now.by_hostname.keys().filter(|other| other.as_ref().is_some_and(covers));
             settled.hostnames.extend(nested.cloned());

@@ -7,16 +7,17 @@ use super::{
     listeners::{Gateway, Listener},
     pools::Pool,
     ports::{ListenerRef, Loss, Ports},
+    sets::ListenerSet,
 };
 use crate::{
     apisix::{ids, version::ApisixVersion},
     model::{
         facts::{GatewayClassFacts, RouteFacts},
-        names::{ObjectName, RouteRef},
+        names::{ObjectRef, RouteRef},
         places::{Slot, WorkId},
         verdicts::{
             CertificatesVerdict, ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal,
-            ListenerVerdict, ParentVerdict, RouteVerdict, Served,
+            ListenerSetVerdict, ListenerVerdict, ParentVerdict, Reception, RouteVerdict, Served,
         },
     },
 };
@@ -34,63 +35,100 @@ pub fn class(facts: &GatewayClassFacts, served: &Served, in_use: bool, version: 
     }
 }
 
-/// Of a Gateway of ours; `attached` counts routes by listener name.
+/// Routes attached, by listener name.
+type Attached = BTreeMap<Arc<str>, u32>;
+
+/// Of a Gateway of ours; `listener_sets` says how many accepted sets add to it.
 #[must_use]
 pub fn gateway(
-    name: &ObjectName,
     gateway: &Gateway,
-    ports: &Ports,
-    certificates: &Certificates,
-    attached: Option<&BTreeMap<Arc<str>, u32>>,
+    listeners: Vec<ListenerVerdict>,
     assigned: Assigned,
+    listener_sets: usize,
 ) -> GatewayVerdict {
-    let listeners = gateway
-        .listeners
-        .iter()
-        .map(|listener| ListenerVerdict {
-            name: Arc::clone(&listener.name),
-            footing: listener.footing,
-            refusal: listener_refusal(name, listener, ports),
-            supported_kinds: listener.supported_kinds.clone(),
-            invalid_kinds: listener.invalid_kinds.clone(),
-            attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
-            certificates: of_certificates(name, listener, ports, certificates),
-        })
-        .collect();
     GatewayVerdict {
         generation: gateway.generation,
         refusal: gateway.refusal.clone(),
         addresses: assigned.addresses,
         address: assigned.problem,
         listeners,
+        listener_sets: u32::try_from(listener_sets).unwrap_or(u32::MAX),
     }
 }
 
-fn listener_refusal(name: &ObjectName, listener: &Listener, ports: &Ports) -> Option<ListenerRefusal> {
-    listener.refusal.clone().or_else(|| {
+/// Of a ListenerSet whose Gateway is ours. `listeners` are those of a set that is allowed, `address` whether its Gateway
+/// has every address that it should have.
+#[must_use]
+pub fn listener_set(
+    set: &ListenerSet,
+    listeners: Vec<ListenerVerdict>,
+    address: bool,
+    ports: &Ports,
+) -> ListenerSetVerdict {
+    let reception = if !set.allowed {
+        Reception::NotAllowed
+    } else if !ports.stands(&set.gateway) {
+        Reception::ParentNotAccepted
+    } else if !address {
+        Reception::ParentNotProgrammed
+    } else {
+        Reception::Taken
+    };
+    ListenerSetVerdict { generation: set.generation, reception, listeners }
+}
+
+/// Of the listeners of a Gateway or ListenerSet.
+pub(super) fn listeners(
+    owner: &ObjectRef,
+    listeners: &[Listener],
+    ports: &Ports,
+    certificates: &Certificates,
+    attached: Option<&Attached>,
+) -> Vec<ListenerVerdict> {
+    let verdict = |listener: &Listener| ListenerVerdict {
+        name: Arc::clone(&listener.name),
+        footing: listener.footing,
+        refusal: listener_refusal(owner, listener, ports),
+        supported_kinds: listener.supported_kinds.clone(),
+        invalid_kinds: listener.invalid_kinds.clone(),
+        attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
+        certificates: of_certificates(owner, listener, ports, certificates),
+    };
+    listeners.iter().map(verdict).collect()
+}
+
+/// Why a listener is not accepted. That it clashes with an earlier one says more than that it could not be served.
+#[must_use]
+pub fn listener_refusal(owner: &ObjectRef, listener: &Listener, ports: &Ports) -> Option<ListenerRefusal> {
+    let lost = || {
         let port = listener.port?;
-        match ports.loss(port, name, &listener.name)? {
-            Loss::ToOwn(listener) => {
-                Some(ListenerRefusal::PortOfOtherTransport { port, listener: Arc::clone(listener) })
-            }
-            Loss::ToAnother => Some(ListenerRefusal::PortTaken(port)),
+        Some((port, ports.loss(port, owner, &listener.name)?))
+    };
+    match (lost(), &listener.refusal) {
+        (Some((_, Loss::Clash(clash))), _) => Some(ListenerRefusal::Earlier(*clash)),
+        (_, Some(refusal)) => Some(refusal.clone()),
+        (None, None) => None,
+        (Some((port, Loss::ToOwn(listener))), None) => {
+            Some(ListenerRefusal::PortOfOtherTransport { port, listener: Some(Arc::clone(listener)) })
         }
-    })
+        (Some((port, Loss::ToKin)), None) => Some(ListenerRefusal::PortOfOtherTransport { port, listener: None }),
+        (Some((port, Loss::ToAnother)), None) => Some(ListenerRefusal::PortTaken(port)),
+    }
 }
 
 /// How many certificates a listener without a hostname is held to. Each of its routes says how its own stand.
 const DOCUMENTS_MAX: usize = 32;
 
 fn of_certificates(
-    gateway: &ObjectName,
+    owner: &ObjectRef,
     listener: &Listener,
     ports: &Ports,
     certificates: &Certificates,
 ) -> Option<CertificatesVerdict> {
     let pairs = listener.certificates.as_ref()?;
-    let reference = ListenerRef { gateway: gateway.clone(), name: Arc::clone(&listener.name) };
+    let reference = ListenerRef { owner: owner.clone(), name: Arc::clone(&listener.name) };
     let hostname = listener.hostname.as_ref();
-    let port = listener.port.filter(|port| ports.has(*port, hostname, gateway, &listener.name));
+    let port = listener.port.filter(|port| ports.has(*port, hostname, owner, &listener.name));
     let (taken, documents) = match (port, hostname) {
         (None, _) => (None, Vec::new()),
         (Some(_), Some(name)) if certificates.serves(name, &reference, pairs) == Some(false) => {

@@ -73,7 +73,7 @@ spec:
         scene.class_says(&[("Accepted", "True/Accepted"), ("SupportedVersion", "True/SupportedVersion")]).await?;
     let said = message(&class["status"], "Accepted")?;
     let versions = "TCPRoute is read at v1alpha2, UDPRoute is read at v1alpha2, ReferenceGrant is read at v1beta1. Not \
-                    served yet: TLSRoute; install the CRDs to use these.";
+                    served yet: ListenerSet, TLSRoute; install the CRDs to use these.";
     assert!(said.ends_with(versions), "{said}");
     for kind in ["kind=\"tcproute\"", "kind=\"udproute\""] {
         assert_eq!(scene.metric("served_version", &[kind, "version=\"v1alpha2\""]).await?, 1, "{kind}");

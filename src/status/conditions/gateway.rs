@@ -1,12 +1,13 @@
-//! A Gateway's verdict as its conditions and those of its listeners.
+//! A Gateway's verdict as its conditions and those of its listeners; a ListenerSet's listeners are said the same of.
 
 use super::{Condition, add_sentence, addresses, certificates, listeners_named, render_all};
 use crate::{
     model::{
         facts::RouteKind,
+        names::Kind,
         places::{Port, WorkId},
         sockets::{Footing, Need, Socket, SocketFault},
-        verdicts::{GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, Standing},
+        verdicts::{Clash, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, Standing},
     },
     status::reasons::{ConditionType, Reason},
 };
@@ -14,23 +15,23 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) fn render(verdict: &GatewayVerdict, standing: &dyn Fn(&WorkId) -> Standing) -> Value {
-    let GatewayVerdict { generation, refusal: _, addresses: have, address: _, listeners } = verdict;
+    let GatewayVerdict { generation, refusal, addresses: have, address: _, listeners, listener_sets } = verdict;
     let accepted = accepted(verdict);
-    let gateway_refused = verdict.refusal.is_some();
-    let of_listeners: Vec<Vec<Condition>> =
-        listeners.iter().map(|listener| listener_conditions(listener, gateway_refused, standing)).collect();
+    let refused = refusal.is_some().then_some(Kind::Gateway);
+    let of_listeners = conditions_of(listeners, Kind::Gateway, refused, standing);
     let programmed = programmed(verdict, &accepted, &of_listeners);
-    let with_conditions = listeners.iter().zip(of_listeners);
     let mut status = json!({
         "conditions": render_all([accepted, programmed], *generation),
-        "listeners": with_conditions
-            .map(|(listener, conditions)| render_listener(listener, conditions, *generation))
-            .collect::<Vec<_>>(),
+        "listeners": render_listeners(listeners, of_listeners, *generation),
     });
     // Also while no listener is accepted: that comes and goes, and with it the names that point there. Left out rather than
     // empty: merging takes both for the same.
-    if let Some(fields) = status.as_object_mut().filter(|_| !gateway_refused && !have.is_empty()) {
-        fields.insert("addresses".to_owned(), addresses::render(have));
+    if refused.is_none() && !have.is_empty() {
+        status["addresses"] = addresses::render(have);
+    }
+    // Absent means none, and CRDs of releases without ListenerSets do not know the field.
+    if *listener_sets > 0 {
+        status["attachedListenerSets"] = json!(listener_sets);
     }
     status
 }
@@ -80,17 +81,46 @@ fn programmed(verdict: &GatewayVerdict, accepted: &Condition, listeners: &[Vec<C
     if !accepted.is_true() {
         return Condition::fails(ConditionType::Programmed, Reason::Invalid, "The Gateway is not accepted.");
     }
-    let of_listeners = || listeners.iter().flatten().filter(|condition| condition.r#type == ConditionType::Programmed);
-    if !of_listeners().any(Condition::is_true) {
-        let pending = of_listeners().any(|condition| condition.reason == Reason::Pending);
-        let reason = if pending { Reason::Pending } else { Reason::Invalid };
-        let message = "No listener is programmed. The listeners' own conditions say why.";
-        return Condition::fails(ConditionType::Programmed, reason, message);
+    if let Some(none) = none_programmed(listeners) {
+        return none;
     }
     match &verdict.address {
         Some(problem) => addresses::missing(problem),
         None => Condition::holds(ConditionType::Programmed, Reason::Programmed, "The Gateway is ready to take routes."),
     }
+}
+
+/// `Programmed` of an object of whose listeners none is.
+pub(super) fn none_programmed(listeners: &[Vec<Condition>]) -> Option<Condition> {
+    let of_listeners = || listeners.iter().flatten().filter(|condition| condition.r#type == ConditionType::Programmed);
+    if of_listeners().any(Condition::is_true) {
+        return None;
+    }
+    let pending = of_listeners().any(|condition| condition.reason == Reason::Pending);
+    let reason = if pending { Reason::Pending } else { Reason::Invalid };
+    let message = "No listener is programmed. The listeners' own conditions say why.";
+    Some(Condition::fails(ConditionType::Programmed, reason, message))
+}
+
+/// What is said of each listener of an object of kind `of`. `refused` is the kind of the object that is not accepted, so that none of them is
+/// programmed.
+pub(super) fn conditions_of(
+    listeners: &[ListenerVerdict],
+    of: Kind,
+    refused: Option<Kind>,
+    standing: &dyn Fn(&WorkId) -> Standing,
+) -> Vec<Vec<Condition>> {
+    listeners.iter().map(|listener| listener_conditions(listener, of, refused, standing)).collect()
+}
+
+/// The listeners of an object, with their conditions.
+pub(super) fn render_listeners(
+    listeners: &[ListenerVerdict],
+    conditions: Vec<Vec<Condition>>,
+    generation: i64,
+) -> Vec<Value> {
+    let with_conditions = listeners.iter().zip(conditions);
+    with_conditions.map(|(listener, conditions)| render_listener(listener, conditions, generation)).collect()
 }
 
 fn render_listener(verdict: &ListenerVerdict, conditions: Vec<Condition>, generation: i64) -> Value {
@@ -104,7 +134,8 @@ fn render_listener(verdict: &ListenerVerdict, conditions: Vec<Condition>, genera
 
 fn listener_conditions(
     verdict: &ListenerVerdict,
-    gateway_refused: bool,
+    of: Kind,
+    refused: Option<Kind>,
     standing: &dyn Fn(&WorkId) -> Standing,
 ) -> Vec<Condition> {
     let ListenerVerdict {
@@ -117,15 +148,18 @@ fn listener_conditions(
         certificates,
     } = verdict;
     let mut conditions = match refusal {
-        Some(refusal) => refused(refusal),
+        Some(refusal) => of_refused(refusal, of),
         None => vec![
             Condition::holds(ConditionType::Accepted, Reason::Accepted, "The listener is accepted."),
-            if gateway_refused {
-                Condition::fails(ConditionType::Programmed, Reason::Invalid, "The Gateway is not accepted.")
-            } else {
-                let obstacle = certificates.as_ref().and_then(|verdict| certificates::obstacle(verdict, standing));
-                obstacle
-                    .unwrap_or_else(|| Condition::holds(ConditionType::Programmed, Reason::Programmed, ready(*footing)))
+            match refused {
+                Some(kind) => {
+                    Condition::fails(ConditionType::Programmed, Reason::Invalid, format!("The {kind} is not accepted."))
+                }
+                None => {
+                    certificates.as_ref().and_then(|verdict| certificates::obstacle(verdict, standing)).unwrap_or_else(
+                        || Condition::holds(ConditionType::Programmed, Reason::Programmed, ready(*footing)),
+                    )
+                }
             },
         ],
     };
@@ -156,8 +190,23 @@ fn ready(footing: Footing) -> String {
 }
 
 /// `Accepted` and `Programmed` of a listener that is not accepted, and `Conflicted` where that is why.
-fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
-    let (reason, message, conflict) = match refusal {
+fn of_refused(refusal: &ListenerRefusal, of: Kind) -> Vec<Condition> {
+    let (reason, message, conflict) = why(refusal, of);
+    // The conformance suite wants the conflict itself as the reason of Programmed.
+    let programmed_reason = if conflict { reason } else { Reason::Invalid };
+    let mut conditions = vec![
+        Condition::fails(ConditionType::Accepted, reason, message.clone()),
+        Condition::fails(ConditionType::Programmed, programmed_reason, "The listener is not accepted."),
+    ];
+    if conflict {
+        conditions.push(Condition::holds(ConditionType::Conflicted, reason, message));
+    }
+    conditions
+}
+
+/// The reason of a refusal, the message, and whether it is a conflict with another listener.
+fn why(refusal: &ListenerRefusal, of: Kind) -> (Reason, String, bool) {
+    match refusal {
         ListenerRefusal::UnsupportedProtocol(protocol) => {
             (Reason::UnsupportedProtocol, format!("Protocol {protocol} is not served: use TCP, UDP or TLS."), false)
         }
@@ -172,13 +221,17 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
             ),
             false,
         ),
-        ListenerRefusal::PortOfOtherTransport { port, listener } => (
-            Reason::PortUnavailable,
-            format!(
-                "Listener {listener} has port {port}, and APISIX cannot tell TCP from UDP on one port: use another port."
-            ),
-            false,
-        ),
+        ListenerRefusal::PortOfOtherTransport { port, listener } => {
+            let who = match listener {
+                Some(listener) => format!("Listener {listener}"),
+                None => "A listener that comes first at the Gateway".to_owned(),
+            };
+            (
+                Reason::PortUnavailable,
+                format!("{who} has port {port}, and APISIX cannot tell TCP from UDP on one port: use another port."),
+                false,
+            )
+        }
         ListenerRefusal::NoSocket { port, need, fault } => {
             (Reason::PortUnavailable, no_socket(*port, *need, fault), false)
         }
@@ -194,27 +247,22 @@ fn refused(refusal: &ListenerRefusal) -> Vec<Condition> {
         }
         ListenerRefusal::ProtocolConflict => (
             Reason::ProtocolConflict,
-            "Another listener of this Gateway has the same port, and connections cannot be told apart by protocol: give \
-             each its own port."
-                .to_owned(),
+            format!(
+                "Another listener of this {of} has the same port, and connections cannot be told apart by protocol: give \
+                 each its own port."
+            ),
             true,
         ),
         ListenerRefusal::HostnameConflict => (
             Reason::HostnameConflict,
-            "Another listener of this Gateway has the same port, protocol and hostname: change one of them.".to_owned(),
+            format!("Another listener of this {of} has the same port, protocol and hostname: change one of them."),
             true,
         ),
-    };
-    // The conformance suite wants the conflict itself as the reason of Programmed.
-    let programmed_reason = if conflict { reason } else { Reason::Invalid };
-    let mut conditions = vec![
-        Condition::fails(ConditionType::Accepted, reason, message.clone()),
-        Condition::fails(ConditionType::Programmed, programmed_reason, "The listener is not accepted."),
-    ];
-    if conflict {
-        conditions.push(Condition::holds(ConditionType::Conflicted, reason, message));
+        ListenerRefusal::Earlier(clash) => {
+            let (reason, message) = earlier(*clash);
+            (reason, format!("A listener that comes first at the Gateway {message}"), true)
+        }
     }
-    conditions
 }
 
 fn no_socket(port: Port, need: Need, fault: &SocketFault) -> String {
@@ -280,6 +328,20 @@ fn render_kind(kind: &RouteKind) -> Value {
     json!({ "group": group.as_ref(), "kind": kind.as_ref() })
 }
 
+/// A clash with a listener of the Gateway or of another set: nothing of that one is said, since it may be somebody else's.
+fn earlier(clash: Clash) -> (Reason, &'static str) {
+    match clash {
+        Clash::Protocol => (
+            Reason::ProtocolConflict,
+            "has the same port, and connections cannot be told apart by protocol: use another port.",
+        ),
+        Clash::Hostname => {
+            (Reason::HostnameConflict, "has the same port, protocol and hostname: change the port or the hostname.")
+        }
+        Clash::Listener => (Reason::ListenerConflict, "has the same port and protocol: use another port."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,7 +365,14 @@ mod tests {
     }
 
     fn gateway(listeners: Vec<ListenerVerdict>) -> GatewayVerdict {
-        GatewayVerdict { generation: 7, refusal: None, addresses: Vec::new(), address: None, listeners }
+        GatewayVerdict {
+            generation: 7,
+            refusal: None,
+            addresses: Vec::new(),
+            address: None,
+            listeners,
+            listener_sets: 0,
+        }
     }
 
     /// `Type=Status/Reason` of each condition, in order.
@@ -329,6 +398,9 @@ mod tests {
     #[track_caller]
     fn check(verdict: &GatewayVerdict, want: &str) {
         assert_eq!(summary(&render(verdict)["conditions"]), want);
+        // What ListenerSets are told by is what is said of the Gateway itself.
+        assert_eq!(verdict.is_accepted(), want.contains("Accepted=True"));
+        assert_eq!(verdict.is_programmed(), want.contains("Programmed=True"));
     }
 
     #[track_caller]

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// `supportedFeatures`, ascending as Gateway API asks; the conformance suite reads them to choose its tests.
-const FEATURES: [&str; 6] = ["Gateway", "ReferenceGrant", "TCPRoute", "TLSRoute", "TLSRouteModeTerminate", "UDPRoute"];
+const FEATURES: [&str; 7] =
+    ["Gateway", "ListenerSet", "ReferenceGrant", "TCPRoute", "TLSRoute", "TLSRouteModeTerminate", "UDPRoute"];
 
 /// The one among them that takes a data plane which passes TLS through.
 const MIXED: &str = "TLSRouteModeMixed";
@@ -49,7 +50,7 @@ fn accepted(unusable_parameters: Option<&str>, served: &Served) -> Condition {
 }
 
 /// The kinds whose CRDs may be missing or come in several versions while Gateways are served.
-const OPTIONAL: [Kind; 4] = [Kind::TcpRoute, Kind::UdpRoute, Kind::TlsRoute, Kind::ReferenceGrant];
+const OPTIONAL: [Kind; 5] = [Kind::ListenerSet, Kind::TcpRoute, Kind::UdpRoute, Kind::TlsRoute, Kind::ReferenceGrant];
 
 /// Which versions are read, so that a missing or outdated CRD is seen where users look first. A folder needs no CRDs: a
 /// kind without a version has no manifest there, which is nobody's mistake.
@@ -141,6 +142,7 @@ mod tests {
             served: Served {
                 source,
                 versions: [
+                    (Kind::ListenerSet, "v1".into()),
                     (Kind::TcpRoute, "v1".into()),
                     (Kind::UdpRoute, "v1alpha2".into()),
                     (Kind::ReferenceGrant, "v1beta1".into()),
@@ -172,7 +174,7 @@ mod tests {
             &verdict,
             0,
             "True Accepted",
-            "TCPRoute is read at v1, UDPRoute is read at v1alpha2, ReferenceGrant is read at",
+            "ListenerSet is read at v1, TCPRoute is read at v1, UDPRoute is read at v1alpha2, ReferenceGrant is read at",
         );
     }
 
@@ -183,7 +185,12 @@ mod tests {
         let message = "UDPRoute is read at v1alpha2, ReferenceGrant is read at v1beta1. Not served yet: TCPRoute, TLSRoute; install";
         check(&verdict, 0, "True Accepted", message);
         verdict.served.versions.clear();
-        check(&verdict, 0, "True Accepted", "served. Not served yet: TCPRoute, UDPRoute, TLSRoute, ReferenceGrant;");
+        check(
+            &verdict,
+            0,
+            "True Accepted",
+            "served. Not served yet: ListenerSet, TCPRoute, UDPRoute, TLSRoute, ReferenceGrant;",
+        );
     }
 
     #[test]
@@ -243,9 +250,8 @@ mod tests {
             let features = status["supportedFeatures"].as_array().unwrap().iter();
             features.map(|feature| feature["name"].as_str().unwrap().to_owned()).collect()
         };
-        let without = ["Gateway", "ReferenceGrant", "TCPRoute", "TLSRoute", "TLSRouteModeTerminate", "UDPRoute"];
-        assert_eq!(names(false), without);
+        assert_eq!(names(false), FEATURES);
         let with: Vec<String> = names(true);
-        assert!(with.is_sorted() && with.len() == 7 && with.contains(&"TLSRouteModeMixed".to_owned()));
+        assert!(with.is_sorted() && with.len() == 8 && with.contains(&"TLSRouteModeMixed".to_owned()));
     }
 }

@@ -92,6 +92,11 @@ fn accepted(
             Reason::NoMatchingParent,
             format!("{gateway} has no listener{}: correct the parentRef or add the listener.", asked_for(parent)),
         ),
+        Err(AttachmentRefusal::ListenerSetNotAllowed) => Condition::fails(
+            ConditionType::Accepted,
+            Reason::NoMatchingParent,
+            format!("{gateway} has no listeners, because its Gateway does not allow it: see its own conditions."),
+        ),
         Err(AttachmentRefusal::NoMatchingListenerHostname) => Condition::fails(
             ConditionType::Accepted,
             Reason::NoMatchingListenerHostname,

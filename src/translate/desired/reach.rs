@@ -16,7 +16,7 @@ use crate::{
     },
     translate::{
         certificates::Ending,
-        known::{gateway_name, secret_name},
+        known::{parent_named, secret_name},
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -58,13 +58,23 @@ impl Desired {
         match kind {
             Kind::GatewayClass => {
                 for gateway in self.known.gateways_by_class.of(&name.name) {
-                    reached.gateway(self.known.gateways.get(gateway));
+                    reached.gateway(gateway);
                 }
+                reached.sets_of_gateways_reached();
             }
             Kind::Gateway => {
-                reached.gateway(self.known.gateways.get(name));
-                reached
-                    .gateway(now.and_then(|facts| if let Facts::Gateway(facts) = facts { Some(facts) } else { None }));
+                reached.gateway(name);
+                if let Some(Facts::Gateway(facts)) = now {
+                    reached.listeners(&facts.listeners);
+                }
+                reached.sets_of_gateways_reached();
+            }
+            Kind::ListenerSet => {
+                reached.set(name);
+                if let Some(Facts::ListenerSet(facts)) = now {
+                    reached.listeners(&facts.listeners);
+                }
+                reached.sets_of_gateways_reached();
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 reached.route(&RouteRef::new(*kind, name.clone()));
@@ -81,16 +91,18 @@ impl Desired {
                     }
                     reached.route(&route);
                 }
+                reached.sets_selected_by_label(name);
             }
             Kind::ReferenceGrant => {
                 reached.routes(self.known.routes_by_foreign_namespace.of(&name.namespace));
-                for gateway in self.known.gateways_by_foreign_namespace.of(&name.namespace) {
-                    reached.gateway_ending_tls(gateway, |secret| secret.namespace == name.namespace);
+                for owner in self.known.owners_by_foreign_namespace.of(&name.namespace) {
+                    reached.listeners_ending_tls(owner, |secret| secret.namespace == name.namespace);
                 }
+                reached.sets_of_gateways_reached();
             }
             Kind::Secret => {
-                for gateway in self.known.gateways_by_secret.of(name) {
-                    reached.gateway_ending_tls(gateway, |secret| secret == name);
+                for owner in self.known.owners_by_secret.of(name) {
+                    reached.listeners_ending_tls(owner, |secret| secret == name);
                 }
             }
             Kind::Service => reached.routes(self.known.routes_by_service.of(name)),
@@ -190,6 +202,7 @@ impl Desired {
         match facts {
             Facts::GatewayClass(facts) => known.classes.get(name) == Some(facts),
             Facts::Gateway(facts) => known.gateways.get(name) == Some(facts),
+            Facts::ListenerSet(facts) => known.sets.get(name) == Some(facts),
             Facts::TcpRoute(facts) | Facts::UdpRoute(facts) | Facts::TlsRoute(facts) => {
                 known.routes.get(&RouteRef::new(observed_kind, name.clone())) == Some(facts)
             }
@@ -202,11 +215,9 @@ impl Desired {
     }
 
     fn is_selected_by_label(&self, route: &ObjectName, facts: &RouteFacts) -> bool {
-        let selects = |gateway: &GatewayFacts| {
-            gateway.listeners.iter().any(|listener| matches!(listener.namespaces, FromNamespaces::Selector(_)))
-        };
-        let gateways = facts.parents.iter().filter_map(|parent| gateway_name(parent, route));
-        gateways.filter_map(|gateway| self.known.gateways.get(&gateway)).any(selects)
+        let selects = |listener: &ListenerFacts| matches!(listener.namespaces, FromNamespaces::Selector(_));
+        let mut parents = facts.parents.iter().filter_map(|parent| parent_named(parent, route));
+        parents.any(|parent| self.known.listeners_of(&parent).iter().any(selects))
     }
 }
 
@@ -242,18 +253,67 @@ impl<'a> Reached<'a> {
         self.places.len() >= self.enough || self.n_routes >= ROUTES_LOOKED_AT
     }
 
-    fn gateway(&mut self, facts: Option<&GatewayFacts>) {
-        for listener in facts.into_iter().flat_map(|facts| &facts.listeners) {
+    fn listeners(&mut self, listeners: &[ListenerFacts]) {
+        for listener in listeners {
             self.listener(listener);
         }
     }
 
-    /// The listeners of a Gateway that end TLS with what a Secret holds.
-    fn gateway_ending_tls(&mut self, gateway: &ObjectName, with: impl Fn(&ObjectName) -> bool) {
-        let facts = self.desired.known.gateways.get(gateway);
-        for listener in facts.into_iter().flat_map(|facts| &facts.listeners) {
+    /// A Gateway with all that its ListenerSets add.
+    fn gateway(&mut self, name: &ObjectName) {
+        let known = &self.desired.known;
+        let facts = known.gateways.get(name);
+        self.listeners(facts.map_or(&[], |facts| &facts.listeners));
+        for set in known.sets_by_gateway.of(name) {
+            self.set(set);
+        }
+    }
+
+    fn set(&mut self, name: &ObjectName) {
+        let facts = self.desired.known.sets.get(name);
+        self.listeners(facts.map_or(&[], |facts| &facts.listeners));
+    }
+
+    /// A Gateway that loses its last listener is not accepted any more, and its ListenerSets with it, wherever they are. What
+    /// they leave may go to another Gateway, and that may move more.
+    fn sets_of_gateways_reached(&mut self) {
+        let known = &self.desired.known;
+        let mut others: Vec<&ObjectName> = known.sets_by_gateway.keys().collect();
+        loop {
+            let is_reached = |gateway: &GatewayFacts| {
+                gateway.listeners.iter().any(|listener| self.places.contains(&Place::Port(listener.port)))
+            };
+            let (reached, left): (Vec<&ObjectName>, Vec<&ObjectName>) =
+                others.into_iter().partition(|gateway| known.gateways.get(gateway).is_some_and(is_reached));
+            if reached.is_empty() || self.is_enough() {
+                return;
+            }
+            reached.into_iter().flat_map(|gateway| known.sets_by_gateway.of(gateway)).for_each(|set| self.set(set));
+            others = left;
+        }
+    }
+
+    /// The ListenerSets of a namespace whose Gateways look at its labels.
+    fn sets_selected_by_label(&mut self, namespace: &ObjectName) {
+        let known = &self.desired.known;
+        let mut any = false;
+        for (set, _) in known.sets.in_namespace(&namespace.name) {
+            let gateway = known.gateway_of(set).and_then(|gateway| known.gateways.get(&gateway));
+            if gateway.is_some_and(|gateway| matches!(gateway.allowed_listeners, FromNamespaces::Selector(_))) {
+                self.set(set);
+                any = true;
+            }
+        }
+        if any {
+            self.sets_of_gateways_reached();
+        }
+    }
+
+    /// The listeners of a Gateway or ListenerSet that end TLS with what a Secret holds.
+    fn listeners_ending_tls(&mut self, owner: &ObjectRef, with: impl Fn(&ObjectName) -> bool) {
+        for listener in self.desired.known.listeners_of(owner) {
             let references = listener.tls.as_ref().map(|tls| tls.certificates.as_slice()).unwrap_or_default();
-            let mut secrets = references.iter().filter_map(|reference| secret_name(reference, &gateway.namespace));
+            let mut secrets = references.iter().filter_map(|reference| secret_name(reference, &owner.name.namespace));
             if secrets.any(|secret| with(&secret)) {
                 self.listener(listener);
             }
@@ -300,8 +360,8 @@ impl<'a> Reached<'a> {
     /// The ports on which a route may hold a slot.
     fn facts_of_route(&mut self, name: &ObjectName, facts: &RouteFacts) {
         for parent in &facts.parents {
-            let gateway = gateway_name(parent, name).and_then(|gateway| self.desired.known.gateways.get(&gateway));
-            for listener in gateway.into_iter().flat_map(|gateway| listeners_named(parent, gateway)) {
+            let Some(named) = parent_named(parent, name) else { continue };
+            for listener in listeners_named(parent, self.desired.known.listeners_of(&named)) {
                 let hostname = &listener.hostname;
                 let name = |name: &Arc<str>| Place::Name(listener.port, hostname.clone(), Arc::clone(name));
                 self.places.extend(facts.hostnames.iter().map(name));
@@ -333,9 +393,8 @@ impl<'a> Reached<'a> {
     }
 }
 
-fn listeners_named<'a>(parent: &ParentRef, gateway: &'a GatewayFacts) -> impl Iterator<Item = &'a ListenerFacts> {
-    gateway
-        .listeners
+fn listeners_named<'a>(parent: &ParentRef, listeners: &'a [ListenerFacts]) -> impl Iterator<Item = &'a ListenerFacts> {
+    listeners
         .iter()
         .filter(|listener| parent.section_name.as_ref().is_none_or(|section| *section == listener.name))
         .filter(|listener| parent.port.is_none_or(|port| port == listener.port))

@@ -6,17 +6,19 @@ use super::{Affected, Desired, Route};
 use crate::{
     apisix::ids,
     model::{
-        facts::Observed,
+        facts::{FromNamespaces, Observed},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         places::{Port, ServerName, Slot},
+        verdicts::Verdict,
     },
     translate::{
         attachments::{self, Attachments},
         certificates::{View, implied},
-        known::{Known, gateway_name},
-        listeners::{self, Gateway},
+        known::{Known, gateway_name, parent_named},
+        listeners::{self, Listener},
         pools,
-        ports::Settled,
+        ports::{Settled, turns::Share},
+        sets, verdicts,
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -25,6 +27,7 @@ use std::{collections::BTreeSet, sync::Arc};
 #[derive(Debug, Default)]
 pub(super) struct Wave {
     gateways: BTreeSet<ObjectName>,
+    sets: BTreeSet<ObjectName>,
     ports: BTreeSet<Port>,
     attachments: BTreeSet<RouteRef>,
     slots: BTreeSet<Slot>,
@@ -32,6 +35,8 @@ pub(super) struct Wave {
     /// before every letter.
     names: BTreeSet<ServerName>,
     pools: BTreeSet<RouteRef>,
+    /// Objects with listeners that won or lost ports, or may have.
+    moved: BTreeSet<ObjectRef>,
     affected: Affected,
 }
 
@@ -59,13 +64,10 @@ impl Wave {
         for name in std::mem::take(&mut self.gateways) {
             self.listeners_tier(desired, &name);
         }
-        // Gateways hold up to 64 ports each, so that which of them gained or lost any is gathered first.
-        let moved: BTreeSet<ObjectName> =
-            std::mem::take(&mut self.ports).into_iter().flat_map(|port| self.ports_tier(desired, port)).collect();
-        for gateway in moved {
-            self.attachments.extend(desired.known.routes_by_gateway.of(&gateway).cloned());
-            self.verdict(Kind::Gateway, &gateway);
+        for name in std::mem::take(&mut self.sets) {
+            self.sets_tier(desired, &name);
         }
+        self.ports_tier(desired);
         for name in std::mem::take(&mut self.attachments) {
             self.attachments_tier(desired, &name);
         }
@@ -90,8 +92,17 @@ impl Wave {
             }
             Kind::Gateway => {
                 self.gateways.insert(name.clone());
+                self.sets.extend(known.sets_by_gateway.of(name).cloned());
                 // Also when it becomes readable or unreadable without becoming ours.
-                self.attachments.extend(known.routes_by_gateway.of(name).cloned());
+                self.attachments.extend(known.routes_by_parent.of(&ObjectRef::new(kind, name.clone())).cloned());
+                for set in known.sets_by_gateway.of(name) {
+                    let set = ObjectRef::new(Kind::ListenerSet, set.clone());
+                    self.attachments.extend(known.routes_by_parent.of(&set).cloned());
+                }
+            }
+            Kind::ListenerSet => {
+                self.sets.insert(name.clone());
+                self.attachments.extend(known.routes_by_parent.of(&ObjectRef::new(kind, name.clone())).cloned());
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let route = RouteRef::new(kind, name.clone());
@@ -105,29 +116,47 @@ impl Wave {
             }
             Kind::ReferenceGrant => {
                 self.pools.extend(known.routes_by_foreign_namespace.of(&name.namespace).cloned());
-                self.gateways.extend(known.gateways_by_foreign_namespace.of(&name.namespace).cloned());
+                self.mark_owners(known.owners_by_foreign_namespace.of(&name.namespace));
             }
-            Kind::Namespace => self.mark_routes_selected_by_label(desired, &name.name),
-            Kind::Secret => self.gateways.extend(known.gateways_by_secret.of(name).cloned()),
+            Kind::Namespace => self.mark_selected_by_label(desired, &name.name),
+            Kind::Secret => self.mark_owners(known.owners_by_secret.of(name)),
             Kind::Service => {
                 self.pools.extend(known.routes_by_service.of(name).cloned());
                 if desired.settings.addresses.is_service(name) {
-                    let gateways = desired.gateways.keys().cloned();
-                    self.affected.verdicts.extend(gateways.map(|gateway| ObjectRef::new(Kind::Gateway, gateway)));
+                    let gateways = desired.owners.gateways.keys().map(|name| (Kind::Gateway, name));
+                    let sets = desired.owners.sets.keys().map(|name| (Kind::ListenerSet, name));
+                    let all = gateways.chain(sets).map(|(kind, name)| ObjectRef::new(kind, name.clone()));
+                    self.affected.verdicts.extend(all);
                 }
             }
             Kind::EndpointSlice => self.pools.extend(routes_of_slice(known, name)),
         }
     }
 
-    fn mark_routes_selected_by_label(&mut self, desired: &Desired, namespace: &Arc<str>) {
-        for (route, facts) in desired.known.routes.readable_in(namespace) {
+    /// Marks Gateways and ListenerSets, for their listeners.
+    fn mark_owners<'a>(&mut self, owners: impl Iterator<Item = &'a ObjectRef>) {
+        for owner in owners {
+            let marked = if owner.kind == Kind::ListenerSet { &mut self.sets } else { &mut self.gateways };
+            marked.insert(owner.name.clone());
+        }
+    }
+
+    fn mark_selected_by_label(&mut self, desired: &Desired, namespace: &Arc<str>) {
+        let Desired { known, owners, .. } = desired;
+        for (set, presence) in known.sets.in_namespace(namespace) {
+            let gateway = presence.readable().and_then(|facts| gateway_name(&facts.parent, set));
+            let from = gateway.and_then(|gateway| owners.gateways.get(&gateway)).map(|of| &of.allowed_listeners);
+            if matches!(from, Some(FromNamespaces::Selector(_))) {
+                self.sets.insert(set.clone());
+            }
+        }
+        for (route, facts) in known.routes.readable_in(namespace) {
             let selected = facts
                 .parents
                 .iter()
-                .filter_map(|parent| gateway_name(parent, &route.name))
-                .filter_map(|gateway| desired.gateways.get(&gateway))
-                .any(listeners::Gateway::selects_by_label);
+                .filter_map(|parent| parent_named(parent, &route.name))
+                .filter_map(|parent| owners.of(&parent))
+                .any(|owner| listeners::select_by_label(owner.listeners));
             if selected {
                 self.attachments.insert(route);
             }
@@ -147,28 +176,66 @@ impl Wave {
             )
         });
         self.verdict(Kind::Gateway, name);
-        if now.as_ref() == desired.gateways.get(name) {
+        let before = desired.owners.gateways.get(name);
+        if now.as_ref() == before {
             return;
         }
         let before = match &now {
-            Some(gateway) => desired.gateways.insert(name.clone(), gateway.clone()),
-            None => desired.gateways.remove(name),
+            Some(gateway) => desired.owners.gateways.insert(name.clone(), gateway.clone()),
+            None => desired.owners.gateways.remove(name),
         };
         for gateway in before.iter().chain(&now) {
-            self.mark_certificates(desired, gateway);
+            self.mark_certificates(desired, &gateway.listeners);
         }
         if let (Some(before), Some(now)) = (&before, &now)
             && before.differs_in_certificates_alone(now)
         {
             return;
         }
-        self.ports.extend(desired.ports.replace(name, before.as_ref(), now.as_ref()));
-        self.attachments.extend(desired.known.routes_by_gateway.of(name).cloned());
+        let share = |gateway: Option<&_>| gateway.map(|gateway| Share::of_gateway(name, gateway)).unwrap_or_default();
+        let shares = (share(before.as_ref()), share(now.as_ref()));
+        self.contribute(desired, &ObjectRef::new(Kind::Gateway, name.clone()), shares);
+        // What it says of itself is part of what is said of its sets.
+        for set in desired.known.sets_by_gateway.of(name) {
+            self.sets.insert(set.clone());
+            self.verdict(Kind::ListenerSet, set);
+        }
+        self.stand(desired, name);
     }
 
-    /// Marks every name that may be served with a certificate of this Gateway.
-    fn mark_certificates(&mut self, desired: &mut Desired, gateway: &Gateway) {
-        for listener in gateway.listeners.iter().filter(|listener| listener.certificates.is_some()) {
+    fn sets_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
+        let Desired { known, owners, settings, .. } = &*desired;
+        let (version, sockets) = (settings.version, &settings.stream.sockets);
+        let facts = known.sets.get(name);
+        let now = facts.and_then(|facts| sets::listener_set(name, facts, &owners.gateways, known, version, sockets));
+        self.verdict(Kind::ListenerSet, name);
+        if now.as_ref() == owners.sets.get(name) {
+            return;
+        }
+        let before = match &now {
+            Some(set) => desired.owners.sets.insert(name.clone(), set.clone()),
+            None => desired.owners.sets.remove(name),
+        };
+        for set in before.iter().chain(&now) {
+            self.mark_certificates(desired, &set.listeners);
+        }
+        if let (Some(before), Some(now)) = (&before, &now)
+            && before.differs_in_certificates_alone(now)
+        {
+            return;
+        }
+        let share = |set: Option<&_>| set.map(|set| Share::of_set(name, set)).unwrap_or_default();
+        let shares = (share(before.as_ref()), share(now.as_ref()));
+        self.contribute(desired, &ObjectRef::new(Kind::ListenerSet, name.clone()), shares);
+        if let Some(before) = before {
+            self.count_set(desired, &before.gateway, name);
+        }
+        self.moved.insert(ObjectRef::new(Kind::ListenerSet, name.clone()));
+    }
+
+    /// Marks every name that may be served with a certificate of these listeners.
+    fn mark_certificates(&mut self, desired: &mut Desired, listeners: &[Listener]) {
+        for listener in listeners.iter().filter(|listener| listener.certificates.is_some()) {
             let Some(port) = listener.port else { continue };
             self.names.extend(desired.certificates.within(port, listener.hostname.as_ref()).cloned());
             self.mark_implied(desired, port, listener);
@@ -176,7 +243,7 @@ impl Wave {
     }
 
     /// Marks the names that a listener without a hostname may want on its port.
-    fn mark_implied(&mut self, desired: &mut Desired, port: Port, listener: &listeners::Listener) {
+    fn mark_implied(&mut self, desired: &mut Desired, port: Port, listener: &Listener) {
         for name in implied(listener) {
             desired.certificates.consider(name, port);
             self.names.insert(name.clone());
@@ -192,24 +259,78 @@ impl Wave {
             return;
         }
         let holder = desired.ports.holder_covering(port, None);
-        let listener =
-            holder.and_then(|(listener, _)| desired.gateways.get(&listener.gateway)?.listener(&listener.name));
-        if let Some((_, listener)) = listener {
+        if let Some((_, listener)) = holder.and_then(|(listener, _)| desired.owners.listener(listener)) {
             let listener = listener.clone();
             self.mark_implied(desired, port, &listener);
         }
     }
 
-    /// Gives the Gateways that gained or lost `port`.
-    fn ports_tier(&mut self, desired: &mut Desired, port: Port) -> BTreeSet<ObjectName> {
-        // The slot may have become frozen, or stopped being so.
-        self.affected.documents.insert(ids::port_slot(port));
-        let Settled { gateways, hostnames } = desired.ports.settle(port);
-        for name in hostnames {
-            self.mark_names_within(desired, port, name.as_ref());
-            self.affected.documents.insert(ids::slot(&Slot { port, name }));
+    fn contribute(&mut self, desired: &mut Desired, owner: &ObjectRef, (before, now): (Share, Share)) {
+        self.ports.extend(desired.ports.replace(owner, before, now));
+        self.attachments.extend(desired.known.routes_by_parent.of(owner).cloned());
+    }
+
+    /// Settles ports until nothing moves. That a Gateway is accepted decides over the ports of its sets, and these over those of
+    /// younger Gateways: each of these steps leads on to younger ones only, so that it ends, and always in the same state.
+    fn ports_tier(&mut self, desired: &mut Desired) {
+        while let Some(port) = self.ports.pop_first() {
+            // The slot may have become frozen, or stopped being so.
+            self.affected.documents.insert(ids::port_slot(port));
+            let Settled { owners, hostnames } = desired.ports.settle(port);
+            for name in hostnames {
+                self.mark_names_within(desired, port, name.as_ref());
+                self.affected.documents.insert(ids::slot(&Slot { port, name }));
+            }
+            for gateway in owners.iter().filter(|owner| owner.kind == Kind::Gateway) {
+                self.stand(desired, &gateway.name);
+            }
+            self.moved.extend(owners);
         }
-        gateways
+        // Each has up to 64 listeners, so that who gained or lost any is gathered first.
+        for owner in std::mem::take(&mut self.moved) {
+            self.attachments.extend(desired.known.routes_by_parent.of(&owner).cloned());
+            self.verdict(owner.kind, &owner.name);
+            let set = desired.owners.sets.get(&owner.name).filter(|_| owner.kind == Kind::ListenerSet);
+            if let Some(gateway) = set.map(|set| set.gateway.clone()) {
+                self.count_set(desired, &gateway, &owner.name);
+            }
+        }
+    }
+
+    /// Takes in whether a Gateway is accepted.
+    fn stand(&mut self, desired: &mut Desired, name: &ObjectName) {
+        let Desired { owners, ports, .. } = &*desired;
+        let owner = ObjectRef::new(Kind::Gateway, name.clone());
+        let accepted = |listener| verdicts::listener_refusal(&owner, listener, ports).is_none();
+        let gateway = owners.gateways.get(name).filter(|gateway| !gateway.frozen && gateway.refusal.is_none());
+        let stands = gateway.is_some_and(|gateway| gateway.listeners.iter().any(accepted));
+        if !desired.ports.set_standing(name, stands) {
+            return;
+        }
+        for set in desired.known.sets_by_gateway.of(name) {
+            if let Some(facts) = desired.owners.sets.get(set) {
+                self.ports.extend(Share::of_set(set, facts).ports());
+                self.moved.insert(ObjectRef::new(Kind::ListenerSet, set.clone()));
+            }
+        }
+    }
+
+    /// Keeps which ListenerSets of a Gateway are accepted.
+    fn count_set(&mut self, desired: &mut Desired, gateway: &ObjectName, set: &ObjectName) {
+        let object = ObjectRef::new(Kind::ListenerSet, set.clone());
+        let of_gateway = desired.owners.sets.get(set).is_some_and(|facts| facts.gateway == *gateway);
+        let accepted = match desired.verdict(&object).filter(|_| of_gateway) {
+            Some(Verdict::ListenerSet(verdict)) => verdict.is_accepted(),
+            Some(Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::Route(_)) | None => false,
+        };
+        let sets = desired.accepted_sets.entry(gateway.clone()).or_default();
+        let changed = if accepted { sets.insert(set.clone()) } else { sets.remove(set) };
+        if sets.is_empty() {
+            desired.accepted_sets.remove(gateway);
+        }
+        if changed {
+            self.verdict(Kind::Gateway, gateway);
+        }
     }
 
     fn attachments_tier(&mut self, desired: &mut Desired, name: &RouteRef) {
@@ -217,7 +338,7 @@ impl Wave {
         let exists = facts.is_some() || desired.known.routes.is_unreadable(name);
         let created = facts.map_or(Created::UNKNOWN, |facts| facts.created);
         let now = facts
-            .map(|facts| attachments::attach(name, facts, &desired.gateways, &desired.ports, &desired.known))
+            .map(|facts| attachments::attach(name, facts, &desired.owners, &desired.ports, &desired.known))
             .unwrap_or_default();
 
         let pool_id = ids::pool(&desired.settings.instance, name.kind, &name.name);
@@ -260,11 +381,11 @@ impl Wave {
     fn count(
         &mut self,
         desired: &mut Desired,
-        before: &BTreeSet<(ObjectName, Arc<str>)>,
-        now: &BTreeSet<(ObjectName, Arc<str>)>,
+        before: &BTreeSet<(ObjectRef, Arc<str>)>,
+        now: &BTreeSet<(ObjectRef, Arc<str>)>,
     ) {
-        for (gateway, listener) in before.difference(now) {
-            if let Some(counts) = desired.attached.get_mut(gateway) {
+        for (owner, listener) in before.difference(now) {
+            if let Some(counts) = desired.attached.get_mut(owner) {
                 let left = counts.get(listener).map_or(0, |count| count.saturating_sub(1));
                 if left == 0 {
                     counts.remove(listener);
@@ -272,14 +393,14 @@ impl Wave {
                     counts.insert(Arc::clone(listener), left);
                 }
                 if counts.is_empty() {
-                    desired.attached.remove(gateway);
+                    desired.attached.remove(owner);
                 }
             }
-            self.verdict(Kind::Gateway, gateway);
+            self.verdict(owner.kind, &owner.name);
         }
-        for (gateway, listener) in now.difference(before) {
-            *desired.attached.entry(gateway.clone()).or_default().entry(Arc::clone(listener)).or_default() += 1;
-            self.verdict(Kind::Gateway, gateway);
+        for (owner, listener) in now.difference(before) {
+            *desired.attached.entry(owner.clone()).or_default().entry(Arc::clone(listener)).or_default() += 1;
+            self.verdict(owner.kind, &owner.name);
         }
     }
 
@@ -299,12 +420,12 @@ impl Wave {
 
     fn certificates_tier(&mut self, desired: &mut Desired, name: &ServerName) {
         let ports: Vec<Port> = desired.certificates.ports_of(name).collect();
-        let view = View { gateways: &desired.gateways, ports: &desired.ports, slots: &desired.slots };
+        let view = View { owners: &desired.owners, ports: &desired.ports, slots: &desired.slots };
         let Some((before, now)) = desired.certificates.settle(name, view) else { return };
         self.affected.documents.insert(ids::certificate(name));
         for held in before.iter().chain(&now) {
             for listener in &held.listeners {
-                self.verdict(Kind::Gateway, &listener.gateway);
+                self.verdict(listener.owner.kind, &listener.owner.name);
             }
         }
         // Those of the port without names may be served by any of their listener's.

@@ -138,6 +138,11 @@ impl<K: Hash + Eq, V: Ord + Clone> Index<K, V> {
         self.entries.get(key).into_iter().flatten()
     }
 
+    /// Everything that is referred to, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.entries.keys()
+    }
+
     pub(super) fn add(&mut self, keys: impl IntoIterator<Item = K>, value: &V) {
         for key in keys {
             self.entries.entry(key).or_default().insert(value.clone());

@@ -7,7 +7,7 @@ use crate::{
         facts::{
             BackendRef, EndpointFacts, GatewayClassFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement,
             LabelSelector, ListenerFacts, NamespaceFacts, ReferenceGrantFacts, ServiceFacts, ServicePortFacts,
-            SlicePortFacts, Transport,
+            SlicePortFacts, Transport, listener_sets::ListenerSetFacts,
         },
         names::{Created, GATEWAY_GROUP},
         places::{Directory, Port},
@@ -59,8 +59,24 @@ fn gateway(name: &str, ports: impl IntoIterator<Item = i64>, namespaces: &FromNa
         parameters: None,
         addresses: Vec::new(),
         listeners: ports.into_iter().map(|port| listener(port, namespaces.clone())).collect(),
+        allowed_listeners: namespaces.clone(),
     };
     is(Kind::Gateway, "ns", name, Some(Facts::Gateway(facts)))
+}
+
+fn set(name: &str, gateway: &str, ports: impl IntoIterator<Item = i64>) -> Change {
+    let facts = ListenerSetFacts {
+        generation: 1,
+        created: Created(1),
+        parent: parent(gateway, None),
+        listeners: ports.into_iter().map(|port| listener(port, FromNamespaces::All)).collect(),
+    };
+    is(Kind::ListenerSet, "far", name, Some(Facts::ListenerSet(facts)))
+}
+
+/// What names the same listener of a set.
+fn in_set(parent: ParentRef) -> ParentRef {
+    ParentRef { kind: "ListenerSet".into(), namespace: Some("far".into()), ..parent }
 }
 
 fn parent(gateway: &str, section: Option<i64>) -> ParentRef {
@@ -169,6 +185,20 @@ fn a_gateway_reaches_the_ports_it_takes_from_others() {
 }
 
 #[test]
+fn a_listener_set_reaches_its_ports_and_a_gateway_those_of_its_sets() {
+    let mut desired = five_routes();
+    desired.apply([set("more", "edge", [9100, 9101])]);
+    let reach = |change: &Change| desired.reach(change, ALL);
+    // The Gateway loses none by what a set asks for, but a set that loses its Gateway loses all.
+    assert_eq!(reach(&gone(&set("more", "edge", []))), 2);
+    assert_eq!(reach(&set("more", "edge", [9101, 9102])), 3);
+    assert_eq!(reach(&gone(&gateway("edge", [], &FromNamespaces::All))), 7);
+    assert_eq!(reach(&gateway("other", [9001], &FromNamespaces::All)), 3);
+    assert_eq!(reach(&gateway("other", [9009], &FromNamespaces::All)), 1);
+    assert_eq!(reach(&gone(&class(OURS))), 7);
+}
+
+#[test]
 fn a_route_reaches_the_slots_it_takes_from_others() {
     let desired = five_routes();
     assert_eq!(desired.reach(&route("ns", "big", vec![parent("edge", None)], ("ns", "svc")), ALL), 5);
@@ -269,15 +299,21 @@ fn change() -> impl Strategy<Value = Change> {
     };
     let ports = || vec(9001_i64..9007, 1..5);
     let names = || (select(vec!["ns", "far"]), select(vec!["a", "b"]));
-    let gateways = || vec((select(vec!["edge", "other"]), option::of(9001_i64..9007)), 1..3);
+    let gateways = || vec((select(vec!["edge", "other"]), option::of(9001_i64..9007), any::<bool>()), 1..3);
     prop_oneof![
         1 => select(vec![OURS, OURS, "example.com/other"]).prop_map(class),
         3 => (select(vec!["edge", "other"]), ports(), namespaces())
             .prop_map(|(name, ports, namespaces)| gateway(name, ports, &namespaces)),
         6 => (names(), gateways(), names()).prop_map(|((namespace, name), gateways, service)| {
-            let parents = gateways.into_iter().map(|(gateway, section)| parent(gateway, section)).collect();
-            route(namespace, name, parents, service)
+            let parent = |(gateway, section, set)| match set {
+                true => in_set(parent(gateway, section)),
+                false => parent(gateway, section),
+            };
+            route(namespace, name, gateways.into_iter().map(parent).collect(), service)
         }),
+        // Sets have the names of Gateways, on purpose.
+        3 => (select(vec!["edge", "other"]), select(vec!["edge", "other"]), ports())
+            .prop_map(|(name, gateway, ports)| set(name, gateway, ports)),
         1 => Just(grant("far")),
         2 => (select(vec!["ns", "far"]), any::<bool>()).prop_map(|(name, labelled)| {
             let labels = labelled.then(|| ("team".into(), "a".into())).into_iter().collect();

@@ -1,0 +1,112 @@
+//! Who wants which port, and in which order listeners take turns.
+//!
+//! A Gateway or a ListenerSet as tier 1 read it goes in, its contenders for each port come out. Nothing is decided here.
+
+use super::ListenerRef;
+use crate::{
+    model::{
+        names::{Created, Kind, ObjectName, ObjectRef},
+        places::{Port, ServerName},
+    },
+    translate::{
+        listeners::{Gateway, Listener, Protocol},
+        sets::ListenerSet,
+    },
+};
+use std::sync::Arc;
+
+/// A listener that wants a port. Orders as listeners take turns.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Contender {
+    /// When its Gateway was created.
+    created: Created,
+    pub(super) gateway: ObjectName,
+    /// The ListenerSet it is of, if it is not the Gateway's own, and when that was created.
+    pub(super) set: Option<(Created, ObjectName)>,
+    /// Its place in its object.
+    index: usize,
+    name: Arc<str>,
+    pub(super) protocol: Protocol,
+    pub(super) hostname: Option<ServerName>,
+    /// Whether it could be served if it had the port.
+    pub(super) acceptable: bool,
+}
+
+/// What an object with listeners contributes: who contends for which port, and the ports whose slots must not be cleared away
+/// while it is frozen.
+#[derive(Clone, Debug, Default)]
+pub(in crate::translate) struct Share {
+    pub(super) contenders: Vec<(Port, Contender)>,
+    pub(super) frozen: Vec<Port>,
+}
+
+impl Share {
+    /// Of a Gateway. One that is refused as a whole wants nothing.
+    pub(in crate::translate) fn of_gateway(name: &ObjectName, gateway: &Gateway) -> Self {
+        let Gateway { created, frozen, refusal, listeners, .. } = gateway;
+        if *frozen {
+            return Self::of_frozen(listeners);
+        }
+        let contender = |index, listener| contender((*created, name), None, index, listener);
+        Self::of(listeners.iter().filter(|_| refusal.is_none()), contender)
+    }
+
+    /// Of a ListenerSet. One that is not allowed wants nothing.
+    pub(in crate::translate) fn of_set(name: &ObjectName, set: &ListenerSet) -> Self {
+        let ListenerSet { created, gateway, gateway_created, frozen, allowed, listeners, .. } = set;
+        if *frozen {
+            return Self::of_frozen(listeners);
+        }
+        let own = (*created, name);
+        let contender = |index, listener| contender((*gateway_created, gateway), Some(own), index, listener);
+        Self::of(listeners.iter().filter(|_| *allowed), contender)
+    }
+
+    fn of<'a>(
+        listeners: impl Iterator<Item = &'a Listener>,
+        contender: impl Fn(usize, &'a Listener) -> Contender,
+    ) -> Self {
+        let ported = listeners.enumerate().filter_map(|(index, listener)| {
+            let port = listener.contends_for()?;
+            Some((port, contender(index, listener)))
+        });
+        Self { contenders: ported.collect(), frozen: Vec::new() }
+    }
+
+    fn of_frozen(listeners: &[Listener]) -> Self {
+        Self { contenders: Vec::new(), frozen: listeners.iter().filter_map(|listener| listener.port).collect() }
+    }
+
+    /// The ports it contends for.
+    pub(in crate::translate) fn ports(&self) -> impl Iterator<Item = Port> {
+        self.contenders.iter().map(|(port, _)| *port)
+    }
+}
+
+fn contender(
+    (created, gateway): (Created, &ObjectName),
+    set: Option<(Created, &ObjectName)>,
+    index: usize,
+    listener: &Listener,
+) -> Contender {
+    Contender {
+        created,
+        gateway: gateway.clone(),
+        set: set.map(|(created, name)| (created, name.clone())),
+        index,
+        name: Arc::clone(&listener.name),
+        protocol: listener.protocol,
+        hostname: listener.hostname.clone(),
+        acceptable: listener.refusal.is_none(),
+    }
+}
+
+impl Contender {
+    pub(super) fn listener(&self) -> ListenerRef {
+        let owner = match &self.set {
+            None => ObjectRef::new(Kind::Gateway, self.gateway.clone()),
+            Some((_, set)) => ObjectRef::new(Kind::ListenerSet, set.clone()),
+        };
+        ListenerRef { owner, name: Arc::clone(&self.name) }
+    }
+}
