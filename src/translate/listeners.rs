@@ -90,20 +90,6 @@ impl Gateway {
         self.listeners.iter().enumerate().find(|(_, listener)| listener.name == *name)
     }
 
-    /// Whether nothing about it differs from `other` but which certificates its listeners have.
-    #[must_use]
-    pub fn differs_in_certificates_alone(&self, other: &Self) -> bool {
-        let bare = |gateway: &Self| {
-            let mut gateway = gateway.clone();
-            for listener in &mut gateway.listeners {
-                let usable = listener.certificates.as_ref().map(KeyPairs::usable);
-                listener.certificates = usable.map(|unreadable| KeyPairs { unreadable, ..KeyPairs::default() });
-            }
-            gateway
-        };
-        bare(self) == bare(other)
-    }
-
     /// Whether namespace labels decide who may attach anywhere on it.
     #[must_use]
     pub fn selects_by_label(&self) -> bool {

@@ -3,6 +3,7 @@
 use super::{
     grants::{self, Referrer},
     known::{Known, secret_name},
+    listeners::Gateway,
 };
 use crate::model::{
     certificates::{KeyPair, KeyPairs, ReferenceFault, ReferenceProblem},
@@ -27,6 +28,19 @@ pub fn key_pairs(from: Referrer<'_>, references: &[SecretRef], known: &Known) ->
         }
     }
     all
+}
+
+/// Whether nothing differs between a Gateway and what it was before but which certificates its listeners have.
+pub(super) fn differ_alone(before: &Gateway, now: &Gateway) -> bool {
+    let bare = |gateway: &Gateway| {
+        let mut gateway = gateway.clone();
+        for listener in &mut gateway.listeners {
+            let usable = listener.certificates.as_ref().map(KeyPairs::usable);
+            listener.certificates = usable.map(|unreadable| KeyPairs { unreadable, ..KeyPairs::default() });
+        }
+        gateway
+    };
+    bare(before) == bare(now)
 }
 
 /// The checks stand in this order so that a reference nobody permitted does not reveal whether its target exists. With a

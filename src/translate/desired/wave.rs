@@ -17,6 +17,7 @@ use crate::{
         listeners::{self, Gateway},
         pools,
         ports::Settled,
+        secrets,
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -149,7 +150,7 @@ impl Wave {
             self.mark_certificates(desired, gateway);
         }
         if let (Some(before), Some(now)) = (&before, &now)
-            && before.differs_in_certificates_alone(now)
+            && secrets::differ_alone(before, now)
         {
             return;
         }
