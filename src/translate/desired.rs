@@ -1,14 +1,15 @@
 //! `Desired`: what etcd and the statuses should be, kept up to date change by change.
 
 pub mod reach;
+mod wanted;
 mod wave;
 
 use super::{
     addresses,
     attachments::Attachments,
-    certificates::{Certificates, Ending, View},
+    certificates::{Certificates, View},
     known::Known,
-    listeners::{Listener, Protocol},
+    listeners::Listener,
     pools::Pool,
     ports::Ports,
     sets::Owners,
@@ -17,13 +18,13 @@ use super::{
 };
 use crate::{
     apisix::{
-        documents::{self, Closed, PLACEHOLDER, Scheme, Sealing, To},
-        ids::{self, SlotPlace},
+        documents::{PLACEHOLDER, Sealing},
+        ids,
         version::ApisixVersion,
     },
     model::{
         addresses::AddressSource,
-        facts::{Change, DriftPolicy, Observed, Transport},
+        facts::{Change, DriftPolicy, Observed},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         opaque::Opaque,
         places::{Directory, WorkId},
@@ -372,99 +373,8 @@ impl Desired {
         Sealing { prefix: &self.settings.prefix, instance: &self.settings.instance }
     }
 
-    fn wanted_slot(&self, id: &WorkId) -> Wanted {
-        let Some(place) = SlotPlace::of(id) else { return Wanted::Absent };
-        let held = self.slots.of_id(id).and_then(|slot| Some((self.slots.holder(&slot)?, slot)));
-        let Some((holder, slot)) = held else {
-            return match self.ports.nested_at(place) {
-                Some((slot, protocol)) => {
-                    let through = protocol == Protocol::TlsPassthrough;
-                    wanted(documents::closing(self.sealing(), id, &slot, Closed::NoRoute, through), None)
-                }
-                None if self.ports.is_frozen(place.port()) => Wanted::Kept { otherwise: None },
-                None => Wanted::Absent,
-            };
-        };
-        let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
-        let split = route.pool.as_ref().and_then(|pool| pool.split);
-        let passthrough = route.attachments.passes_through(&slot);
-        let certificate = match self.certificates.ending(&slot, self.view()) {
-            Ending::No => None,
-            Ending::With(name) => self.certificates.place(name),
-            Ending::Taken | Ending::NoName => {
-                // Nobody gets by another's certificate to what would take these connections otherwise.
-                return wanted(
-                    documents::closing(self.sealing(), id, &slot, Closed::NotItsCertificate, passthrough),
-                    None,
-                );
-            }
-        };
-        let to = To { pool: &route.pool_id, certificate: certificate.as_ref(), split, passthrough };
-        let value = documents::stream_route(self.sealing(), id, &slot, to, &holder.to_string());
-        let wanted = wanted(value, Some(route.pool_id.clone()));
-        match wanted {
-            Wanted::Document(document) => Wanted::Document(Document { certificate, ..document }),
-            Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => wanted,
-        }
-    }
-
-    fn wanted_certificate(&self, id: &WorkId) -> Wanted {
-        let Some((name, held)) = self.certificates.at(id) else { return Wanted::Absent };
-        let pairs: Vec<_> = held.pairs.iter().map(Arc::as_ref).collect();
-        let provenance = format!("{}, listener {}", held.listener.owner, held.listener.name);
-        let document = || wanted(documents::ssl(self.sealing(), id, name, &pairs, &provenance), None);
-        if !held.unreadable {
-            return document();
-        }
-        match document() {
-            Wanted::Document(document) if !pairs.is_empty() => Wanted::Kept { otherwise: Some(document) },
-            Wanted::Document(_) | Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => {
-                Wanted::Kept { otherwise: None }
-            }
-        }
-    }
-
     fn view(&self) -> View<'_> {
         View { owners: &self.owners, ports: &self.ports, slots: &self.slots }
-    }
-
-    /// Whether a pool stays as it is, because something it is computed over exists and could never be read.
-    fn keeps_pool_of(&self, name: &RouteRef, route: &Route) -> bool {
-        self.known.routes.is_unreadable(name)
-            || route.attachments.parent_unreadable
-            || route.pool.as_ref().is_some_and(|pool| pool.unreadable)
-    }
-
-    fn wanted_pool(&self, id: &WorkId) -> Wanted {
-        let Some(name) = self.route_of_pool.get(id) else { return Wanted::Absent };
-        let Some(route) = self.routes.get(name) else { return Wanted::Absent };
-        let kept = self.keeps_pool_of(name, route);
-        let held = self.slots.held_by(name).next().is_some();
-        let document = match route.pool.as_ref().filter(|_| held) {
-            None => Wanted::Absent,
-            Some(pool) => {
-                wanted(documents::upstream(self.sealing(), id, scheme(name.kind), &pool.nodes, &name.to_string()), None)
-            }
-        };
-        match document {
-            Wanted::Absent if kept => Wanted::Kept { otherwise: None },
-            Wanted::Document(document) if kept => Wanted::Kept { otherwise: Some(document) },
-            Wanted::Absent | Wanted::Document(_) | Wanted::Kept { .. } | Wanted::Refused(_) => document,
-        }
-    }
-}
-
-fn wanted(value: Result<String, crate::apisix::check::Refused>, pool: Option<WorkId>) -> Wanted {
-    match value {
-        Ok(value) => Wanted::Document(Document { bytes: value.into_bytes().into(), pool, certificate: None }),
-        Err(why) => Wanted::Refused(why.to_string().into()),
-    }
-}
-
-fn scheme(kind: Kind) -> Scheme {
-    match Transport::of_routes(kind) {
-        Transport::Udp => Scheme::Udp,
-        Transport::Tcp | Transport::Other => Scheme::Tcp,
     }
 }
 

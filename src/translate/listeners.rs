@@ -71,26 +71,6 @@ pub struct Listener {
     pub certificates: Option<KeyPairs>,
 }
 
-impl Gateway {
-    /// Whether nothing about it differs from `other` but which certificates its listeners have.
-    #[must_use]
-    pub fn differs_in_certificates_alone(&self, other: &Self) -> bool {
-        let bare = |gateway: &Self| Self { listeners: without_certificates(&gateway.listeners), ..gateway.clone() };
-        bare(self) == bare(other)
-    }
-}
-
-/// The listeners with no more said of their certificates than whether they have any that can be used.
-#[must_use]
-pub fn without_certificates(listeners: &[Listener]) -> Vec<Listener> {
-    let bare = |listener: &Listener| {
-        let usable = listener.certificates.as_ref().map(KeyPairs::usable);
-        let certificates = usable.map(|unreadable| KeyPairs { unreadable, ..KeyPairs::default() });
-        Listener { certificates, ..listener.clone() }
-    };
-    listeners.iter().map(bare).collect()
-}
-
 impl Listener {
     /// Whether it has to end TLS and has nothing to do that with.
     #[must_use]

@@ -99,15 +99,6 @@ pub struct Owner<'a> {
     pub listeners: &'a [Listener],
 }
 
-impl ListenerSet {
-    /// Whether nothing about it differs from `other` but which certificates its listeners have.
-    #[must_use]
-    pub fn differs_in_certificates_alone(&self, other: &Self) -> bool {
-        let bare = |set: &Self| Self { listeners: listeners::without_certificates(&set.listeners), ..set.clone() };
-        bare(self) == bare(other)
-    }
-}
-
 impl Owners {
     /// A listener, and its place in its object.
     #[must_use]

@@ -100,8 +100,7 @@ async fn a_certificate_comes_before_its_slot_follows_its_secret_alone_and_goes_a
     scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + GATEWAY + ROUTE + &first).await?;
 
     // It comes.
-    let tlsroute = scene.object("TLSRoute", "app");
-    scene.route_at_says(&tlsroute, "tls", SERVED).await?;
+    scene.route_at_says(&scene.object("TLSRoute", "app"), "tls", SERVED).await?;
     let documents = shows(&scene, &pem).await?;
     let (ssl_key, ssl) = certificate(&documents)?;
     assert_eq!((&ssl["snis"], &ssl["key"]), (&serde_json::json!([NAME]), &Value::from(key)));
@@ -128,11 +127,13 @@ async fn a_certificate_comes_before_its_slot_follows_its_secret_alone_and_goes_a
     let said = listener(&gateway, "tls")?;
     says(&gateway, said, WITHOUT)?;
     assert!(message(said, "ResolvedRefs")?.contains("tls.crt is not PEM") && !said.to_string().contains("s3cret"));
-    scene.route_at_says(&tlsroute, "tls", &[(PROGRAMMED, "False/ListenerNotProgrammed")]).await?;
+    scene
+        .route_at_says(&scene.object("TLSRoute", "app"), "tls", &[(PROGRAMMED, "False/ListenerNotProgrammed")])
+        .await?;
 
     // It is put right, and goes with its Secret; the slot first.
     scene.apply(secret("cert")?.0).await?;
-    scene.route_at_says(&tlsroute, "tls", SERVED).await?;
+    scene.route_at_says(&scene.object("TLSRoute", "app"), "tls", SERVED).await?;
     let revision = scene.revision().await?;
     scene.delete("Secret", "cert").await?;
     scene

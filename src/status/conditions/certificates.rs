@@ -11,6 +11,15 @@ use crate::{
 };
 use jiff::Timestamp;
 
+/// Why a route is not served through a listener that has no certificate.
+pub(super) const NONE: &str = "the listener has no certificate that can be used";
+/// Why a route is not served for a name that another listener's certificate has.
+pub(super) const TAKEN: &str = "an earlier listener of the data plane has another certificate for this name, and APISIX takes \
+                                one for each name, whatever the port";
+/// Why a route is not served for want of a name.
+pub(super) const NO_NAME: &str = "the listener has no hostname, and its certificates name none that it can have, while APISIX \
+                                  finds a certificate only by name";
+
 /// Why an accepted listener is not programmed, if it is its certificates that stand in the way.
 pub(super) fn obstacle(verdict: &CertificatesVerdict, standing: &dyn Fn(&WorkId) -> Standing) -> Option<Condition> {
     let CertificatesVerdict { problems: _, usable, taken, documents, validity: _ } = verdict;

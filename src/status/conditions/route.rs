@@ -1,6 +1,6 @@
 //! A route's verdict as one entry for each of its parents.
 
-use super::{Condition, NAMES_MAX, add_sentence, listeners_named, render_all};
+use super::{Condition, NAMES_MAX, add_sentence, certificates, listeners_named, render_all};
 use crate::{
     model::{
         facts::{ParentRef, Transport},
@@ -303,22 +303,9 @@ fn obstacle(
         ClaimOutcome::ListenerNotAccepted => {
             Some((Obstacle::ListenerNotProgrammed, "the listener or its Gateway is not accepted".to_owned()))
         }
-        ClaimOutcome::NoCertificate => Some((
-            Obstacle::ListenerNotProgrammed,
-            "the listener has no certificate that can be used".to_owned(),
-        )),
-        ClaimOutcome::CertificateTaken => Some((
-            Obstacle::ListenerNotProgrammed,
-            "an earlier listener of the data plane has another certificate for this name, and APISIX takes one for each name, \
-             whatever the port"
-                .to_owned(),
-        )),
-        ClaimOutcome::NoName => Some((
-            Obstacle::ListenerNotProgrammed,
-            "the listener has no hostname, and its certificates name none that it can have, while APISIX finds a certificate \
-             only by name"
-                .to_owned(),
-        )),
+        ClaimOutcome::NoCertificate => Some((Obstacle::ListenerNotProgrammed, certificates::NONE.to_owned())),
+        ClaimOutcome::CertificateTaken => Some((Obstacle::ListenerNotProgrammed, certificates::TAKEN.to_owned())),
+        ClaimOutcome::NoName => Some((Obstacle::ListenerNotProgrammed, certificates::NO_NAME.to_owned())),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
         listeners::{self, Listener},
         pools,
         ports::{Settled, turns::Share},
-        sets, verdicts,
+        secrets, sets, verdicts,
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -188,7 +188,7 @@ impl Wave {
             self.mark_certificates(desired, &gateway.listeners);
         }
         if let (Some(before), Some(now)) = (&before, &now)
-            && before.differs_in_certificates_alone(now)
+            && secrets::differ_alone(before, now)
         {
             return;
         }
@@ -220,7 +220,7 @@ impl Wave {
             self.mark_certificates(desired, &set.listeners);
         }
         if let (Some(before), Some(now)) = (&before, &now)
-            && before.differs_in_certificates_alone(now)
+            && secrets::differ_alone_in(before, now)
         {
             return;
         }
