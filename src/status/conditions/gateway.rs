@@ -19,15 +19,13 @@ pub(super) fn render(verdict: &GatewayVerdict) -> Value {
     let accepted = accepted(verdict);
     let programmed = programmed(verdict, &accepted);
     let refused = verdict.refusal.is_some().then_some(Kind::Gateway);
-    let mut status = json!({
-        "conditions": render_all([accepted, programmed], *generation),
-        "listeners": render_listeners(listeners, Kind::Gateway, refused, *generation),
-    });
+    let conditions = render_all([accepted, programmed], *generation);
+    let listeners = render_listeners(listeners, Kind::Gateway, refused, *generation);
     // Absent means none, and CRDs of releases without ListenerSets do not know the field.
-    if *listener_sets > 0 {
-        status["attachedListenerSets"] = json!(listener_sets);
+    match listener_sets {
+        0 => json!({ "conditions": conditions, "listeners": listeners }),
+        n_sets => json!({ "conditions": conditions, "listeners": listeners, "attachedListenerSets": n_sets }),
     }
-    status
 }
 
 fn accepted(verdict: &GatewayVerdict) -> Condition {
