@@ -339,7 +339,14 @@ fn tls_change() -> impl Strategy<Value = Change> {
                     &mut gateway.listeners
                 }
                 Facts::ListenerSet(set) => &mut set.listeners,
-                _ => return facts,
+                Facts::GatewayClass(_)
+                | Facts::TcpRoute(_)
+                | Facts::UdpRoute(_)
+                | Facts::TlsRoute(_)
+                | Facts::ReferenceGrant(_)
+                | Facts::Namespace(_)
+                | Facts::Service(_)
+                | Facts::EndpointSlice(_) => return facts,
             };
             for (n, listener) in listeners.iter_mut().enumerate() {
                 let hostnames = [Some("a.example"), Some("*.example"), Some("*.a.example"), None];
@@ -558,9 +565,11 @@ fn owner(route: &ObjectRef, parent: &ParentRef) -> ObjectRef {
 /// Whether Gateway API tells two listeners of one Gateway apart, of a data plane that knows both modes of TLS.
 fn told_apart(one: &ListenerFacts, other: &ListenerFacts) -> bool {
     let hostname = |listener: &ListenerFacts| listener.hostname.as_deref().and_then(ServerName::of);
-    match (&*one.protocol, &*other.protocol) {
-        _ if one.port != other.port => true,
-        ("x", _) | (_, "x") => true,
+    let protocols = (&*one.protocol, &*other.protocol);
+    if one.port != other.port || protocols.0 == "x" || protocols.1 == "x" {
+        return true;
+    }
+    match protocols {
         ("UDP", "UDP") => false,
         ("UDP", _) | (_, "UDP") => true,
         ("TLS", "TLS") | ("HTTP", "HTTP") => hostname(one) != hostname(other),

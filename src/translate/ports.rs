@@ -242,9 +242,8 @@ impl<'a> Kin<'a> {
         let Contender { protocol, hostname, .. } = contender;
         for (other, hostnames) in &self.0 {
             match protocol.told_from(*other, version) {
-                Told::Apart => {}
                 Told::ByName if hostnames.contains(hostname) => return Err(Clash::Hostname),
-                Told::ByName => {}
+                Told::Apart | Told::ByName => {}
                 Told::Never if protocol == other => return Err(Clash::Listener),
                 Told::Never => return Err(Clash::Protocol),
             }

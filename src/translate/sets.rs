@@ -43,7 +43,7 @@ pub struct ListenerSet {
 
 /// Reads a ListenerSet; `None` if it names no Gateway that is ours or frozen.
 #[must_use]
-pub fn listener_set(
+pub(super) fn listener_set(
     name: &ObjectName,
     facts: &ListenerSetFacts,
     gateways: &HashMap<ObjectName, Gateway>,

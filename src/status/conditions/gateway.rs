@@ -11,7 +11,7 @@ use crate::{
     },
     status::reasons::{ConditionType, Reason},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 pub(super) fn render(verdict: &GatewayVerdict, standing: &dyn Fn(&WorkId) -> Standing) -> Value {
@@ -20,20 +20,20 @@ pub(super) fn render(verdict: &GatewayVerdict, standing: &dyn Fn(&WorkId) -> Sta
     let refused = refusal.is_some().then_some(Kind::Gateway);
     let of_listeners = conditions_of(listeners, Kind::Gateway, refused, standing);
     let programmed = programmed(verdict, &accepted, &of_listeners);
-    let mut status = json!({
-        "conditions": render_all([accepted, programmed], *generation),
-        "listeners": render_listeners(listeners, of_listeners, *generation),
-    });
+    let mut status = Map::new();
+    let mut say = |field: &str, value| status.insert(field.to_owned(), value);
+    say("conditions", render_all([accepted, programmed], *generation));
+    say("listeners", render_listeners(listeners, of_listeners, *generation).into());
     // Also while no listener is accepted: that comes and goes, and with it the names that point there. Left out rather than
     // empty: merging takes both for the same.
     if refused.is_none() && !have.is_empty() {
-        status["addresses"] = addresses::render(have);
+        say("addresses", addresses::render(have));
     }
     // Absent means none, and CRDs of releases without ListenerSets do not know the field.
     if *listener_sets > 0 {
-        status["attachedListenerSets"] = json!(listener_sets);
+        say("attachedListenerSets", json!(listener_sets));
     }
-    status
+    status.into()
 }
 
 fn accepted(verdict: &GatewayVerdict) -> Condition {

@@ -6,7 +6,7 @@ use crate::{
         addresses::AddressSource,
         facts::{
             Change, Facts, FromNamespaces, GatewayClassFacts, GatewayFacts, LabelRequirement, LabelSelector,
-            ListenerFacts, Observed, ParentRef, RouteFacts, listener_sets::ListenerSetFacts,
+            ListenerFacts, NamespaceFacts, Observed, ParentRef, RouteFacts, listener_sets::ListenerSetFacts,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::Port,
@@ -186,7 +186,7 @@ fn what_a_route_has_is_kept_while_its_set_or_the_sets_gateway_could_never_be_rea
 #[test]
 fn what_a_route_has_is_kept_while_the_labels_that_allow_its_set_could_never_be_read() {
     let selector = LabelSelector { requirements: vec![LabelRequirement::Exists("team".into())] };
-    let namespace = is(Kind::Namespace, "", "apps", Facts::Namespace(Default::default()));
+    let namespace = is(Kind::Namespace, "", "apps", Facts::Namespace(NamespaceFacts::default()));
     let mut desired = empty();
     desired.apply([
         class(),

@@ -305,9 +305,8 @@ fn change() -> impl Strategy<Value = Change> {
         3 => (select(vec!["edge", "other"]), ports(), namespaces())
             .prop_map(|(name, ports, namespaces)| gateway(name, ports, &namespaces)),
         6 => (names(), gateways(), names()).prop_map(|((namespace, name), gateways, service)| {
-            let parent = |(gateway, section, set)| match set {
-                true => in_set(parent(gateway, section)),
-                false => parent(gateway, section),
+            let parent = |(gateway, section, set)| {
+                if set { in_set(parent(gateway, section)) } else { parent(gateway, section) }
             };
             route(namespace, name, gateways.into_iter().map(parent).collect(), service)
         }),
