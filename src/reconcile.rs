@@ -24,6 +24,7 @@ mod pass;
 mod progress;
 mod report;
 mod standing;
+mod strays;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -127,6 +128,8 @@ struct State<K> {
     /// When the earliest change came that a document may need work for; what a transaction in flight answers to is with it.
     changed_at: HashMap<WorkId, Instant>,
     departures: Departures,
+    /// Strays that are not deleted before the control keys have been read again.
+    unjudged: BTreeSet<WorkId>,
     /// Documents that are not as they are wanted, and left so.
     left: HashMap<WorkId, Left>,
     /// Documents found edited or deleted by somebody else, and not put right yet.
@@ -305,6 +308,7 @@ impl<K: StatusSink> State<K> {
             noted_since: None,
             changed_at: HashMap::new(),
             departures: Departures::default(),
+            unjudged: BTreeSet::new(),
             left: HashMap::new(),
             drifted: HashSet::new(),
             outage: None,

@@ -1,8 +1,8 @@
 //! Whole controllers against a store in memory and a small cluster, in virtual time, with every fault that chance brings: one
 //! seed decides everything.
 //!
-//! `SEEDS` (how many), `FIRST_SEED` (from which on) and `SEED` (one, with its whole history) come from the environment. A seed
-//! that fails is printed with what happened until then.
+//! `SEEDS` (how many), `FIRST_SEED` (from which on), `FAILURES` (after how many failing ones to end) and `SEED` (one, with its
+//! whole history) come from the environment. A seed that fails is printed with what happened until then.
 
 #![allow(clippy::panic, reason = "a part of the simulation that cannot go on ends the run, which is told")]
 #![allow(clippy::disallowed_methods, reason = "time is virtual here, and this is a test's own")]
@@ -15,6 +15,8 @@ mod checker;
 mod cluster;
 #[path = "simulation/dice.rs"]
 mod dice;
+#[path = "simulation/guesses.rs"]
+mod guesses;
 #[path = "simulation/hands.rs"]
 mod hands;
 #[path = "simulation/heal.rs"]
@@ -36,6 +38,7 @@ mod script;
 #[path = "simulation/things.rs"]
 mod things;
 
+use history::History;
 use parking_lot::Mutex;
 use script::{Failure, Played, run};
 use std::{
@@ -62,8 +65,8 @@ const PREFIX: &str = "/apisix";
 /// How many seeds a run has that does not say.
 const SEEDS: u64 = 2_000;
 
-/// How many failing seeds are enough.
-const FAILURES_MAX: u64 = 5;
+/// How many failing seeds are enough for a run that does not say.
+const FAILURES: u64 = 5;
 
 /// How long one seed may take by the clock on the wall: thousands of times what any takes. Only what spins without ever letting
 /// go, so that nothing in virtual time can end it, takes so long.
@@ -73,13 +76,13 @@ const PATIENCE: Duration = Duration::from_mins(5);
 type Failed = (String, String);
 
 /// One seed, in a runtime of its own, where time passes only when nobody has anything to do.
-fn play(seed: u64) -> Result<Played, std::io::Error> {
+fn play(seed: u64, begun: impl FnOnce(&Arc<Mutex<History>>)) -> Result<Played, std::io::Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-    Ok(runtime.block_on(run(seed)))
+    Ok(runtime.block_on(run(seed, begun)))
 }
 
-fn failure(seed: u64) -> Option<Failed> {
-    match catch_unwind(AssertUnwindSafe(|| play(seed))) {
+fn failure(seed: u64, begun: impl FnOnce(&Arc<Mutex<History>>)) -> Option<Failed> {
+    match catch_unwind(AssertUnwindSafe(|| play(seed, begun))) {
         Ok(Ok(Played { history, failure })) => {
             let Failure { what, n_events } = failure?;
             Some((what, history.lock().readable(n_events)))
@@ -103,7 +106,7 @@ fn print(seed: u64, (what, history): &Failed) {
 }
 
 fn one(seed: u64) -> Result<ExitCode, std::io::Error> {
-    let Played { history, failure } = play(seed)?;
+    let Played { history, failure } = play(seed, |_| {})?;
     println!("{}", history.lock().readable(usize::MAX));
     Ok(match failure {
         None => {
@@ -123,7 +126,8 @@ fn one(seed: u64) -> Result<ExitCode, std::io::Error> {
 
 /// The same seed twice is the same history.
 fn goes_the_same_way_again(seed: u64) -> bool {
-    let readable = || play(seed).map_or_else(|error| error.to_string(), |it| it.history.lock().readable(usize::MAX));
+    let readable =
+        || play(seed, |_| {}).map_or_else(|error| error.to_string(), |it| it.history.lock().readable(usize::MAX));
     let (first, second) = (readable(), readable());
     let differs = first.lines().zip(second.lines()).find(|(first, second)| first != second);
     match differs {
@@ -134,14 +138,21 @@ fn goes_the_same_way_again(seed: u64) -> bool {
     false
 }
 
-/// Seeds that are being played, and since when.
+/// A seed that is being played.
+struct Begun {
+    since: Instant,
+    history: Arc<Mutex<History>>,
+}
+
+/// Seeds that are being played.
 #[derive(Default)]
-struct UnderWay(Mutex<BTreeMap<u64, Instant>>);
+struct UnderWay(Mutex<BTreeMap<u64, Begun>>);
 
 impl UnderWay {
     fn play(&self, seed: u64) -> Option<Failed> {
-        self.0.lock().insert(seed, Instant::now());
-        let failure = failure(seed);
+        let failure = failure(seed, |history| {
+            self.0.lock().insert(seed, Begun { since: Instant::now(), history: history.clone() });
+        });
         self.0.lock().remove(&seed);
         failure
     }
@@ -152,9 +163,14 @@ impl UnderWay {
         thread::spawn(move || {
             loop {
                 thread::sleep(Duration::from_secs(1));
-                let stuck = these.0.lock().iter().find(|(_, since)| since.elapsed() > PATIENCE).map(|(seed, _)| *seed);
-                if let Some(seed) = stuck {
-                    println!("seed {seed} failed: it does not end, and lets nothing else happen");
+                let under_way = these.0.lock();
+                if let Some((seed, Begun { history, .. })) =
+                    under_way.iter().find(|(_, begun)| begun.since.elapsed() > PATIENCE)
+                {
+                    // Whoever spins may hold it.
+                    let history = history.try_lock_for(Duration::from_secs(1));
+                    let history = history.map(|history| history.readable(usize::MAX)).unwrap_or_default();
+                    print(*seed, &("it does not end, and lets nothing else happen".to_owned(), history));
                     std::process::exit(1);
                 }
             }
@@ -172,6 +188,7 @@ fn main() -> ExitCode {
         return one(seed).unwrap_or(ExitCode::FAILURE);
     }
     let (first, n) = (number("FIRST_SEED").unwrap_or(0), number("SEEDS").unwrap_or(SEEDS));
+    let n_enough = number("FAILURES").unwrap_or(FAILURES);
     let n_threads = thread::available_parallelism().map_or(1, usize::from);
     let (next, n_failed) = (AtomicU64::new(first), AtomicU64::new(0));
     let under_way = Arc::<UnderWay>::default();
@@ -181,7 +198,7 @@ fn main() -> ExitCode {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first.saturating_add(n) || n_failed.load(Ordering::Relaxed) >= FAILURES_MAX {
+                    if seed >= first.saturating_add(n) || n_failed.load(Ordering::Relaxed) >= n_enough {
                         return;
                     }
                     if let Some(failure) = under_way.play(seed) {

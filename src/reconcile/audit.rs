@@ -1,7 +1,7 @@
 //! The audit: every key and its revision, as etcd lists them, against the mirror. Listings in; out comes whether anything
 //! was missed.
 //!
-//! A watch may lose an event (etcds before 3.4.25 and 3.5.8 can). A difference may also be mere lag, so it counts only when
+//! A watch may lose an event (etcds before 3.4.25 and 3.5.8 can), of the control keys as well, which are read anew each time. A difference may also be mere lag, so it counts only when
 //! a second look still finds it. Until a listing of this term has agreed, nothing that others may have come to use is deleted.
 
 use super::{State, Task};
@@ -47,10 +47,13 @@ impl<K: StatusSink> State<K> {
     pub(super) fn audit(&mut self, now: Instant, mut send: impl FnMut(Task)) {
         let told = self.mirror.told();
         let Some(leading) = self.leading_mut() else { return };
-        if leading.audit.next.is_some_and(|next| next <= now) {
-            (leading.audit.next, leading.audit.told) = (None, told);
-            send(Task::List(leading.term.clone()));
+        if leading.audit.next.is_none_or(|next| next > now) {
+            return;
         }
+        (leading.audit.next, leading.audit.told) = (None, told);
+        send(Task::List(leading.term.clone()));
+        // They are few: read anew, they need no comparing.
+        self.reread_control();
     }
 
     /// Takes in what a look found.
@@ -88,6 +91,12 @@ impl<K: StatusSink> State<K> {
             return self.look_again(now + grace, BTreeSet::new());
         }
         self.look_again(now + grace, different);
+    }
+
+    /// Has the control keys read anew.
+    pub(super) fn reread_control(&self) {
+        let [_, control] = &self.outputs.rereads;
+        control.ask();
     }
 
     /// Has everything in etcd read anew.

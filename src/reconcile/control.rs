@@ -26,6 +26,8 @@ pub(super) struct Control {
     instance: Arc<str>,
     prefix: Arc<str>,
     whole: bool,
+    /// At which revision all of them were last read.
+    read_at: Revision,
     lanes: BTreeMap<(Arc<str>, u32), Result<Checkpoint, CheckpointError>>,
     releases: BTreeMap<Arc<str>, Revision>,
 }
@@ -42,13 +44,21 @@ pub(super) struct Claims {
 impl Control {
     /// Nothing told yet.
     pub(super) fn new(instance: Arc<str>, prefix: Arc<str>) -> Self {
-        Self { instance, prefix, whole: false, lanes: BTreeMap::new(), releases: BTreeMap::new() }
+        Self {
+            instance,
+            prefix,
+            whole: false,
+            read_at: Revision::ABSENT,
+            lanes: BTreeMap::new(),
+            releases: BTreeMap::new(),
+        }
     }
 
     /// Takes in what was told.
     pub(super) fn take(&mut self, event: ControlEvent) {
         match event {
-            ControlEvent::Snapshot { revision: _, keys, begins_anew: _ } => {
+            ControlEvent::Snapshot { revision, keys, begins_anew: _ } => {
+                self.read_at = revision;
                 (self.whole, self.lanes, self.releases) = (true, BTreeMap::new(), BTreeMap::new());
                 for (key, revision, value) in keys {
                     self.learn(key, revision, Some(&value));
@@ -85,6 +95,16 @@ impl Control {
     /// Whether everything has been told once.
     pub(super) fn whole(&self) -> bool {
         self.whole
+    }
+
+    /// At which revision all of them were last read; what the watch has told since may lack something.
+    pub(super) fn read_at(&self) -> Revision {
+        self.read_at
+    }
+
+    /// What was read is of an etcd that was wiped or restored since.
+    pub(super) fn outdated(&mut self) {
+        self.read_at = Revision::ABSENT;
     }
 
     /// This instance's newest record.

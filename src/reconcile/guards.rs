@@ -294,8 +294,12 @@ impl<K: StatusSink> State<K> {
         self.mirror.users(&pool).filter(given_up).find_map(keeper)
     }
 
-    /// Guards nothing any more: a term has ended, and the next leader looks for itself.
+    /// Guards nothing any more: a term has ended, and the next leader looks for itself. Should that be this replica again, it
+    /// has settled what was kept, although that is not as it is wanted.
     pub(super) fn stop_guarding(&mut self) {
+        if self.guard.is_up() || !self.holds.is_empty() {
+            self.look_at_all_of_ours();
+        }
         self.holds = Holds::new(self.settings.hold_time.unwrap_or_default());
         self.guard = KindGuard::default();
         self.count_guarded();

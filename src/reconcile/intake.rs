@@ -107,6 +107,7 @@ impl<K: StatusSink> State<K> {
     }
 
     pub(super) fn control_event(&mut self, event: ControlEvent, now: Instant) {
+        self.judge_strays(&event);
         self.control.take(event);
         self.forget_cleared();
         self.control_told(now);
@@ -183,6 +184,7 @@ impl<K: StatusSink> State<K> {
         self.doubted = false;
         if snapshot.begins_anew {
             // Nothing is left of what our term, or anybody's, was built on.
+            self.control.outdated();
             self.resign(Again::AtOnce, now);
         }
         let listed = snapshot.traffic_split;

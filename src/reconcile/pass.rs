@@ -201,6 +201,7 @@ impl<K: StatusSink> State<K> {
                 }
                 Next::After(txn) => self.work.park(id, txn),
                 Next::NotBefore(at) => self.work.wake_at(id, at),
+                Next::Write(writes) if self.unjudged(&writes) => self.judge_when_read(id),
                 Next::Write(writes) => {
                     let writes = if alone { without_company(&id, writes) } else { writes };
                     if !self.pack(&mut packer, number, id, writes) || alone {

@@ -55,6 +55,7 @@ mod certificates;
 mod outages;
 mod statuses;
 mod strangers;
+mod strays;
 mod terms;
 
 /// Statuses that are written when the test says so, and what was announced.

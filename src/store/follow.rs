@@ -84,6 +84,12 @@ impl Reread {
     pub fn ask(&self) {
         self.0.notify_one();
     }
+
+    /// Whether somebody has asked since the last time.
+    #[cfg(test)]
+    pub(crate) fn was_asked(&self) -> bool {
+        futures::FutureExt::now_or_never(self.0.notified()).is_some()
+    }
 }
 
 /// Follows everything below `prefix` until `stop`, or until nobody receives any more.

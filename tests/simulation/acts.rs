@@ -15,8 +15,10 @@ pub(crate) enum Act {
     HandPuts,
     ForeignPut,
     ForeignDelete,
+    Squat,
     OtherInstance,
     OtherCheckpoint,
+    OtherBegins,
     HandControl,
     Flap,
     Garble,
@@ -28,6 +30,7 @@ pub(crate) enum Act {
     Rival,
     Deaf,
     Slow,
+    Behind,
     Forgetful,
     Pause,
     Kill,
@@ -50,8 +53,10 @@ pub(crate) const FAULTS: &[(Act, u32)] = &[
     (Act::HandEdits, 4),
     (Act::HandPuts, 2),
     (Act::ForeignPut, 4),
+    (Act::Squat, 3),
     (Act::OtherInstance, 2),
     (Act::OtherCheckpoint, 1),
+    (Act::OtherBegins, 2),
     (Act::HandControl, 2),
     (Act::Flap, 4),
     (Act::Garble, 2),
@@ -62,6 +67,7 @@ pub(crate) const FAULTS: &[(Act, u32)] = &[
     (Act::Rival, 3),
     (Act::Deaf, 2),
     (Act::Slow, 4),
+    (Act::Behind, 3),
     (Act::Forgetful, 2),
     (Act::Pause, 3),
     (Act::Kill, 3),
@@ -111,6 +117,7 @@ impl World {
                     self.store.delete(&key);
                 }
             }
+            Act::Squat => self.squat().await,
             Act::OtherInstance => self.other_instance(),
             Act::OtherCheckpoint => {
                 let there = self.store.get(OTHER_LANE).is_some();
@@ -121,13 +128,23 @@ impl World {
                     self.store.put(OTHER_LANE, other_checkpoint());
                 }
             }
+            Act::OtherBegins => self.other_begins(),
             Act::HandControl => self.meddle_with_control().await,
             Act::Flap => {
                 if let Some((object, observed)) = self.cluster.take(&self.dice) {
                     self.say(format!("cluster: {object} goes for a moment"));
                     sleep(self.dice.time(0..=4_000)).await;
-                    self.cluster.put_back(&object, observed);
+                    self.cluster.put_back(&object, observed.clone());
                     self.say(format!("cluster: {object} is back"));
+                    // Sometimes again and again, faster than a watch that is behind tells of it.
+                    while self.dice.chance(75) {
+                        sleep(self.dice.time(0..=1_000)).await;
+                        let gone = self.cluster.delete(&object);
+                        self.say(format!("cluster: {gone} again"));
+                        sleep(self.dice.time(0..=1_000)).await;
+                        self.cluster.put_back(&object, observed.clone());
+                        self.say(format!("cluster: {object} is back"));
+                    }
                 }
             }
             Act::Garble => {
@@ -161,6 +178,10 @@ impl World {
             Act::Slow => {
                 let slow = self.dice.number(10..=3_000);
                 self.weather(|weather| weather.slow = slow, "is slow");
+            }
+            Act::Behind => {
+                let behind = self.dice.number(10..=5_000);
+                self.weather(|weather| weather.behind = behind, "is behind with news");
             }
             Act::Forgetful => {
                 let forgetful = u32::try_from(self.dice.number(5..=60)).unwrap_or(5);

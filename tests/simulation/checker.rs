@@ -82,7 +82,8 @@ struct Checker {
     /// Records in lanes, by number.
     lanes: BTreeMap<u32, Checkpoint>,
     claimed: bool,
-    others: bool,
+    /// Since when another instance has a record.
+    others: Option<Revision>,
     floor: Floor,
     /// The term that writes, and what it has reached.
     term: (Revision, Floor),
@@ -133,6 +134,7 @@ impl Checker {
                 self.term.1.versions.clear();
                 Ok(())
             }
+            Event::Breach(what) => Err(what.clone()),
             Event::Done(_) => Ok(()),
         }
     }
@@ -173,7 +175,7 @@ impl Checker {
             && *other.instance != *INSTANCE
             && matches!(other.purpose, Purpose::Lane(_))
         {
-            self.others = change.value.is_some();
+            self.others = change.value.is_some().then(|| self.others.unwrap_or(revision));
         }
         let Some(id) = id_of(&change.key) else { return };
         let key = String::from_utf8_lossy(&change.key);
@@ -228,10 +230,16 @@ impl Checker {
         if !ids::is_our_shape(&id.id) {
             return Err("its id is not of our shape".into());
         }
-        match self.documents.get(&id).map(|document| &document.inspected.seal) {
-            Some(Seal::Intact { instance }) if **instance != *INSTANCE => Err(format!("it is of instance {instance}")),
-            Some(Seal::Broken) if !self.claimed => Err("it has no seal, and we have no checkpoint".into()),
-            Some(Seal::Intact { .. } | Seal::Broken) | None => Ok(()),
+        let Some(document) = self.documents.get(&id) else { return Ok(()) };
+        let deleted = matches!(write.action, Action::Delete);
+        match &document.inspected.seal {
+            Seal::Intact { instance } if **instance != *INSTANCE => Err(format!("it is of instance {instance}")),
+            Seal::Broken if !self.claimed => Err("it has no seal, and we have no checkpoint".into()),
+            // Whoever deletes a stray has read who writes here since somebody last wrote it, whatever its watch has told.
+            Seal::Broken if deleted && self.others.is_some_and(|since| since < document.revision) => {
+                Err("it was deleted without a seal, and may be another instance's".into())
+            }
+            Seal::Intact { .. } | Seal::Broken => Ok(()),
         }
     }
 

@@ -138,7 +138,8 @@ impl Cluster {
         }
     }
 
-    fn delete(&self, object: &ObjectRef) -> String {
+    /// An object goes. Says what happened.
+    pub(crate) fn delete(&self, object: &ObjectRef) -> String {
         let mut state = self.state.lock();
         if state.objects.remove(object).is_some() {
             state.statuses.remove(object);
@@ -292,9 +293,13 @@ impl Cluster {
                     Ok(()) = lag.changed() => {}
                     () = sleep(time) => {}
                 }
-                while let Ok(Relist { kind, ticket }) = relists.try_recv() {
-                    tickets.insert(kind, ticket);
-                    told.remove(&kind);
+                while let Ok(Relist { kind: asked, ticket }) = relists.try_recv() {
+                    tickets.insert(asked, ticket);
+                    told.remove(&asked);
+                    // It may have had its turn already, and nothing may ever ring again.
+                    if asked != kind && !kinds.contains(&asked) {
+                        kinds.push(asked);
+                    }
                 }
                 let (served, epoch) = {
                     let state = self.state.lock();

@@ -1,14 +1,16 @@
 //! What hands other than ours do in etcd: people who edit and delete, other programs, another instance. The state of the world
 //! goes in; the keys are written as they would write them.
 
-use super::{INSTANCE, PREFIX, replica::translation, script::World};
+use super::{INSTANCE, PREFIX, heal::OTHER_LANE, link::Weather, replica::translation, script::World};
 use apisix_etcd_controller::{
+    apisix::ids,
     model::places::{Directory, WorkId},
     store::{Content, PagePlace, Scope, Store as _, checkpoint::Checkpoint},
     translate::desired::{self, Desired, Wanted},
 };
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::sleep;
 
 /// What another instance that writes the same prefix has recorded.
 pub(crate) fn other_checkpoint() -> Vec<u8> {
@@ -124,5 +126,46 @@ impl World {
             self.say(format!("another instance puts {key}"));
             self.store.put(&key, document.bytes);
         }
+    }
+
+    /// Another instance begins: it records itself, writes one of its documents, and somebody edits that at once.
+    pub(crate) fn other_begins(&self) {
+        let desired = self.desired("another");
+        let ids: Vec<WorkId> = desired.documents().into_iter().filter(|id| !id.is_placeholder()).collect();
+        let Some(id) = self.dice.pick(&ids) else { return };
+        let Wanted::Document(document) = desired.wanted(id) else { return };
+        let key = id.key(PREFIX);
+        if self.store.get(OTHER_LANE).is_some() || self.store.get(&key).is_some() {
+            return;
+        }
+        self.say(format!("another instance begins with {key}, which somebody edits"));
+        self.store.put(OTHER_LANE, other_checkpoint());
+        self.store.put(&key, &document.bytes);
+        self.store.put(&key, [b" ", &*document.bytes].concat());
+    }
+
+    /// Somebody puts a stream_route of a port of his own that names a pool that is there, and one replica's watch loses that: a
+    /// pool that the others keep for it looks unused to this one.
+    pub(crate) async fn squat(&self) {
+        let Some(pool) = self.some_pool().await else { return };
+        let replica = self.someone();
+        let Some(link) = self.links.get(replica) else { return };
+        let before = link.weather();
+        link.set(Weather { forgetful: 100, ..before });
+        let key = format!("{PREFIX}/stream_routes/{}", self.dice.number(5..=6));
+        self.say(format!("somebody puts {key} that names {pool}, and replica {replica} does not hear of it"));
+        self.store.put(&key, json!({"id": "5", "server_port": 9199, "upstream_id": pool}).to_string());
+        sleep(Duration::from_millis(before.slow.max(before.behind) + 1)).await;
+        link.set(before);
+    }
+
+    async fn some_pool(&self) -> Option<String> {
+        let pools = format!("{PREFIX}/upstreams");
+        let page =
+            self.store.page(&Scope::Below(pools.as_str().into()), Content::KeysOnly, PagePlace::First).await.ok()?;
+        let keys = page.entries.into_iter().map(|entry| String::from_utf8_lossy(&entry.key).into_owned());
+        let ids: Vec<String> =
+            keys.filter_map(|key| Some(key.strip_prefix(&pools)?.strip_prefix('/')?.to_owned())).collect();
+        self.dice.pick(&ids).filter(|id| ids::is_our_shape(id)).cloned()
     }
 }

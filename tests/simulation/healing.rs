@@ -15,12 +15,16 @@ use tokio::time::{Instant, sleep};
 /// audits.
 const HEALING: Duration = Duration::from_mins(6);
 
+/// The leader key.
+const LEADER: &str = "/control/default/leader";
+
 /// How long nothing may be written after that.
 const QUIET: Duration = Duration::from_mins(3);
 
 impl World {
     /// Nothing fails any more; a person does what only a person may.
     pub(crate) async fn heal(&mut self) -> Result<(), String> {
+        self.last_blow().await;
         self.say("nothing fails any more");
         self.store.full(false);
         for link in &self.links {
@@ -55,6 +59,21 @@ impl World {
         self.stays().await
     }
 
+    /// The leader key goes and nobody hears of it, by chance, just before everything is mended: whoever has nothing more to
+    /// write finds out by himself.
+    async fn last_blow(&self) {
+        if !self.dice.chance(15) {
+            return;
+        }
+        for link in &self.links {
+            let weather = link.weather();
+            link.set(Weather { deaf: true, ..weather });
+        }
+        self.say("the leader key is deleted, and nobody hears of it");
+        self.store.delete(LEADER);
+        sleep(Duration::from_secs(1)).await;
+    }
+
     async fn reset(&self) {
         let control = ControlKeys::new("/control".into(), INSTANCE.into());
         let answer = reset(&self.store, &control, Duration::from_secs(30), |_| {}).await;
@@ -69,6 +88,10 @@ impl World {
         let n_settled = progress.iter().filter(|progress| progress.settled).count();
         if (n_leading, n_settled) != (1, 1) || progress.iter().any(|progress| !progress.fit()) {
             return Err(format!("{n_leading} lead and {n_settled} are settled: {progress:#?}"));
+        }
+        // Whoever leads may have yet to hear that the key is gone.
+        if self.store.get(LEADER).is_none() {
+            return Err("nobody holds the leader key".to_owned());
         }
         if self.running.iter().flatten().any(|running| !running.pending.is_empty()) {
             return Err("statuses wait to be written".to_owned());

@@ -47,6 +47,8 @@ pub(crate) enum Event {
     StoreRestored,
     /// A person accepted the cluster as it is.
     Reset,
+    /// Something that must not be, in words, was seen where it was done.
+    Breach(String),
     /// Something else was done, in words.
     Done(String),
 }
@@ -85,6 +87,12 @@ impl History {
     pub(crate) fn done(&mut self, what: String) {
         self.take();
         self.push(Event::Done(what));
+    }
+
+    /// Something was seen that must not be.
+    pub(crate) fn breach(&mut self, what: String) {
+        self.take();
+        self.push(Event::Breach(what));
     }
 
     /// A person accepted the cluster as it is.
@@ -135,7 +143,7 @@ fn line(event: &Event) -> String {
         }
         Event::StoreRestored => "etcd was restored to what follows".to_owned(),
         Event::Reset => "a person accepted the cluster".to_owned(),
-        Event::Done(what) => what.clone(),
+        Event::Breach(what) | Event::Done(what) => what.clone(),
     }
 }
 

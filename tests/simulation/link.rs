@@ -1,6 +1,6 @@
 //! What is between a replica and the store: requests, answers and news that are late, lost, or come through after all.
 
-use super::{PREFIX, dice::Dice, history::History, known::Known, meter::Meter};
+use super::{PREFIX, dice::Dice, guesses::Guesses, history::History, known::Known, meter::Meter};
 use apisix_etcd_controller::store::{
     Content, Page, PagePlace, ReadError, Scope, Store, Watch, WatchBatch,
     lease::{Claim, LeaseError, LeaseId, Leases},
@@ -32,6 +32,8 @@ pub(crate) struct Weather {
     pub(crate) late: u32,
     /// Of a hundred transactions that are applied, so many have one of their documents changed by somebody at once.
     pub(crate) rival: u32,
+    /// The longest delay of news alone, in milliseconds: answers overtake them.
+    pub(crate) behind: u64,
     /// Nothing is told of the leader key.
     pub(crate) deaf: bool,
 }
@@ -45,6 +47,7 @@ pub(crate) struct Link {
     weather: Arc<watch::Sender<Weather>>,
     history: Arc<Mutex<History>>,
     known: Arc<Mutex<Known>>,
+    guesses: Arc<Mutex<Guesses>>,
     meter: Meter,
 }
 
@@ -83,7 +86,16 @@ impl Link {
         meter: Meter,
     ) -> Self {
         let weather = Arc::new(watch::Sender::new(Weather::default()));
-        Self { store: store.clone(), replica, dice, weather, history, known: Arc::default(), meter }
+        Self {
+            store: store.clone(),
+            replica,
+            dice,
+            weather,
+            history,
+            known: Arc::default(),
+            guesses: Arc::default(),
+            meter,
+        }
     }
 
     pub(crate) fn set(&self, weather: Weather) {
@@ -97,6 +109,7 @@ impl Link {
     /// The replica begins anew and knows nothing.
     pub(crate) fn forget(&mut self) {
         self.known = Arc::default();
+        self.guesses = Arc::default();
     }
 
     pub(crate) fn known(&self) -> Known {
@@ -138,16 +151,17 @@ impl Link {
         if let Ok(Commit::Applied(revision)) = &answer {
             let written: Vec<Arc<str>> = txn.writes.iter().map(|write| write.key.clone()).collect();
             self.history.lock().committed(*revision, self.replica, txn, known);
-            self.rival(&written);
+            if self.dice.chance(self.weather().rival) {
+                self.rival(&written);
+                // The watch may tell of both writes before this answer is there.
+                sleep(self.dice.time(0..=1_000)).await;
+            }
         }
         answer
     }
 
-    /// Somebody who is quicker than any answer changes one of these, by chance.
+    /// Somebody who is quicker than any answer changes one of these.
     fn rival(&self, written: &[Arc<str>]) {
-        if !self.dice.chance(self.weather().rival) {
-            return;
-        }
         let documents: Vec<&Arc<str>> = written.iter().filter(|key| key.starts_with(PREFIX)).collect();
         let Some(key) = self.dice.pick(&documents) else { return };
         match (self.dice.number(0..=3), self.store.get(key)) {
@@ -242,7 +256,11 @@ impl Store for Link {
         };
         let term = txn.fence.created;
         let keys: Vec<Arc<str>> = txn.writes.iter().map(|write| write.key.clone()).collect();
+        if let Some(guessed) = self.guesses.lock().sent(&txn) {
+            self.history.lock().breach(guessed);
+        }
         let answer = on_its_way(self.clone().carry(txn, known)).await;
+        self.guesses.lock().answered(term, &keys, &answer);
         match &answer {
             Ok(_) | Err(CommitError::Refused { .. }) => {
                 let mut known = self.known.lock();
@@ -357,8 +375,8 @@ impl Watch for LinkWatch {
                     }
                 }
                 batch = self.watch.next(), if arrives.is_none() => {
-                    let slow = self.link.weather().slow;
-                    self.coming = Some((Instant::now() + self.link.dice.time(0..=slow), batch?));
+                    let Weather { slow, behind, .. } = self.link.weather();
+                    self.coming = Some((Instant::now() + self.link.dice.time(0..=slow.max(behind)), batch?));
                 }
             }
         }

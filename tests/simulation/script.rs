@@ -48,11 +48,12 @@ pub(crate) struct World {
     meter: Meter,
 }
 
-/// Runs one seed, and looks through what happened.
-pub(crate) async fn run(seed: u64) -> Played {
+/// Runs one seed, and looks through what happened. `begun` is shown the history before anything happens.
+pub(crate) async fn run(seed: u64, begun: impl FnOnce(&Arc<Mutex<History>>)) -> Played {
     let dice = Dice::new(seed);
     let store = MemoryStore::new();
     let history = Arc::new(Mutex::new(History::new(&store)));
+    begun(&history);
     let meter = Meter::default();
     let mut world = World::new(dice, store, history.clone(), meter.clone());
     let outcome = tokio::select! {

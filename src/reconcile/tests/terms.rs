@@ -334,3 +334,27 @@ fn an_etcd_that_begins_anew_ends_the_term() {
     table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
     assert_eq!((table.role(), table.resignation()), (Role::Standby { leader: None }, Some(Again::AtOnce)));
 }
+
+#[test]
+fn what_a_guard_kept_in_one_term_is_looked_at_again_in_the_next() {
+    let mut table = Table::settled();
+    let stands_by = Leadership::Standby { leader: None };
+    table.state.leadership(stands_by.clone(), table.now);
+    table.state.cluster_event(ClusterEvent::NotServed(Kind::Service), table.now);
+    table.lanes_hold(&record("cluster", 10));
+    table.wins(21);
+    table.work_off();
+    table.route_deleted();
+    table.work_off();
+    assert_eq!(table.stored(), [1, 1], "the Services may be all that speaks against it");
+
+    table.state.leadership(stands_by, table.now);
+    // What there was to know was known already.
+    let objects = read(&[GATEWAY, ROUTE, SERVICE]).objects.remove(&Kind::Service).unwrap();
+    let version = Some(CacheVersion(10));
+    let listed = ClusterEvent::Listed { kind: Kind::Service, objects, version, ticket: 0, at: table.now };
+    table.state.cluster_event(listed, table.now);
+    table.wins(31);
+    table.work_off();
+    assert_eq!(table.stored()[1], 0);
+}
