@@ -389,7 +389,7 @@ fn strange(random: &mut fastrand::Rng) -> Value {
 fn status_is_good(name: &ObjectRef, verdict: &Verdict, object: &Value, random: &mut fastrand::Rng) -> Result<()> {
     let standing = |_: &WorkId| match verdict {
         Verdict::Route(_) => Standing::Programmed,
-        Verdict::GatewayClass(_) | Verdict::Gateway(_) => Standing::Pending,
+        Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => Standing::Pending,
     };
     let wanted = conditions::render(name, verdict, CONTROLLER, &standing);
     for condition in conditions_of(&wanted) {

@@ -345,6 +345,7 @@ fn tls_change() -> impl Strategy<Value = Change> {
                 | Facts::TlsRoute(_)
                 | Facts::ReferenceGrant(_)
                 | Facts::Namespace(_)
+                | Facts::Secret(_)
                 | Facts::Service(_)
                 | Facts::EndpointSlice(_) => return facts,
             };
@@ -783,18 +784,18 @@ proptest! {
         let mut objects = Objects::default();
         history.iter().flatten().for_each(|change| objects.take_in(change));
         let said = rebuilt("3.19.0", objects.changes());
-        for (route, gateway, claim) in said.claims() {
+        for (route, owner, claim) in said.claims() {
             let ClaimOutcome::Holds { slot, pool: _, certificate } = &claim.outcome else { continue };
-            let listener = objects.gateway(&gateway).listeners.iter().find(|l| l.name == claim.listener).unwrap();
+            let listener = objects.listeners(&owner).iter().find(|l| l.name == claim.listener).unwrap();
             let ends = listener.tls.as_ref().filter(|tls| &*tls.mode == "Terminate");
-            prop_assert_eq!(certificate.is_some(), ends.is_some(), "{} at {}", route, gateway);
+            prop_assert_eq!(certificate.is_some(), ends.is_some(), "{} at {}", route, owner);
             let (Some(tls), Some(certificate), Some(_)) = (ends, certificate, said.value(slot)) else { continue };
             let Some(shown) = said.value(certificate) else { continue };
             let Some(name) = &claim.hostname else { continue };
             let first = said.certificate_for(name.as_str()).map(|value| value["cert"].clone());
             prop_assert_eq!(first.as_ref(), Some(&shown["cert"]), "what APISIX shows for {}", name);
-            let own = tls.certificates.iter().filter_map(|reference| objects.certificate(reference, &gateway.namespace));
-            prop_assert!(own.clone().any(|pair| shown["cert"] == *pair.certificate()), "{} at {}: {}", name, gateway, shown);
+            let own = tls.certificates.iter().filter_map(|reference| objects.certificate(reference, &owner.name.namespace));
+            prop_assert!(own.clone().any(|pair| shown["cert"] == *pair.certificate()), "{} at {}: {}", name, owner, shown);
         }
     }
 
