@@ -3,6 +3,7 @@
 //! Made where a watch event comes in ([`crate::cluster`]), read by [`crate::translate`]. Numbers are kept as wide as the
 //! wire allows, so that a value outside its bounds reaches translation and gets a verdict instead of being lost.
 
+mod grants;
 pub mod listener_sets;
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
     certificates::SecretFacts,
     names::{Created, Kind, ObjectName},
 };
+pub use grants::{GrantFrom, GrantTo, ReferenceGrantFacts};
 use listener_sets::ListenerSetFacts;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -269,37 +271,6 @@ pub struct BackendRef {
     pub port: Option<i64>,
     /// `weight`; 1 where absent. Negative values count as 0.
     pub weight: i64,
-}
-
-/// Of a ReferenceGrant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReferenceGrantFacts {
-    /// `spec.from`: who may refer.
-    pub from: Vec<GrantFrom>,
-    /// `spec.to`: to what in the grant's own namespace.
-    pub to: Vec<GrantTo>,
-}
-
-/// One `from` of a ReferenceGrant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GrantFrom {
-    /// `group`.
-    pub group: Arc<str>,
-    /// `kind`.
-    pub kind: Arc<str>,
-    /// `namespace`.
-    pub namespace: Arc<str>,
-}
-
-/// One `to` of a ReferenceGrant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GrantTo {
-    /// `group`, empty for the core group.
-    pub group: Arc<str>,
-    /// `kind`.
-    pub kind: Arc<str>,
-    /// `name`; `None` or empty means every object of the kind.
-    pub name: Option<Arc<str>>,
 }
 
 /// Of a Namespace.

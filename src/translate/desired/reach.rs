@@ -3,26 +3,19 @@
 //! A change comes in before it is noted; out comes a bound of the slots that may stop by it. It reads facts and indexes
 //! only, and never fails.
 
+mod reached;
+
 use super::Desired;
 use crate::{
     apisix::ids::{self, SlotPlace},
     model::{
-        facts::{
-            Change, EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, ListenerFacts, Observed, ParentRef,
-            RouteFacts,
-        },
+        facts::{Change, EndpointSliceFacts, Facts, FromNamespaces, ListenerFacts, Observed, RouteFacts},
         names::{Kind, ObjectName, ObjectRef, RouteRef},
-        places::{Port, ServerName, Slot, WorkId},
+        places::WorkId,
     },
-    translate::{
-        certificates::Ending,
-        known::{parent_named, secret_name},
-    },
+    translate::{certificates::Ending, known::parent_named},
 };
-use std::{collections::BTreeSet, sync::Arc};
-
-/// How many routes are looked at before a change counts as one that reaches far: a fraction of a millisecond of work.
-const ROUTES_LOOKED_AT: usize = 1_000;
+use reached::Reached;
 
 /// What a slot is wanted to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +50,7 @@ impl Desired {
         let mut reached = Reached::new(self, enough);
         match kind {
             Kind::GatewayClass => {
-                for gateway in self.known.gateways_by_class.of(&name.name) {
-                    reached.gateway(gateway);
-                }
+                self.known.gateways_by_class.of(&name.name).for_each(|gateway| reached.gateway(gateway));
                 reached.sets_of_gateways_reached();
             }
             Kind::Gateway => {
@@ -98,7 +89,6 @@ impl Desired {
                 for owner in self.known.owners_by_foreign_namespace.of(&name.namespace) {
                     reached.listeners_ending_tls(owner, |secret| secret.namespace == name.namespace);
                 }
-                reached.sets_of_gateways_reached();
             }
             Kind::Secret => {
                 for owner in self.known.owners_by_secret.of(name) {
@@ -219,185 +209,6 @@ impl Desired {
         let mut parents = facts.parents.iter().filter_map(|parent| parent_named(parent, route));
         parents.any(|parent| self.known.listeners_of(&parent).iter().any(selects))
     }
-}
-
-/// Slots that may stop, each counted once, whoever has a part in it.
-struct Reached<'a> {
-    desired: &'a Desired,
-    places: BTreeSet<Place>,
-    n_routes: usize,
-    enough: usize,
-}
-
-/// Where there may be a slot. Whether there is one would have to be worked out; no slot has two of these.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    /// On a port, without server names, or with the one that its listener has.
-    Port(i64),
-    /// On a port, with a server name that is held.
-    Held(Slot),
-    /// On a port, with what a listener's hostname and a route's have in common.
-    Name(i64, Option<Arc<str>>, Arc<str>),
-}
-
-impl<'a> Reached<'a> {
-    fn new(desired: &'a Desired, enough: usize) -> Self {
-        Self { desired, places: BTreeSet::new(), n_routes: 0, enough }
-    }
-
-    fn count(&self) -> usize {
-        if self.is_enough() { self.enough } else { self.places.len() }
-    }
-
-    fn is_enough(&self) -> bool {
-        self.places.len() >= self.enough || self.n_routes >= ROUTES_LOOKED_AT
-    }
-
-    fn listeners(&mut self, listeners: &[ListenerFacts]) {
-        for listener in listeners {
-            self.listener(listener);
-        }
-    }
-
-    /// A Gateway with all that its ListenerSets add.
-    fn gateway(&mut self, name: &ObjectName) {
-        let known = &self.desired.known;
-        let facts = known.gateways.get(name);
-        self.listeners(facts.map_or(&[], |facts| &facts.listeners));
-        for set in known.sets_by_gateway.of(name) {
-            self.set(set);
-        }
-    }
-
-    fn set(&mut self, name: &ObjectName) {
-        let facts = self.desired.known.sets.get(name);
-        self.listeners(facts.map_or(&[], |facts| &facts.listeners));
-    }
-
-    /// A Gateway that loses its last listener is not accepted any more, and its ListenerSets with it, wherever they are. What
-    /// they leave may go to another Gateway, and that may move more.
-    fn sets_of_gateways_reached(&mut self) {
-        let known = &self.desired.known;
-        let mut others: Vec<&ObjectName> = known.sets_by_gateway.keys().collect();
-        loop {
-            let is_reached = |gateway: &GatewayFacts| {
-                gateway.listeners.iter().any(|listener| self.places.contains(&Place::Port(listener.port)))
-            };
-            let (reached, left): (Vec<&ObjectName>, Vec<&ObjectName>) =
-                others.into_iter().partition(|gateway| known.gateways.get(gateway).is_some_and(is_reached));
-            if reached.is_empty() || self.is_enough() {
-                return;
-            }
-            reached.into_iter().flat_map(|gateway| known.sets_by_gateway.of(gateway)).for_each(|set| self.set(set));
-            others = left;
-        }
-    }
-
-    /// The ListenerSets of a namespace whose Gateways look at its labels.
-    fn sets_selected_by_label(&mut self, namespace: &ObjectName) {
-        let known = &self.desired.known;
-        let mut any = false;
-        for (set, _) in known.sets.in_namespace(&namespace.name) {
-            let gateway = known.gateway_of(set).and_then(|gateway| known.gateways.get(&gateway));
-            if gateway.is_some_and(|gateway| matches!(gateway.allowed_listeners, FromNamespaces::Selector(_))) {
-                self.set(set);
-                any = true;
-            }
-        }
-        if any {
-            self.sets_of_gateways_reached();
-        }
-    }
-
-    /// The listeners of a Gateway or ListenerSet that end TLS with what a Secret holds.
-    fn listeners_ending_tls(&mut self, owner: &ObjectRef, with: impl Fn(&ObjectName) -> bool) {
-        for listener in self.desired.known.listeners_of(owner) {
-            let references = listener.tls.as_ref().map(|tls| tls.certificates.as_slice()).unwrap_or_default();
-            let mut secrets = references.iter().filter_map(|reference| secret_name(reference, &owner.name.namespace));
-            if secrets.any(|secret| with(&secret)) {
-                self.listener(listener);
-            }
-        }
-    }
-
-    /// A listener's own slot, and those with names that are held on its port: they may lie within its hostname, or it may stand
-    /// in the way of theirs.
-    fn listener(&mut self, listener: &ListenerFacts) {
-        self.places.insert(Place::Port(listener.port));
-        let Some(port) = u16::try_from(listener.port).ok().and_then(Port::new) else { return };
-        let room = self.enough.saturating_sub(self.places.len());
-        let desired = self.desired;
-        for slot in desired.slots.held_on(port).filter(|slot| slot.name.is_some()).take(room) {
-            self.places.insert(Place::Held(slot.clone()));
-            self.others_named(slot.name.as_ref());
-        }
-        self.others_named(listener.hostname.as_deref().and_then(ServerName::of).as_ref());
-    }
-
-    /// Slots of other ports with a name: there is one certificate for all of them.
-    fn others_named(&mut self, name: Option<&ServerName>) {
-        let Some(name) = name else { return };
-        let slots = self.desired.certificates.ports_of(name).map(|port| Slot { port, name: Some(name.clone()) });
-        self.places.extend(slots.map(Place::Held));
-    }
-
-    fn routes<'r>(&mut self, routes: impl Iterator<Item = &'r RouteRef>) {
-        for route in routes {
-            if self.is_enough() {
-                return;
-            }
-            self.route(route);
-        }
-    }
-
-    fn route(&mut self, route: &RouteRef) {
-        self.n_routes += 1;
-        if let Some(facts) = self.desired.known.routes.get(route) {
-            self.facts_of_route(&route.name, facts);
-        }
-    }
-
-    /// The ports on which a route may hold a slot.
-    fn facts_of_route(&mut self, name: &ObjectName, facts: &RouteFacts) {
-        for parent in &facts.parents {
-            let Some(named) = parent_named(parent, name) else { continue };
-            for listener in listeners_named(parent, self.desired.known.listeners_of(&named)) {
-                let hostname = &listener.hostname;
-                let name = |name: &Arc<str>| Place::Name(listener.port, hostname.clone(), Arc::clone(name));
-                self.places.extend(facts.hostnames.iter().map(name));
-                for name in &facts.hostnames {
-                    self.others_named(ServerName::of(name).as_ref());
-                }
-                // A route without names has the listener's, of which there may be several on a port.
-                self.places.insert(match hostname.as_ref().filter(|_| facts.hostnames.is_empty()) {
-                    None => Place::Port(listener.port),
-                    Some(hostname) => name(hostname),
-                });
-            }
-        }
-    }
-
-    fn slice(&mut self, name: &ObjectName, now: Option<&EndpointSliceFacts>) {
-        let known = &self.desired.known;
-        let of = |service: &Arc<str>| ObjectName { namespace: Arc::clone(&name.namespace), name: Arc::clone(service) };
-        let after = now.and_then(|slice| slice.service.as_ref()).map(of);
-        for service in known.service_of(name).into_iter().chain(after) {
-            self.routes(known.routes_by_service.of(&service));
-        }
-        // It may have stood in the way of any Service of its namespace.
-        if known.slices.is_unreadable(name) {
-            for (service, _) in known.services.in_namespace(&name.namespace) {
-                self.routes(known.routes_by_service.of(service));
-            }
-        }
-    }
-}
-
-fn listeners_named<'a>(parent: &ParentRef, listeners: &'a [ListenerFacts]) -> impl Iterator<Item = &'a ListenerFacts> {
-    listeners
-        .iter()
-        .filter(|listener| parent.section_name.as_ref().is_none_or(|section| *section == listener.name))
-        .filter(|listener| parent.port.is_none_or(|port| port == listener.port))
 }
 
 /// Whether whoever had an endpoint by a slice still has one: the same ports of the same Service, and one that is ready. So

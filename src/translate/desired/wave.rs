@@ -2,6 +2,9 @@
 //!
 //! A full rebuild is the same wave over every object there is, from nothing.
 
+mod certificates;
+mod listener_sets;
+
 use super::{Affected, Desired, Route};
 use crate::{
     apisix::ids,
@@ -9,16 +12,14 @@ use crate::{
         facts::{FromNamespaces, Observed},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         places::{Port, ServerName, Slot},
-        verdicts::Verdict,
     },
     translate::{
         attachments::{self, Attachments},
-        certificates::{View, implied},
         known::{Known, gateway_name, parent_named},
-        listeners::{self, Listener},
+        listeners::{self},
         pools,
         ports::{Settled, turns::Share},
-        secrets, sets, verdicts,
+        secrets,
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -203,68 +204,6 @@ impl Wave {
         self.stand(desired, name);
     }
 
-    fn sets_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
-        let Desired { known, owners, settings, .. } = &*desired;
-        let (version, sockets) = (settings.version, &settings.stream.sockets);
-        let facts = known.sets.get(name);
-        let now = facts.and_then(|facts| sets::listener_set(name, facts, &owners.gateways, known, version, sockets));
-        self.verdict(Kind::ListenerSet, name);
-        if now.as_ref() == owners.sets.get(name) {
-            return;
-        }
-        let before = match &now {
-            Some(set) => desired.owners.sets.insert(name.clone(), set.clone()),
-            None => desired.owners.sets.remove(name),
-        };
-        for set in before.iter().chain(&now) {
-            self.mark_certificates(desired, &set.listeners);
-        }
-        if let (Some(before), Some(now)) = (&before, &now)
-            && secrets::differ_alone_in(before, now)
-        {
-            return;
-        }
-        let share = |set: Option<&_>| set.map(|set| Share::of_set(name, set)).unwrap_or_default();
-        let shares = (share(before.as_ref()), share(now.as_ref()));
-        self.contribute(desired, &ObjectRef::new(Kind::ListenerSet, name.clone()), shares);
-        if let Some(before) = before {
-            self.count_set(desired, &before.gateway, name);
-        }
-        self.moved.insert(ObjectRef::new(Kind::ListenerSet, name.clone()));
-    }
-
-    /// Marks every name that may be served with a certificate of these listeners.
-    fn mark_certificates(&mut self, desired: &mut Desired, listeners: &[Listener]) {
-        for listener in listeners.iter().filter(|listener| listener.certificates.is_some()) {
-            let Some(port) = listener.port else { continue };
-            self.names.extend(desired.certificates.within(port, listener.hostname.as_ref()).cloned());
-            self.mark_implied(desired, port, listener);
-        }
-    }
-
-    /// Marks the names that a listener without a hostname may want on its port.
-    fn mark_implied(&mut self, desired: &mut Desired, port: Port, listener: &Listener) {
-        for name in implied(listener) {
-            desired.certificates.consider(name, port);
-            self.names.insert(name.clone());
-        }
-    }
-
-    /// A listener with `hostname` came to a port or left it, or a slot of the port without names got another holder.
-    fn mark_names_within(&mut self, desired: &mut Desired, port: Port, hostname: Option<&ServerName>) {
-        self.names.extend(desired.certificates.within(port, hostname).cloned());
-        if let Some(name) = hostname {
-            desired.certificates.consider(name, port);
-            self.names.insert(name.clone());
-            return;
-        }
-        let holder = desired.ports.holder_covering(port, None);
-        if let Some((_, listener)) = holder.and_then(|(listener, _)| desired.owners.listener(listener)) {
-            let listener = listener.clone();
-            self.mark_implied(desired, port, &listener);
-        }
-    }
-
     fn contribute(&mut self, desired: &mut Desired, owner: &ObjectRef, (before, now): (Share, Share)) {
         self.ports.extend(desired.ports.replace(owner, before, now));
         self.attachments.extend(desired.known.routes_by_parent.of(owner).cloned());
@@ -294,42 +233,6 @@ impl Wave {
             if let Some(gateway) = set.map(|set| set.gateway.clone()) {
                 self.count_set(desired, &gateway, &owner.name);
             }
-        }
-    }
-
-    /// Takes in whether a Gateway is accepted.
-    fn stand(&mut self, desired: &mut Desired, name: &ObjectName) {
-        let Desired { owners, ports, .. } = &*desired;
-        let owner = ObjectRef::new(Kind::Gateway, name.clone());
-        let accepted = |listener| verdicts::listener_refusal(&owner, listener, ports).is_none();
-        let gateway = owners.gateways.get(name).filter(|gateway| !gateway.frozen && gateway.refusal.is_none());
-        let stands = gateway.is_some_and(|gateway| gateway.listeners.iter().any(accepted));
-        if !desired.ports.set_standing(name, stands) {
-            return;
-        }
-        for set in desired.known.sets_by_gateway.of(name) {
-            if let Some(facts) = desired.owners.sets.get(set) {
-                self.ports.extend(Share::of_set(set, facts).ports());
-                self.moved.insert(ObjectRef::new(Kind::ListenerSet, set.clone()));
-            }
-        }
-    }
-
-    /// Keeps which ListenerSets of a Gateway are accepted.
-    fn count_set(&mut self, desired: &mut Desired, gateway: &ObjectName, set: &ObjectName) {
-        let object = ObjectRef::new(Kind::ListenerSet, set.clone());
-        let of_gateway = desired.owners.sets.get(set).is_some_and(|facts| facts.gateway == *gateway);
-        let accepted = match desired.verdict(&object).filter(|_| of_gateway) {
-            Some(Verdict::ListenerSet(verdict)) => verdict.is_accepted(),
-            Some(Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::Route(_)) | None => false,
-        };
-        let sets = desired.accepted_sets.entry(gateway.clone()).or_default();
-        let changed = if accepted { sets.insert(set.clone()) } else { sets.remove(set) };
-        if sets.is_empty() {
-            desired.accepted_sets.remove(gateway);
-        }
-        if changed {
-            self.verdict(Kind::Gateway, gateway);
         }
     }
 
@@ -415,28 +318,6 @@ impl Wave {
         // Everyone else who claims it is told of the new holder.
         for route in desired.slots.claimants(slot) {
             self.route_verdict(route);
-        }
-    }
-
-    fn certificates_tier(&mut self, desired: &mut Desired, name: &ServerName) {
-        let ports: Vec<Port> = desired.certificates.ports_of(name).collect();
-        let view = View { owners: &desired.owners, ports: &desired.ports, slots: &desired.slots };
-        let Some((before, now)) = desired.certificates.settle(name, view) else { return };
-        self.affected.documents.insert(ids::certificate(name));
-        for held in before.iter().chain(&now) {
-            for listener in &held.listeners {
-                self.verdict(listener.owner.kind, &listener.owner.name);
-            }
-        }
-        // Those of the port without names may be served by any of their listener's.
-        for slot in ports.into_iter().flat_map(|port| [Slot { port, name: Some(name.clone()) }, Slot::of_port(port)]) {
-            self.affected.documents.insert(ids::slot(&slot));
-            for route in desired.slots.claimants(&slot) {
-                self.route_verdict(route);
-            }
-        }
-        if name.is_wildcard() {
-            self.names.extend(desired.certificates.covered_by(name).cloned());
         }
     }
 
