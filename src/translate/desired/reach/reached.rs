@@ -14,7 +14,7 @@ use crate::{
 use std::{collections::BTreeSet, sync::Arc};
 
 /// How many routes are looked at before a change counts as one that reaches far: a fraction of a millisecond of work.
-const ROUTES_LOOKED_AT: usize = 1_000;
+pub(super) const ROUTES_LOOKED_AT: usize = 1_000;
 
 /// Slots that may stop, each counted once, whoever has a part in it.
 pub(super) struct Reached<'a> {

@@ -1,13 +1,13 @@
 //! Small clusters of routes on a Gateway of many listeners, and what one change is said to reach.
 
-use super::*;
+use super::{reached::ROUTES_LOOKED_AT, *};
 use crate::{
     apisix::{documents, version::ApisixVersion},
     model::{
         facts::{
-            BackendRef, EndpointFacts, GatewayClassFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement,
-            LabelSelector, ListenerFacts, NamespaceFacts, ReferenceGrantFacts, ServiceFacts, ServicePortFacts,
-            SlicePortFacts, Transport, listener_sets::ListenerSetFacts,
+            BackendRef, EndpointFacts, GatewayClassFacts, GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement,
+            LabelSelector, ListenerFacts, NamespaceFacts, ParentRef, ReferenceGrantFacts, ServiceFacts,
+            ServicePortFacts, SlicePortFacts, Transport, listener_sets::ListenerSetFacts,
         },
         names::{Created, GATEWAY_GROUP},
         places::{Directory, Port},
@@ -15,6 +15,7 @@ use crate::{
     translate::desired::{Settings, Wanted},
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
+use std::collections::BTreeSet;
 
 const OURS: &str = "example.com/ours";
 const ALL: usize = 1_000;
