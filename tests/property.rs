@@ -858,7 +858,7 @@ proptest! {
                 prop_assert!(!fell || !verdict.is_accepted(), "{} of {}", name, gateway);
                 prop_assert!(!set.is_accepted() || verdict.is_accepted(), "{} of {}", name, gateway);
                 let programmed = set.is_accepted() && set.reception == Reception::Taken;
-                prop_assert!(!programmed || verdict.is_programmed(), "{} of {}", name, gateway);
+                prop_assert!(!programmed || verdict.address.is_none(), "{} of {}", name, gateway);
             }
         }
     }

@@ -36,11 +36,13 @@ row() {
     if [[ -n $found ]]; then
         where=${found%% *} said=${found#* }
         [[ ${#said} -le 100 ]] || said="${said:0:100} …"
+        # shellcheck disable=SC2016 # the backquotes are Markdown's
         printf '| %s | %s (`%s`) | %s | %s | %s |\n' "$holds" "$what" "$edits" "$where" $((where - first + 1)) "$said"
     elif [[ $said != *"seeds from $first on went well"* ]]; then
         say "$edits: the simulation ended without an outcome"
         return 1
     else
+        # shellcheck disable=SC2016
         printf '| %s | %s (`%s`) | none | %s | |\n' "$holds" "$what" "$edits" "$seeds"
     fi
 }

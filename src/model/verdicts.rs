@@ -99,12 +99,6 @@ impl GatewayVerdict {
     pub fn is_accepted(&self) -> bool {
         self.refusal.is_none() && self.listeners.iter().any(|listener| listener.refusal.is_none())
     }
-
-    /// Whether it is programmed: accepted, and with every address it asked for.
-    #[must_use]
-    pub fn is_programmed(&self) -> bool {
-        self.is_accepted() && self.address.is_none()
-    }
 }
 
 /// Of a ListenerSet whose Gateway is ours.
@@ -119,14 +113,15 @@ pub struct ListenerSetVerdict {
 }
 
 impl ListenerSetVerdict {
-    /// Whether it is accepted: taken by an accepted Gateway, and with at least one of its own listeners.
+    /// Whether it is accepted: taken by an accepted Gateway, and with at least one of its own listeners valid. Unlike a Gateway, one
+    /// whose listeners all lack certificates is not (the conformance suite's `ListenerSetReferenceGrant`).
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         let taken = match self.reception {
             Reception::NotAllowed | Reception::ParentNotAccepted => false,
             Reception::ParentNotProgrammed | Reception::Taken => true,
         };
-        taken && self.listeners.iter().any(|listener| listener.refusal.is_none())
+        taken && self.listeners.iter().any(ListenerVerdict::is_valid)
     }
 }
 
@@ -205,6 +200,14 @@ pub struct ListenerVerdict {
     pub attached_routes: u32,
     /// What it has to end TLS with; `None` if it does not.
     pub certificates: Option<CertificatesVerdict>,
+}
+
+impl ListenerVerdict {
+    /// Whether it is accepted, and has what it needs to end TLS with if it has to.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.refusal.is_none() && self.certificates.as_ref().is_none_or(|certificates| certificates.usable)
+    }
 }
 
 /// Of what a listener has to end TLS with.

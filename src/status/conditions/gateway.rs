@@ -400,7 +400,6 @@ mod tests {
         assert_eq!(summary(&render(verdict)["conditions"]), want);
         // What ListenerSets are told by is what is said of the Gateway itself.
         assert_eq!(verdict.is_accepted(), want.contains("Accepted=True"));
-        assert_eq!(verdict.is_programmed(), want.contains("Programmed=True"));
     }
 
     #[track_caller]

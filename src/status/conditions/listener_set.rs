@@ -50,7 +50,7 @@ fn accepted(verdict: &ListenerSetVerdict) -> Condition {
         Reception::ParentNotProgrammed | Reception::Taken => {}
     }
     let listeners = &verdict.listeners;
-    let refused: Vec<&Arc<str>> = listeners.iter().filter(|l| l.refusal.is_some()).map(|l| &l.name).collect();
+    let refused: Vec<&Arc<str>> = listeners.iter().filter(|l| !l.is_valid()).map(|l| &l.name).collect();
     if listeners.is_empty() {
         return fails(Reason::ListenersNotValid, "The ListenerSet has no listeners: add one.");
     }
@@ -58,7 +58,7 @@ fn accepted(verdict: &ListenerSetVerdict) -> Condition {
         let message = "The ListenerSet and all of its listeners are accepted.";
         return Condition::holds(ConditionType::Accepted, Reason::Accepted, message);
     }
-    let message = format!("Not accepted: {}. The listener's own conditions say why.", listeners_named(&refused));
+    let message = format!("Not valid: {}. The listener's own conditions say why.", listeners_named(&refused));
     if verdict.is_accepted() {
         Condition::holds(ConditionType::Accepted, Reason::ListenersNotValid, message)
     } else {
@@ -73,7 +73,7 @@ fn programmed(reception: Reception, accepted: &Condition, listeners: &[Vec<Condi
     match (reception, accepted.is_true()) {
         (Reception::NotAllowed, _) => fails(Reason::NotAllowed, "The ListenerSet is not accepted."),
         (Reception::ParentNotAccepted, _) => fails(Reason::ParentNotProgrammed, "The Gateway is not accepted."),
-        (_, false) => fails(Reason::ListenersNotValid, "None of the listeners is accepted."),
+        (_, false) => fails(Reason::ListenersNotValid, "None of the listeners is valid."),
         (Reception::ParentNotProgrammed, true) => {
             fails(Reason::ParentNotProgrammed, "The Gateway is not programmed: its own condition says why.")
         }
