@@ -62,8 +62,35 @@ fn main() -> Result<ExitCode> {
     trials.push(test("the program prints what is held here".into(), move || the_program_prints(&road)));
     let labels = Case::of(&folder, "unreadable/a-namespace-whose-labels-are-a-string");
     trials.push(test("what hangs on labels that cannot be read is kept".into(), move || the_pool_is_kept(&labels)));
+    let given = folder.clone();
+    trials.push(test("every reason is given by some case".into(), move || every_reason_is_given(&given)));
     trials.push(test("every file is an input or what one gives".into(), move || files.are_paired(&folder, bless)));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// The reasons there are, as the source spells them.
+const REASONS: &str = include_str!("../src/status/reasons.rs");
+
+/// What no manifest alone brings about: the CRDs' release, and how documents stand in etcd. `tests/cluster`, `tests/reconcile.rs`
+/// and the tests of `status/conditions` show these.
+const NOT_OF_MANIFESTS: [&str; 7] =
+    ["UnsupportedVersion", "Pending", "Refused", "Occupied", "Edited", "Held", "Contended"];
+
+/// That no reason can be added without a case that shows when it is given, and no case dropped that was the last to show one.
+fn every_reason_is_given(folder: &Path) -> Result<()> {
+    let (_, spelled) = REASONS.split_once("impl Reason").context("reasons.rs spells its reasons")?;
+    let spelled: BTreeSet<&str> =
+        spelled.lines().filter_map(|line| line.split_once("=> \"")?.1.strip_suffix("\",")).collect();
+    ensure!(spelled.len() > 30, "reasons.rs spells {spelled:?}");
+    let mut given = BTreeSet::new();
+    for name in Files::of(folder)?.outputs {
+        let text = fs::read_to_string(folder.join(format!("{name}{OUT}")))?;
+        let reasons = text.lines().filter_map(|line| line.trim().strip_prefix("\"reason\": \"")?.split_once('"'));
+        given.extend(reasons.map(|(reason, _)| reason.to_owned()));
+    }
+    let missing: BTreeSet<&str> = spelled.into_iter().filter(|reason| !given.contains(*reason)).collect();
+    ensure!(missing == NOT_OF_MANIFESTS.into(), "no case gives {missing:?}");
+    Ok(())
 }
 
 fn test(name: String, run: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
