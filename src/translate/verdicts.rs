@@ -85,14 +85,20 @@ pub(super) fn listeners(
     certificates: &Certificates,
     attached: Option<&Attached>,
 ) -> Vec<ListenerVerdict> {
-    let verdict = |listener: &Listener| ListenerVerdict {
-        name: Arc::clone(&listener.name),
-        footing: listener.footing,
-        refusal: listener_refusal(owner, listener, ports),
-        supported_kinds: listener.supported_kinds.clone(),
-        invalid_kinds: listener.invalid_kinds.clone(),
-        attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
-        certificates: of_certificates(owner, listener, ports, certificates),
+    let verdict = |listener: &Listener| {
+        let refusal = listener_refusal(owner, listener, ports);
+        // What a listener carries cannot be said while it cannot be told from another (the conformance suite's
+        // `TLSRouteListenerMixedTerminationNotSupported`). Routes attach to it as ever, and wait.
+        let carries = refusal != Some(ListenerRefusal::ProtocolConflict);
+        ListenerVerdict {
+            name: Arc::clone(&listener.name),
+            footing: listener.footing,
+            refusal,
+            supported_kinds: if carries { listener.supported_kinds.clone() } else { Vec::new() },
+            invalid_kinds: listener.invalid_kinds.clone(),
+            attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
+            certificates: of_certificates(owner, listener, ports, certificates),
+        }
     };
     listeners.iter().map(verdict).collect()
 }
