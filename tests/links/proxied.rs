@@ -116,11 +116,10 @@ async fn answers_that_are_lost_in_the_middle_of_a_sync_are_settled_and_no_docume
 
     for nodes in [OTHER_NODES, NODES, OTHER_NODES] {
         let unanswered = scene.metric("transactions_total", UNANSWERED).await?;
-        let revision = scene.revision().await?;
         proxy.swallow_answers();
         scene.apply(service("web", &[nodes[0].0.trim_end_matches(":8080")])).await?;
-        // What is sent is applied, and the controller does not hear of it.
-        scene.written_since(revision).await?;
+        // What etcd gets whole is applied, and the controller does not hear of it; what is more than etcd lets it send unheard
+        // (the windows of HTTP/2 are in the answers, too) is not. Which it is, nobody can say.
         scene.counted("transactions_total", UNANSWERED, unanswered + 1).await?;
         proxy.mend();
         proxied.all_is_well(N_ROUTES, nodes).await?;
