@@ -73,14 +73,6 @@ spec:
   parentRefs: [{name: gateway, sectionName: two}]
   rules: [{backendRefs: [{name: service, port: 8080}]}]
 ---
-apiVersion: gateway.networking.k8s.io/v1
-kind: TLSRoute
-metadata: {name: route, namespace: $NS}
-spec:
-  parentRefs: [{name: gateway, sectionName: one}]
-  hostnames: [a.example.com]
-  rules: [{backendRefs: [{name: service, port: 8080}]}]
----
 apiVersion: v1
 kind: Service
 metadata: {name: service, namespace: $NS}

@@ -11,8 +11,8 @@
 
 use super::{
     listeners::{Listener, Protocol},
-    ports::{ListenerRef, Ports},
-    sets::{self, Owners},
+    ports::{ListenerRef, Ports, turns},
+    sets::Owners,
     slots::Slots,
 };
 use crate::{
@@ -82,7 +82,7 @@ pub enum Ending<'a> {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Turn {
     implied: bool,
-    owner: sets::Turn,
+    owner: turns::Turn,
     index: usize,
 }
 

@@ -26,7 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
-use turns::{Contender, Share};
+use turns::{Contender, Share, Turn};
 
 /// A listener of a Gateway or a ListenerSet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -257,10 +257,10 @@ fn decide(contenders: &BTreeSet<Contender>, standing: &BTreeSet<ObjectName>, ver
     let mut held = Held::default();
     let mut carries: Option<Holder> = None;
     let (mut gateway, mut kin) = (None, Kin::default());
-    let in_turn = |contender: &&Contender| contender.set.is_none() || standing.contains(&contender.gateway);
+    let in_turn = |contender: &&Contender| contender.turn.set.is_none() || standing.contains(&contender.turn.gateway);
     for contender in contenders.iter().filter(in_turn) {
-        if gateway != Some(&contender.gateway) {
-            (gateway, kin) = (Some(&contender.gateway), Kin::default());
+        if gateway != Some(&contender.turn.gateway) {
+            (gateway, kin) = (Some(&contender.turn.gateway), Kin::default());
         }
         let listener = contender.listener();
         if let Err(clash) = kin.take(contender, version) {
@@ -270,7 +270,7 @@ fn decide(contenders: &BTreeSet<Contender>, standing: &BTreeSet<ObjectName>, ver
         if !contender.acceptable {
             continue;
         }
-        let Contender { gateway, protocol, hostname, .. } = contender;
+        let Contender { turn: Turn { gateway, .. }, protocol, hostname, .. } = contender;
         let holder = Holder { listener: listener.clone(), gateway: gateway.clone(), protocol: *protocol };
         let first = carries.get_or_insert_with(|| holder.clone());
         let blocked_by =

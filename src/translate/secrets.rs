@@ -3,8 +3,7 @@
 use super::{
     grants::{self, Referrer},
     known::{Known, secret_name},
-    listeners::{Gateway, Listener},
-    sets::ListenerSet,
+    listeners::Listener,
 };
 use crate::model::{
     certificates::{KeyPair, KeyPairs, ReferenceFault, ReferenceProblem},
@@ -31,26 +30,22 @@ pub fn key_pairs(from: Referrer<'_>, references: &[SecretRef], known: &Known) ->
     all
 }
 
-/// Whether nothing differs between a Gateway and what it was before but which certificates its listeners have.
-pub(super) fn differ_alone(before: &Gateway, now: &Gateway) -> bool {
-    let bare = |gateway: &Gateway| Gateway { listeners: bare(&gateway.listeners), ..gateway.clone() };
-    bare(before) == bare(now)
-}
-
-/// The same of a ListenerSet.
-pub(super) fn differ_alone_in(before: &ListenerSet, now: &ListenerSet) -> bool {
-    let bare = |set: &ListenerSet| ListenerSet { listeners: bare(&set.listeners), ..set.clone() };
-    bare(before) == bare(now)
-}
-
-/// Listeners with no more said of their certificates than whether any can be used.
-fn bare(listeners: &[Listener]) -> Vec<Listener> {
-    let bare = |listener: &Listener| {
-        let usable = listener.certificates.as_ref().map(KeyPairs::usable);
-        let certificates = usable.map(|unreadable| KeyPairs { unreadable, ..KeyPairs::default() });
-        Listener { certificates, ..listener.clone() }
+/// Whether nothing differs between a Gateway or ListenerSet and what it was before but which certificates its listeners have,
+/// other than whether any can be used.
+pub(super) fn differ_alone<T: Clone + PartialEq>(
+    before: &T,
+    now: &T,
+    listeners: fn(&mut T) -> &mut [Listener],
+) -> bool {
+    let bare = |object: &T| {
+        let mut object = object.clone();
+        for listener in listeners(&mut object) {
+            let usable = listener.certificates.as_ref().map(KeyPairs::usable);
+            listener.certificates = usable.map(|unreadable| KeyPairs { unreadable, ..KeyPairs::default() });
+        }
+        object
     };
-    listeners.iter().map(bare).collect()
+    bare(before) == bare(now)
 }
 
 /// The checks stand in this order so that a reference nobody permitted does not reveal whether its target exists. With a

@@ -8,7 +8,7 @@ use super::{
     grants::Referrer,
     known::{Known, gateway_name},
     listeners::{self, Gateway, Listener},
-    ports::ListenerRef,
+    ports::{ListenerRef, turns::Turn},
 };
 use crate::{
     apisix::version::ApisixVersion,
@@ -77,15 +77,6 @@ pub struct Owners {
     pub sets: HashMap<ObjectName, ListenerSet>,
 }
 
-/// When the listeners of an object have their turn.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn {
-    created: Created,
-    gateway: ObjectName,
-    /// The ListenerSet, if it is not the Gateway itself, and when it was created.
-    set: Option<(Created, ObjectName)>,
-}
-
 /// What a route finds where it looks for listeners.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
@@ -110,13 +101,9 @@ impl Owners {
     /// Orders objects with listeners as these take turns.
     #[must_use]
     pub fn turn(&self, owner: &ObjectRef) -> Option<Turn> {
-        if owner.kind == Kind::ListenerSet {
-            let set = self.sets.get(&owner.name)?;
-            let own = Some((set.created, owner.name.clone()));
-            return Some(Turn { created: set.gateway_created, gateway: set.gateway.clone(), set: own });
-        }
-        let created = self.gateways.get(&owner.name)?.created;
-        Some(Turn { created, gateway: owner.name.clone(), set: None })
+        let of_set = || Some(Turn::of_set(&owner.name, self.sets.get(&owner.name)?));
+        let of_gateway = || Some(Turn::of_gateway(&owner.name, self.gateways.get(&owner.name)?));
+        if owner.kind == Kind::ListenerSet { of_set() } else { of_gateway() }
     }
 
     /// The listeners of an object, if it is a Gateway or a ListenerSet that concerns us.

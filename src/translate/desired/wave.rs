@@ -177,8 +177,7 @@ impl Wave {
             )
         });
         self.verdict(Kind::Gateway, name);
-        let before = desired.owners.gateways.get(name);
-        if now.as_ref() == before {
+        if now.as_ref() == desired.owners.gateways.get(name) {
             return;
         }
         let before = match &now {
@@ -189,7 +188,7 @@ impl Wave {
             self.mark_certificates(desired, &gateway.listeners);
         }
         if let (Some(before), Some(now)) = (&before, &now)
-            && secrets::differ_alone(before, now)
+            && secrets::differ_alone(before, now, |gateway| &mut gateway.listeners)
         {
             return;
         }

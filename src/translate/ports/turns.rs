@@ -15,14 +15,35 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// A listener that wants a port. Orders as listeners take turns.
+/// When the listeners of an object have their turn.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Contender {
+pub struct Turn {
     /// When its Gateway was created.
     created: Created,
     pub(super) gateway: ObjectName,
-    /// The ListenerSet it is of, if it is not the Gateway's own, and when that was created.
+    /// The ListenerSet, if it is not the Gateway itself, and when that was created.
     pub(super) set: Option<(Created, ObjectName)>,
+}
+
+impl Turn {
+    /// Of a Gateway's own listeners.
+    #[must_use]
+    pub fn of_gateway(name: &ObjectName, gateway: &Gateway) -> Self {
+        Self { created: gateway.created, gateway: name.clone(), set: None }
+    }
+
+    /// Of a ListenerSet's.
+    #[must_use]
+    pub fn of_set(name: &ObjectName, set: &ListenerSet) -> Self {
+        let own = (set.created, name.clone());
+        Self { created: set.gateway_created, gateway: set.gateway.clone(), set: Some(own) }
+    }
+}
+
+/// A listener that wants a port. Orders as listeners take turns.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Contender {
+    pub(super) turn: Turn,
     /// Its place in its object.
     index: usize,
     name: Arc<str>,
@@ -43,22 +64,23 @@ pub(in crate::translate) struct Share {
 impl Share {
     /// Of a Gateway. One that is refused as a whole wants nothing.
     pub(in crate::translate) fn of_gateway(name: &ObjectName, gateway: &Gateway) -> Self {
-        let Gateway { created, frozen, refusal, listeners, .. } = gateway;
+        let Gateway { frozen, refusal, listeners, .. } = gateway;
         if *frozen {
             return Self::of_frozen(listeners);
         }
-        let contender = |index, listener| contender((*created, name), None, index, listener);
+        let turn = Turn::of_gateway(name, gateway);
+        let contender = |index, listener| contender(&turn, index, listener);
         Self::of(listeners.iter().filter(|_| refusal.is_none()), contender)
     }
 
     /// Of a ListenerSet. One that is not allowed wants nothing.
     pub(in crate::translate) fn of_set(name: &ObjectName, set: &ListenerSet) -> Self {
-        let ListenerSet { created, gateway, gateway_created, frozen, allowed, listeners, .. } = set;
+        let ListenerSet { frozen, allowed, listeners, .. } = set;
         if *frozen {
             return Self::of_frozen(listeners);
         }
-        let own = (*created, name);
-        let contender = |index, listener| contender((*gateway_created, gateway), Some(own), index, listener);
+        let turn = Turn::of_set(name, set);
+        let contender = |index, listener| contender(&turn, index, listener);
         Self::of(listeners.iter().filter(|_| *allowed), contender)
     }
 
@@ -83,16 +105,9 @@ impl Share {
     }
 }
 
-fn contender(
-    (created, gateway): (Created, &ObjectName),
-    set: Option<(Created, &ObjectName)>,
-    index: usize,
-    listener: &Listener,
-) -> Contender {
+fn contender(turn: &Turn, index: usize, listener: &Listener) -> Contender {
     Contender {
-        created,
-        gateway: gateway.clone(),
-        set: set.map(|(created, name)| (created, name.clone())),
+        turn: turn.clone(),
         index,
         name: Arc::clone(&listener.name),
         protocol: listener.protocol,
@@ -103,8 +118,8 @@ fn contender(
 
 impl Contender {
     pub(super) fn listener(&self) -> ListenerRef {
-        let owner = match &self.set {
-            None => ObjectRef::new(Kind::Gateway, self.gateway.clone()),
+        let owner = match &self.turn.set {
+            None => ObjectRef::new(Kind::Gateway, self.turn.gateway.clone()),
             Some((_, set)) => ObjectRef::new(Kind::ListenerSet, set.clone()),
         };
         ListenerRef { owner, name: Arc::clone(&self.name) }

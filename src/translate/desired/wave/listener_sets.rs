@@ -27,7 +27,7 @@ impl Wave {
             self.mark_certificates(desired, &set.listeners);
         }
         if let (Some(before), Some(now)) = (&before, &now)
-            && secrets::differ_alone_in(before, now)
+            && secrets::differ_alone(before, now, |set| &mut set.listeners)
         {
             return;
         }
