@@ -3,6 +3,8 @@
 //! 64 listeners a Gateway, as many as Gateway API allows.
 #![allow(dead_code, reason = "each bench uses its part")]
 
+use apisix_etcd_controller::model::places::Plane;
+use apisix_etcd_controller::translate::desired::PlaneSettings;
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     model::{
@@ -26,10 +28,7 @@ pub(crate) fn settings(prefix: &str) -> Settings {
     Settings {
         controller_name: CONTROLLER.into(),
         instance: "bench".into(),
-        prefix: prefix.into(),
-        version: ApisixVersion::DEFAULT,
-        stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
-        addresses: apisix_etcd_controller::model::addresses::AddressSource::Nobody,
+        plane: PlaneSettings::new(Plane::of(prefix), ApisixVersion::DEFAULT).into(),
     }
 }
 

@@ -88,8 +88,7 @@ impl Running {
         lists: Vec<ClusterEvent>,
     ) -> Self {
         let translation = fleet::settings(prefix);
-        let reconcile =
-            Settings::new(Arc::clone(prefix), control(prefix), holder.into(), Arc::clone(&translation.controller_name));
+        let reconcile = Settings::new(control(prefix), holder.into(), Arc::clone(&translation.controller_name));
         let (tell_idle, idle) = mpsc::unbounded_channel();
         let statuses =
             Statuses { sink: NoStatuses, idle: Box::new(move |_, _| tell_idle.send(()).unwrap_or_default()) };
@@ -174,7 +173,7 @@ pub(crate) fn documents(prefix: &str, routes: usize) -> Vec<(Arc<str>, Arc<[u8]>
     let mut desired = Desired::new(fleet::settings(prefix));
     desired.apply(fleet::objects(routes));
     let value = |id| match desired.wanted(id) {
-        Wanted::Document(document) => Some((id.key(prefix).into(), document.bytes)),
+        Wanted::Document(document) => Some((id.key().into(), document.bytes)),
         Wanted::Absent | Wanted::Kept { .. } | Wanted::Refused(_) => None,
     };
     desired.documents().iter().filter_map(value).collect()

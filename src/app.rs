@@ -84,17 +84,17 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
     install_tls_provider();
     let admin = Admin::bind(admin_address).await?;
     let admin_address = admin.address();
-    let mut registry = metrics::registry(translation.version);
+    let mut registry = metrics::registry(translation.plane.version);
     let source = Source::of(source, &mut registry).await?;
     let store = Arc::new(connect(etcd).await?);
     let stop = CancellationToken::new();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        prefix = %translation.prefix,
+        prefix = %translation.plane.plane,
         instance = %translation.instance,
         replica = %writing.holder,
         controller_name = %translation.controller_name,
-        apisix_version = %translation.version,
+        apisix_version = %translation.plane.version,
         admin_address = %admin_address,
         "starting"
     );
@@ -115,7 +115,7 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
             let shown = sink.clone();
             let idle: IdleHook = Box::new(move |desired, standing| shown.show(desired, standing));
             let started = start.spawn(&mut tasks, Statuses { sink, idle }, &stop);
-            tasks.spawn_apart("showing", print_overviews(overviews, Arc::clone(&translation.prefix), stop.clone()));
+            tasks.spawn_apart("showing", print_overviews(overviews, translation.plane.plane, stop.clone()));
             let Started { events, relists, progress } = started;
             let following = follow_folder(paths, controller_name, events, relists, cluster_metrics, stop.clone());
             tasks.spawn_apart("following manifests", following);
@@ -258,8 +258,8 @@ impl Start {
 
 fn replica_settings(translation: &desired::Settings, writing: &WritingSettings) -> replica::Settings {
     let control = ControlKeys::new(Arc::clone(&writing.control_prefix), Arc::clone(&translation.instance));
-    let (prefix, controller_name) = (Arc::clone(&translation.prefix), Arc::clone(&translation.controller_name));
-    let mut settings = reconcile::Settings::new(prefix, control, Arc::clone(&writing.holder), controller_name);
+    let (holder, controller_name) = (Arc::clone(&writing.holder), Arc::clone(&translation.controller_name));
+    let mut settings = reconcile::Settings::new(control, holder, controller_name);
     settings.in_flight_max = writing.transactions_in_flight;
     settings.audit_interval = writing.audit_interval;
     settings.write_stall = writing.write_stall;

@@ -21,6 +21,7 @@ mod metrics;
 mod overlaps;
 mod parts;
 mod pass;
+mod planes;
 mod progress;
 mod report;
 mod standing;
@@ -36,7 +37,7 @@ use crate::{
     leader::Term,
     model::{
         names::Kind,
-        places::{Directory, WorkId},
+        places::{Plane, WorkId},
         versions::CacheVersion,
     },
     plan::order::{Left, TxnNumber},
@@ -44,16 +45,16 @@ use crate::{
     status::queue::StatusSink,
     store::{
         ReadError, Store, StoreId,
-        audit::Listing,
         checkpoint::judge::Stop,
         control::ControlKeys,
         follow::list::list,
-        mirror::Mirror,
+        mirrors::Mirrors,
         records::{Records, read_records},
         txn::{Commit, CommitError, Txn},
     },
     translate::desired::Desired,
 };
+use audit::Listed;
 use control::{Claims, Control, Release};
 use departures::Departures;
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
@@ -92,7 +93,7 @@ struct State<K> {
     settings: Settings,
     outputs: Outputs,
     desired: Desired,
-    mirror: Mirror,
+    mirror: Mirrors,
     control: Control,
     work: Work,
     report: Report<K>,
@@ -115,14 +116,20 @@ struct State<K> {
     /// The last list that was asked for of each kind and has come.
     tickets: BTreeMap<Kind, u64>,
     next_ticket: u64,
-    /// Who has written the prefix, as far as taken into account.
-    claims: Claims,
+    /// Who has written which data plane, as far as taken into account.
+    claims: BTreeMap<Plane, Claims>,
     /// Releases that were cleared, until the watch says so.
     cleared: BTreeSet<Release>,
     holds: Holds,
     guard: KindGuard,
-    /// Since when etcd is followed without a break; `None` while it is not.
-    following_since: Option<Instant>,
+    /// Since when each data plane is followed without a break.
+    following_since: BTreeMap<Plane, Instant>,
+    /// The data planes that this instance has recorded in etcd, with their names.
+    recorded: BTreeMap<Plane, Arc<str>>,
+    /// Documents of data planes that have not been read yet.
+    unread: BTreeSet<WorkId>,
+    /// Documents that are to be deleted once their data plane is served from elsewhere.
+    leaving: BTreeSet<WorkId>,
     /// When the earliest change came whose consequences have not been worked out yet.
     noted_since: Option<Instant>,
     /// When the earliest change came that a document may need work for; what a transaction in flight answers to is with it.
@@ -158,7 +165,7 @@ struct Outage {
 enum Task {
     Commit(TxnNumber, Txn),
     ReadLanes(Term),
-    List(Term),
+    List(Term, BTreeSet<Plane>),
 }
 
 /// What that came to.
@@ -166,7 +173,7 @@ enum Task {
 enum Answer {
     Committed(TxnNumber, Result<Commit, CommitError>),
     Lanes(Term, Result<Records, ReadError>),
-    Listed(Term, Result<(StoreId, Listing), ReadError>),
+    Listed(Term, Vec<(Plane, Listed)>),
 }
 
 impl<S: Store, K: StatusSink> Reconciler<S, K> {
@@ -187,12 +194,12 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
     ///
     /// Transactions in flight when it ends may or may not be applied; the next leader finds out by reading the lanes.
     pub async fn run(mut self, stop: CancellationToken) {
-        let (prefix, control) = (self.state.settings.prefix.clone(), self.state.settings.control.clone());
+        let control = self.state.settings.control.clone();
         let mut under_way = FuturesUnordered::new();
         loop {
             let now = clock::now();
             let more = self.state.pass(now, |task| {
-                under_way.push(execute(self.store.clone(), prefix.clone(), control.clone(), task));
+                under_way.push(execute(self.store.clone(), control.clone(), task));
             });
             self.tell_progress();
             let wake = self.state.next_wake(now);
@@ -260,11 +267,17 @@ impl<S: Store, K: StatusSink> Reconciler<S, K> {
 }
 
 /// Does what the loop wants done. Dropping it half-way leaves a transaction unanswered.
-async fn execute<S: Store>(store: Arc<S>, prefix: Arc<str>, control: ControlKeys, task: Task) -> Answer {
+async fn execute<S: Store>(store: Arc<S>, control: ControlKeys, task: Task) -> Answer {
     match task {
         Task::Commit(number, txn) => Answer::Committed(number, store.commit(txn).await),
         Task::ReadLanes(term) => Answer::Lanes(term, read_records(&*store, &control).await),
-        Task::List(term) => Answer::Listed(term, list(&*store, &prefix).await),
+        Task::List(term, planes) => {
+            let mut listed = Vec::with_capacity(planes.len());
+            for plane in planes {
+                listed.push((plane, list(&*store, plane).await));
+            }
+            Answer::Listed(term, listed)
+        }
     }
 }
 
@@ -277,13 +290,10 @@ async fn sleep_until(wake: Option<Instant>) {
 
 impl<K: StatusSink> State<K> {
     fn new(settings: Settings, outputs: Outputs, desired: Desired, statuses: Statuses<K>, metrics: Metrics) -> Self {
-        let mut work = Work::new(settings.retry);
-        for directory in Directory::ALL {
-            work.add(WorkId::placeholder(directory));
-        }
-        Self {
-            mirror: Mirror::new(settings.instance.clone()),
-            control: Control::new(settings.instance.clone(), settings.prefix.clone()),
+        let work = Work::new(settings.retry);
+        let mut state = Self {
+            mirror: Mirrors::new(settings.instance.clone()),
+            control: Control::new(settings.instance.clone()),
             work,
             report: Report::new(statuses, settings.controller_name.clone()),
             holds: Holds::new(settings.hold_time.unwrap_or_default()),
@@ -301,10 +311,13 @@ impl<K: StatusSink> State<K> {
             versions: BTreeMap::new(),
             tickets: BTreeMap::new(),
             next_ticket: 0,
-            claims: Claims::default(),
+            claims: BTreeMap::new(),
             cleared: BTreeSet::new(),
             guard: KindGuard::default(),
-            following_since: None,
+            following_since: BTreeMap::new(),
+            recorded: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             noted_since: None,
             changed_at: HashMap::new(),
             departures: Departures::default(),
@@ -315,19 +328,21 @@ impl<K: StatusSink> State<K> {
             overlaps: Overlaps::default(),
             reached_everywhere: false,
             told_idle: false,
-        }
+        };
+        state.follow_planes();
+        state
     }
 
     /// Whether everything is known that what should be is worked out from.
     fn warm(&self) -> bool {
-        self.waiting_for.is_empty() && self.mirror.whole()
+        self.waiting_for.is_empty() && self.mirror.whole(self.desired.default_plane())
     }
 
     fn progress(&self) -> Progress {
         let waiting = Waiting {
             kinds: self.waiting_for.clone(),
             identity: self.identity.is_none(),
-            documents: !self.mirror.whole() || self.doubted,
+            documents: !self.mirror.whole(self.desired.default_plane()) || self.doubted,
             control: !self.control.whole(),
         };
         let role = match &self.phase {
@@ -337,7 +352,7 @@ impl<K: StatusSink> State<K> {
         };
         Progress {
             waiting,
-            following: self.following_since.is_some(),
+            following: self.mirror.planes().all(|plane| self.following_since.contains_key(&plane)),
             halted: self.halted.as_ref().map(|stop| stop.to_string().into()),
             settled: role == Role::Leading && self.work.settled(),
             role,

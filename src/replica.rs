@@ -14,13 +14,13 @@ use crate::{
     status::queue::StatusSink,
     store::{
         Store,
-        follow::{Reread, control::follow_control, follow},
+        follow::{Reread, control::follow_control, planes::follow_planes},
         lease::Leases,
     },
     translate::desired::Desired,
 };
 use futures::future::BoxFuture;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +34,7 @@ const RESIGNATIONS_QUEUED: usize = 16;
 /// What a replica needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Of the reconcile loop; prefix, instance, control keys and name are everybody's.
+    /// Of the reconcile loop; instance, control keys and name are everybody's.
     pub reconcile: reconcile::Settings,
     /// How long the leader may be silent before another one takes its place.
     pub lease_ttl: Duration,
@@ -71,13 +71,14 @@ pub fn wire<S: Store + Leases, K: StatusSink + 'static>(
     stop: &CancellationToken,
 ) -> Replica {
     let Settings { reconcile: settings, lease_ttl } = settings;
-    let (retry, prefix, control) = (settings.retry, settings.prefix.clone(), settings.control.clone());
+    let (retry, control) = (settings.retry, settings.control.clone());
     let (cluster, cluster_events) = mpsc::channel(EVENTS_QUEUED);
     let (documents, document_events) = mpsc::channel(EVENTS_QUEUED);
     let (control_keys, control_events) = mpsc::channel(EVENTS_QUEUED);
     let (leadership, watched_leadership) = watch::channel(Leadership::default());
     let (fit, watched_fit) = watch::channel(false);
     let (resign, resignations) = mpsc::channel(RESIGNATIONS_QUEUED);
+    let (planes, watched_planes) = watch::channel(BTreeSet::new());
     let (relist, relists) = mpsc::unbounded_channel();
     let (progress, watched_progress) = watch::channel(Progress::default());
     let (reread, reread_control) = (Reread::default(), Reread::default());
@@ -90,7 +91,7 @@ pub fn wire<S: Store + Leases, K: StatusSink + 'static>(
         control: control_events,
         leadership: watched_leadership,
     };
-    let outputs = Outputs { relists: relist, rereads: [reread.clone(), reread_control.clone()], fit, resign };
+    let outputs = Outputs { relists: relist, rereads: [reread.clone(), reread_control.clone()], planes, fit, resign };
     let reconciler =
         Reconciler::new(settings, desired, store.clone(), (inputs, outputs), statuses, (metrics.reconcile, progress));
     let written = CancellationToken::new();
@@ -103,7 +104,7 @@ pub fn wire<S: Store + Leases, K: StatusSink + 'static>(
     };
     let campaigning =
         campaign(store.clone(), campaign_settings, watched_fit, resignations, leadership, metrics.leader, written);
-    let following = follow(store.clone(), prefix, documents, reread, retry, stop.clone());
+    let following = follow_planes(store.clone(), watched_planes, documents, reread, retry, stop.clone());
     let following_control = follow_control(
         store.clone(),
         control.clone(),

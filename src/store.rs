@@ -12,6 +12,7 @@ pub mod lanes;
 pub mod lease;
 pub mod memory;
 pub mod mirror;
+pub mod mirrors;
 pub mod records;
 pub mod txn;
 

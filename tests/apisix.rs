@@ -6,13 +6,14 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "the helpers are parts of tests, too")]
 
+use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::{
         check::{
             certificates,
             json::{DocumentKind, Release, document},
         },
-        documents::{self, Closed, Node, Scheme, Sealing, Split, To},
+        documents::{self, Closed, Node, Scheme, Split, To},
         ids,
     },
     model::places::{Directory, Port, ServerName, Slot, WorkId},
@@ -394,10 +395,10 @@ proptest! {
             ((proptest::sample::select(vec!["10.0.0.1", "::1", "::ffff:1.2.3.4"]), 0u16..4), 0u32..3), 0..6,
         ),
     ) {
-        let sealing = Sealing { prefix: "/apisix", instance: "default" };
+        let sealing = "default";
         let slot = Slot { port: Port::new(port).unwrap(), name: sni.and_then(ServerName::of) };
-        let id = ids::slot(&slot);
-        let pool = WorkId::new(Directory::Upstreams, &name);
+        let id = ids::slot(Plane::default(), &slot);
+        let pool = WorkId::new(Plane::default(), Directory::Upstreams, &name);
         let split = split.map(|(refused, served)| Split { refused, served });
         let nodes: Vec<_> = nodes
             .into_iter()

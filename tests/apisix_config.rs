@@ -1,6 +1,8 @@
 //! The binary beside APISIX's own `config.yaml`: what it takes from there, what it says of it, and that no file makes it
 //! fall over.
 
+use apisix_etcd_controller::model::places::Plane;
+use apisix_etcd_controller::translate::desired::PlaneSettings;
 mod support;
 
 use anyhow::{Context as _, ensure};
@@ -159,7 +161,7 @@ async fn the_controller_runs_with_the_etcd_the_user_and_the_ports_of_the_file() 
 
 /// Of the quickstart with a backend that is not there, the slot's value.
 fn slot(desired: &Desired) -> anyhow::Result<String> {
-    match desired.wanted(&WorkId::new(Directory::StreamRoutes, "gateway-api.9100")) {
+    match desired.wanted(&WorkId::new(Plane::default(), Directory::StreamRoutes, "gateway-api.9100")) {
         Wanted::Document(document) => Ok(String::from_utf8(document.bytes.to_vec())?),
         other @ (Wanted::Absent | Wanted::Kept { .. } | Wanted::Refused(_)) => anyhow::bail!("{other:?}"),
     }
@@ -176,10 +178,12 @@ fn the_plugins_in_etcd_go_before_those_of_the_file() -> anyhow::Result<()> {
     let settings = |traffic_split| Settings {
         controller_name: "apisix-etcd.io/gateway-controller".into(),
         instance: "default".into(),
-        prefix: "/apisix".into(),
-        version: "3.16.0".parse().unwrap_or(ApisixVersion::DEFAULT),
-        stream: StreamProxy { traffic_split, ..StreamProxy::default() },
-        addresses: apisix_etcd_controller::model::addresses::AddressSource::Nobody,
+        plane: PlaneSettings {
+            stream: StreamProxy { traffic_split, ..StreamProxy::default() },
+            addresses: apisix_etcd_controller::model::addresses::AddressSource::Nobody,
+            ..PlaneSettings::new(Plane::default(), "3.16.0".parse().unwrap_or(ApisixVersion::DEFAULT))
+        }
+        .into(),
     };
     for (said, in_etcd, splits) in [
         (None, None, true),
@@ -196,7 +200,7 @@ fn the_plugins_in_etcd_go_before_those_of_the_file() -> anyhow::Result<()> {
         for (kind, listed) in objects {
             desired.note_list(kind, listed.into_iter().map(|listed| (listed.name, listed.observed)).collect());
         }
-        desired.note_traffic_split(in_etcd);
+        desired.note_traffic_split(Plane::default(), in_etcd);
         desired.settle();
         let slot = slot(&desired)?;
         ensure!(slot.contains("traffic-split") == splits, "{said:?} {in_etcd:?}: {slot}");

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 use anyhow::{Context as _, Result, ensure};
+use apisix_etcd_controller::model::places::Plane;
+use apisix_etcd_controller::translate::desired::PlaneSettings;
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     cluster::manifests::{self, File, Manifests},
@@ -179,10 +181,12 @@ impl World {
         let mut desired = Desired::new(Settings {
             controller_name: CONTROLLER.into(),
             instance: "default".into(),
-            prefix: "/apisix".into(),
-            version: "3.19.0".parse::<ApisixVersion>()?,
-            stream: StreamProxy { sockets: Inventory::Unknown, traffic_split: None },
-            addresses: AddressSource::Nobody,
+            plane: PlaneSettings {
+                stream: StreamProxy { sockets: Inventory::Unknown, traffic_split: None },
+                addresses: AddressSource::Nobody,
+                ..PlaneSettings::new(Plane::default(), "3.19.0".parse::<ApisixVersion>()?)
+            }
+            .into(),
         });
         desired.set_served(manifests::served());
         let file = File { path: "neighbours.yaml".into(), text: NEIGHBOURS.into() };

@@ -1,5 +1,6 @@
 //! Following a real etcd through what happens to etcds: members lost, compaction, wiped, restored from a backup.
 
+use apisix_etcd_controller::model::places::Plane;
 mod support;
 
 use anyhow::{Context as _, bail, ensure};
@@ -10,7 +11,7 @@ use apisix_etcd_controller::{
         StoreId,
         audit::differences,
         etcd::{EtcdSettings, EtcdStore},
-        follow::{KeyEvent, Reread, Snapshot, StoreEvent, follow, list::list},
+        follow::{KeyEvent, PlaneEvent, Reread, Snapshot, StoreEvent, follow, list::list},
         mirror::Mirror,
         txn::Revision,
     },
@@ -34,7 +35,7 @@ async fn store(endpoints: Vec<String>) -> anyhow::Result<EtcdStore> {
 /// A follower of `/p`, a mirror made of what it tells, and what it told of the store.
 struct Following {
     store: EtcdStore,
-    events: mpsc::Receiver<StoreEvent>,
+    events: mpsc::Receiver<PlaneEvent>,
     reread: Reread,
     mirror: Mirror,
     told: Revision,
@@ -50,13 +51,13 @@ impl Following {
         let (sender, events) = mpsc::channel(16);
         let (reread, stop) = (Reread::default(), CancellationToken::new());
         let task =
-            follow(Arc::new(store.clone()), "/p".into(), sender, reread.clone(), RetryLimits::STORE, stop.clone());
+            follow(Arc::new(store.clone()), Plane::of("/p"), sender, reread.clone(), RetryLimits::STORE, stop.clone());
         tokio::spawn(task);
         let mut following = Self {
             store,
             events,
             reread,
-            mirror: Mirror::new("us".into()),
+            mirror: Mirror::new(Plane::of("/p"), "us".into()),
             told: Revision::ABSENT,
             snapshots: Vec::new(),
             outages: 0,
@@ -70,7 +71,7 @@ impl Following {
     async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) -> anyhow::Result<()> {
         while !done(self) {
             let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
-            match event.with_context(|| format!("waiting for {what}"))?.context("the follower ended")? {
+            match event.with_context(|| format!("waiting for {what}"))?.context("the follower ended")?.event {
                 StoreEvent::Snapshot(snapshot) => {
                     let Snapshot { store, revision, begins_anew, .. } = snapshot;
                     self.snapshots.push((store, begins_anew));
@@ -116,7 +117,8 @@ impl Following {
     /// The mirror is what etcd holds.
     async fn is_right(&self) -> anyhow::Result<()> {
         // Members that have just come back may not be connected yet.
-        let (_, listing) = wait_until("a listing", PATIENCE, async || Ok(list(&self.store, "/p").await?)).await?;
+        let (_, listing) =
+            wait_until("a listing", PATIENCE, async || Ok(list(&self.store, Plane::of("/p")).await?)).await?;
         assert_eq!(differences(&self.mirror, &listing), [].into());
         assert_eq!(self.mirror.known().count(), listing.keys.len());
         Ok(())
@@ -124,16 +126,16 @@ impl Following {
 }
 
 fn pool(id: &str) -> WorkId {
-    WorkId::new(Directory::Upstreams, id)
+    WorkId::new(Plane::of("/p"), Directory::Upstreams, id)
 }
 
 async fn put(client: &etcd_client::Client, id: &str, value: &str) -> anyhow::Result<Revision> {
-    let answer = client.kv_client().put(pool(id).key("/p"), value, None).await.context("putting a key")?;
+    let answer = client.kv_client().put(pool(id).key(), value, None).await.context("putting a key")?;
     Ok(Revision(answer.header().context("an answer has a header")?.revision()))
 }
 
 async fn delete(client: &etcd_client::Client, id: &str) -> anyhow::Result<Revision> {
-    let answer = client.kv_client().delete(pool(id).key("/p"), None).await.context("deleting a key")?;
+    let answer = client.kv_client().delete(pool(id).key(), None).await.context("deleting a key")?;
     Ok(Revision(answer.header().context("an answer has a header")?.revision()))
 }
 
@@ -301,7 +303,7 @@ async fn an_etcd_replaced_behind_a_proxy_is_told_by_a_listing_and_by_a_new_conne
     let mut following = Following::start(vec![proxy.endpoint()]).await?;
     // The watch stays on the etcd that it began with; whoever connects anew is led to the other.
     proxy.turn_to(after.endpoint())?;
-    let (id, listing) = list(&store(vec![proxy.endpoint()]).await?, "/p").await?;
+    let (id, listing) = list(&store(vec![proxy.endpoint()]).await?, Plane::of("/p")).await?;
     ensure!(id != following.snapshots[0].0);
     assert_eq!(differences(&following.mirror, &listing), ["a", "b"].map(pool).into());
     proxy.cut();

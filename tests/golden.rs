@@ -11,6 +11,7 @@
 #![allow(clippy::indexing_slicing, reason = "a test that cannot go on may stop")]
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::{ids, plugins, version::ApisixVersion},
     cluster::{folder, manifests},
@@ -23,7 +24,7 @@ use apisix_etcd_controller::{
         sockets::{Inventory, StreamProxy},
         verdicts::Verdict,
     },
-    translate::desired::{Desired, Settings, Wanted},
+    translate::desired::{Desired, PlaneSettings, Settings, Wanted},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{
@@ -227,17 +228,19 @@ impl Case {
         let settings = Settings {
             controller_name: "apisix-etcd.io/gateway-controller".into(),
             instance: "default".into(),
-            prefix: "/apisix".into(),
-            version: said(VERSION).map_or(Ok(ApisixVersion::DEFAULT), str::parse)?,
-            stream: StreamProxy {
-                sockets: said(LISTEN).map_or(Ok(Inventory::Unknown), listening)?,
-                traffic_split: said(PLUGINS).map(|names| names.split(',').any(plugins::is_traffic_split)),
-            },
-            addresses: {
-                let said_addresses: Vec<String> =
-                    said(ADDRESS).into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
-                addresses::source(&said_addresses, said(SERVICE))?
-            },
+            plane: PlaneSettings {
+                stream: StreamProxy {
+                    sockets: said(LISTEN).map_or(Ok(Inventory::Unknown), listening)?,
+                    traffic_split: said(PLUGINS).map(|names| names.split(',').any(plugins::is_traffic_split)),
+                },
+                addresses: {
+                    let said_addresses: Vec<String> =
+                        said(ADDRESS).into_iter().flat_map(|text| text.split(',')).map(str::to_owned).collect();
+                    addresses::source(&said_addresses, said(SERVICE))?
+                },
+                ..PlaneSettings::new(Plane::default(), said(VERSION).map_or(Ok(ApisixVersion::DEFAULT), str::parse)?)
+            }
+            .into(),
         };
         Ok(Input { text, settings })
     }
@@ -288,7 +291,7 @@ fn the_program_prints(case: &Case) -> Result<()> {
 fn the_pool_is_kept(case: &Case) -> Result<()> {
     let settings = case.input()?.settings;
     let desired = rebuilt(&objects(&case.path, &settings)?, &settings);
-    let pool = ids::pool(&settings.instance, Kind::TcpRoute, &ObjectName::new("apps", "far"));
+    let pool = ids::pool(Plane::default(), &settings.instance, Kind::TcpRoute, &ObjectName::new("apps", "far"));
     let wanted = desired.wanted(&pool);
     ensure!(wanted == Wanted::Kept { otherwise: None }, "{wanted:?}");
     Ok(())

@@ -1,5 +1,6 @@
 //! The loop holds on a real etcd: facts in, documents and statuses out, whoever else writes and whatever breaks.
 
+use apisix_etcd_controller::model::places::Plane;
 mod support;
 
 use anyhow::{Context as _, bail, ensure};
@@ -26,7 +27,7 @@ use apisix_etcd_controller::{
         control::ControlKeys,
         etcd::{EtcdSettings, EtcdStore},
     },
-    translate::desired::{self, Desired},
+    translate::desired::{self, Desired, PlaneSettings},
 };
 use etcd_client::{EventType, WatchOptions};
 use parking_lot::Mutex;
@@ -88,17 +89,14 @@ async fn start_at(etcd: &Arc<Etcd>, endpoint: &str, prefix: &str, instance: &str
     let store = Arc::new(EtcdStore::connect(&settings).await?);
     let (stop, mut registry) = (CancellationToken::new(), Registry::default());
     let control = ControlKeys::new(format!("/control{prefix}").into(), instance.into());
-    let mut settings = Settings::new(prefix.into(), control, "replica".into(), CONTROLLER.into());
+    let mut settings = Settings::new(control, "replica".into(), CONTROLLER.into());
     settings.pool_linger = Duration::from_millis(200);
     settings.audit_grace = Duration::from_millis(100);
     settings.retry = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(100));
     let desired = Desired::new(desired::Settings {
         controller_name: CONTROLLER.into(),
         instance: instance.into(),
-        prefix: prefix.into(),
-        version: ApisixVersion::DEFAULT,
-        stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
-        addresses: apisix_etcd_controller::model::addresses::AddressSource::Nobody,
+        plane: PlaneSettings::new(Plane::of(prefix), ApisixVersion::DEFAULT).into(),
     });
     let published = Published::default();
     let statuses = Statuses { sink: published.clone(), idle: Box::new(|_, _| {}) };
@@ -161,7 +159,8 @@ impl Loop {
     }
 
     fn pool(&self, route: &str) -> String {
-        ids::pool("default", Kind::TcpRoute, &ObjectName::new("default", route)).key(&self.prefix)
+        let route = ObjectName::new("default", route);
+        ids::pool(Plane::of(&self.prefix), "default", Kind::TcpRoute, &route).key()
     }
 
     async fn held(&self) -> anyhow::Result<BTreeMap<String, Held>> {

@@ -1,5 +1,6 @@
 //! Statuses reach a real API server, pass its schemas, and leave what others wrote alone.
 
+use apisix_etcd_controller::model::places::Plane;
 mod support;
 
 use anyhow::{Context as _, ensure};
@@ -132,8 +133,8 @@ fn route_verdict(parents: Vec<ParentVerdict>) -> RouteVerdict {
 
 fn attached(name: &str) -> ParentVerdict {
     let outcome = ClaimOutcome::Holds {
-        slot: WorkId::new(Directory::StreamRoutes, "slot"),
-        pool: WorkId::new(Directory::Upstreams, "pool"),
+        slot: WorkId::new(Plane::default(), Directory::StreamRoutes, "slot"),
+        pool: WorkId::new(Plane::default(), Directory::Upstreams, "pool"),
         certificate: None,
     };
     let claim = ClaimVerdict { listener: "foo".into(), hostname: None, outcome };

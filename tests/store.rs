@@ -1,6 +1,7 @@
 //! The store holds where etcd does not: silence, lost connections, and following it through them. What every store must do
 //! while it answers is in `contract.rs`.
 
+use apisix_etcd_controller::model::places::Plane;
 mod support;
 
 use anyhow::{Context as _, bail, ensure};
@@ -10,7 +11,7 @@ use apisix_etcd_controller::{
     store::{
         Content, PagePlace, ReadError, Scope, Store as _,
         etcd::{EtcdSettings, EtcdStore},
-        follow::{KeyEvent, Reread, StoreEvent, follow},
+        follow::{KeyEvent, PlaneEvent, Reread, StoreEvent, follow},
         lease::{LeaseError, Leases as _},
         txn::{Action, Commit, CommitError, Current, Fence, Revision, Txn, Write},
     },
@@ -113,7 +114,7 @@ async fn silence_about_a_lease_is_not_its_end() -> anyhow::Result<()> {
 
 /// A follower of `prefix`, and what it tells.
 struct Following {
-    events: mpsc::Receiver<StoreEvent>,
+    events: mpsc::Receiver<PlaneEvent>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -122,12 +123,13 @@ impl Following {
         let (sender, events) = mpsc::channel(16);
         let stop = CancellationToken::new();
         let retry = RetryLimits::new(Duration::from_millis(10), Duration::from_millis(100));
-        tokio::spawn(follow(Arc::new(store), prefix.into(), sender, Reread::default(), retry, stop.clone()));
+        tokio::spawn(follow(Arc::new(store), Plane::of(prefix), sender, Reread::default(), retry, stop.clone()));
         Self { events, _stop: stop.drop_guard() }
     }
 
     async fn next(&mut self) -> anyhow::Result<StoreEvent> {
-        tokio::time::timeout(PATIENCE, self.events.recv()).await.context("an event")?.context("the follower ended")
+        let told = tokio::time::timeout(PATIENCE, self.events.recv()).await.context("an event")?;
+        Ok(told.context("the follower ended")?.event)
     }
 }
 
@@ -158,7 +160,7 @@ async fn following_begins_with_everything_and_goes_on_with_changes() -> anyhow::
     ensure!(snapshot.revision >= at);
     assert_eq!(snapshot.traffic_split, Some(true));
     let [(id, revision, _)] = snapshot.documents.as_slice() else { bail!("{snapshot:?}") };
-    assert_eq!((id, *revision), (&WorkId::new(Directory::Upstreams, "1"), at));
+    assert_eq!((id, *revision), (&WorkId::new(Plane::default(), Directory::Upstreams, "1"), at));
 
     let next = applied(
         &store,

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     certificates::KeyPair,
-    places::{Directory, ServerName, Slot, WorkId},
+    places::{Directory, Plane, ServerName, Slot, WorkId},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -19,15 +19,6 @@ use std::{
     borrow::Cow,
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
-
-/// Whose document it is and where it stands; what every seal covers.
-#[derive(Clone, Copy, Debug)]
-pub struct Sealing<'a> {
-    /// The prefix in etcd, without a trailing slash.
-    pub prefix: &'a str,
-    /// The controller instance.
-    pub instance: &'a str,
-}
 
 /// One node of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +57,7 @@ pub struct To<'a> {
 
 /// The value of the stream_route `id`, which takes the connections of `slot`.
 pub fn stream_route(
-    sealing: Sealing<'_>,
+    instance: &str,
     id: &WorkId,
     slot: &Slot,
     to: To<'_>,
@@ -74,13 +65,13 @@ pub fn stream_route(
 ) -> Result<String, check::Refused> {
     let To { pool, certificate, split, passthrough } = to;
     let desc = match certificate {
-        Some(certificate) => seal::unsealed_desc_needing(provenance, certificate, sealing.instance),
-        None => seal::unsealed_desc(provenance, sealing.instance),
+        Some(certificate) => seal::unsealed_desc_needing(provenance, certificate, instance),
+        None => seal::unsealed_desc(provenance, instance),
     };
     let taking = taking(id, slot, desc, passthrough);
     let document = StreamRoute { upstream_id: Some(&pool.id), plugins: split.map(plugins), ..taking };
     check::stream_route(&document)?;
-    Ok(sealed(sealing, id, &document))
+    Ok(sealed(instance, id, &document))
 }
 
 /// Why a stream_route refuses the connections that it takes.
@@ -103,17 +94,17 @@ impl Closed {
 
 /// The value of the stream_route `id`, which refuses the connections of `slot`.
 pub fn closing(
-    sealing: Sealing<'_>,
+    instance: &str,
     id: &WorkId,
     slot: &Slot,
     why: Closed,
     passthrough: bool,
 ) -> Result<String, check::Refused> {
-    let desc = seal::unsealed_desc(why.provenance(), sealing.instance);
+    let desc = seal::unsealed_desc(why.provenance(), instance);
     let empty = EmptyUpstream { r#type: "roundrobin", nodes: [] };
     let document = StreamRoute { upstream: Some(empty), ..taking(id, slot, desc, passthrough) };
     check::stream_route(&document)?;
-    Ok(sealed(sealing, id, &document))
+    Ok(sealed(instance, id, &document))
 }
 
 /// A stream_route that takes the connections of `slot`, and sends them nowhere yet.
@@ -153,7 +144,7 @@ impl Scheme {
 ///
 /// A [`DEAD_NODE`] among them turns retries off: they would hand its share to the others.
 pub fn upstream(
-    sealing: Sealing<'_>,
+    instance: &str,
     pool: &WorkId,
     scheme: Scheme,
     nodes: &[Node],
@@ -161,20 +152,20 @@ pub fn upstream(
 ) -> Result<String, check::Refused> {
     let document = Upstream {
         id: &pool.id,
-        desc: seal::unsealed_desc(provenance, sealing.instance),
+        desc: seal::unsealed_desc(provenance, instance),
         r#type: "roundrobin",
         scheme: scheme.as_str(),
         retries: nodes.iter().any(|node| node.address == DEAD_NODE).then_some(0),
         nodes: nodes.iter().map(upstream_node).collect(),
     };
     check::upstream(&document)?;
-    Ok(sealed(sealing, pool, &document))
+    Ok(sealed(instance, pool, &document))
 }
 
 /// The value of the certificate `id`, which serves `name` with these pairs, in order of preference. Private keys are in it as they are; a data plane decrypts only what does not begin with
 /// dashes (`apisix/ssl.lua`).
 pub fn ssl(
-    sealing: Sealing<'_>,
+    instance: &str,
     id: &WorkId,
     name: &ServerName,
     pairs: &[&KeyPair],
@@ -183,7 +174,7 @@ pub fn ssl(
     let Some((first, others)) = pairs.split_first() else { return Err(check::Refused::NoCertificate) };
     let document = Ssl {
         id: &id.id,
-        desc: seal::unsealed_desc(provenance, sealing.instance),
+        desc: seal::unsealed_desc(provenance, instance),
         snis: [name.as_str()],
         cert: first.certificate(),
         key: key(first),
@@ -191,7 +182,7 @@ pub fn ssl(
         keys: others.iter().copied().map(key).collect(),
     };
     check::ssl(&document)?;
-    Ok(sealed(sealing, id, &document))
+    Ok(sealed(instance, id, &document))
 }
 
 /// A pair's key, with empty lines behind it where it is shorter than data planes before 3.17 take: an Ed25519 key is 119
@@ -237,10 +228,10 @@ fn redact(fields: &mut Map<String, Value>) {
 /// The bytes of a directory's placeholder: not JSON, as `apisix init_etcd` writes it (`apisix/cli/etcd.lua`).
 pub const PLACEHOLDER: &[u8] = b"init_dir";
 
-/// The upstream a stored stream_route names by `upstream_id`.
+/// The upstream a stream_route of a data plane names by `upstream_id`.
 #[must_use]
-pub fn named_pool(value: &[u8]) -> Option<WorkId> {
-    routing::read(value).pool
+pub fn named_pool(plane: Plane, value: &[u8]) -> Option<WorkId> {
+    routing::read(plane, value).pool
 }
 
 /// The nodes of an upstream, as far as they are of the form that [`upstream`] gives them.
@@ -283,14 +274,15 @@ fn upstream_node(node: &Node) -> UpstreamNode {
     UpstreamNode { host, port: node.address.port(), weight: node.weight }
 }
 
-fn sealed(sealing: Sealing<'_>, id: &WorkId, document: &impl Serialize) -> String {
+fn sealed(instance: &str, id: &WorkId, document: &impl Serialize) -> String {
     let value = serde_json::to_string(document).expect("these types have no map with keys that are not strings");
-    seal::complete(&id.key(sealing.prefix), value, sealing.instance)
+    seal::complete(&id.key(), value, instance)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{
         apisix::{ids, stored},
         model::{
@@ -301,11 +293,15 @@ mod tests {
     };
     use serde_json::json;
 
-    const SEALING: Sealing<'static> = Sealing { prefix: "/apisix", instance: "default" };
+    const INSTANCE: &str = "default";
 
     fn ids() -> (WorkId, WorkId, Slot) {
         let slot = Slot::of_port(9100.try_into().unwrap());
-        (ids::slot(&slot), ids::pool("default", Kind::TcpRoute, &ObjectName::new("default", "tcp-app")), slot)
+        (
+            ids::slot(Plane::default(), &slot),
+            ids::pool(Plane::default(), "default", Kind::TcpRoute, &ObjectName::new("default", "tcp-app")),
+            slot,
+        )
     }
 
     fn without_desc(value: &str) -> Value {
@@ -318,7 +314,7 @@ mod tests {
     fn a_stream_route_has_port_and_upstream_and_nothing_it_does_not_need() {
         let (id, pool, slot) = ids();
         let value = stream_route(
-            SEALING,
+            INSTANCE,
             &id,
             &slot,
             To { pool: &pool, certificate: None, split: None, passthrough: false },
@@ -329,14 +325,14 @@ mod tests {
             without_desc(&value),
             json!({"id": "gateway-api.9100", "server_port": 9100, "upstream_id": &*pool.id})
         );
-        assert_eq!(named_pool(value.as_bytes()), Some(pool));
+        assert_eq!(named_pool(Plane::default(), value.as_bytes()), Some(pool));
     }
 
     #[test]
     fn a_split_puts_an_inline_empty_upstream_beside_the_pool() {
         let (id, pool, slot) = ids();
         let value = stream_route(
-            SEALING,
+            INSTANCE,
             &id,
             &slot,
             To { pool: &pool, certificate: None, split: Some(Split { refused: 3, served: 7 }), passthrough: false },
@@ -355,7 +351,7 @@ mod tests {
         let (_, pool, _) = ids();
         let nodes =
             ["10.0.0.1:80", "[fd00::1]:80"].map(|address| Node { address: address.parse().unwrap(), weight: 1 });
-        let value = upstream(SEALING, &pool, Scheme::Udp, &nodes, "").unwrap();
+        let value = upstream(INSTANCE, &pool, Scheme::Udp, &nodes, "").unwrap();
         assert_eq!(
             without_desc(&value),
             json!({"id": &*pool.id, "type": "roundrobin", "scheme": "udp", "nodes": [
@@ -373,8 +369,8 @@ mod tests {
 
     fn certificate_of(name: &str, pairs: &[&KeyPair]) -> Result<(WorkId, String), check::Refused> {
         let name = ServerName::of(name).unwrap();
-        let id = ids::certificate(&name);
-        let value = ssl(SEALING, &id, &name, pairs, "Gateway default/gateway, listener tls")?;
+        let id = ids::certificate(Plane::default(), &name);
+        let value = ssl(INSTANCE, &id, &name, pairs, "Gateway default/gateway, listener tls")?;
         Ok((id, value))
     }
 
@@ -386,7 +382,7 @@ mod tests {
             "id": &*id.id, "snis": ["*.example.com"], "cert": a.certificate(), "key": a.reveal_key(),
         });
         assert_eq!(without_desc(&value), one);
-        let found = stored::inspect(&id, &id.key("/apisix"), value.as_bytes());
+        let found = stored::inspect(&id, &id.key(), value.as_bytes());
         assert_eq!(found.seal, stored::Seal::Intact { instance: "default".into() });
 
         let (id, value) = certificate_of("*.example.com", &[&b, &a, &c]).unwrap();
@@ -451,7 +447,7 @@ mod tests {
     #[test]
     fn a_dead_node_turns_retries_off() {
         let (_, pool, _) = ids();
-        let value = upstream(SEALING, &pool, Scheme::Tcp, &[Node { address: DEAD_NODE, weight: 1 }], "").unwrap();
+        let value = upstream(INSTANCE, &pool, Scheme::Tcp, &[Node { address: DEAD_NODE, weight: 1 }], "").unwrap();
         assert_eq!(without_desc(&value)["retries"], json!(0));
     }
 }

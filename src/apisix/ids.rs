@@ -5,7 +5,7 @@
 
 use crate::model::{
     names::{Kind, ObjectName},
-    places::{Directory, Port, ServerName, Slot, WorkId},
+    places::{Directory, Plane, Port, ServerName, Slot, WorkId},
 };
 
 /// How every id of ours begins. Other ids in our directories are foreign: never written, never deleted.
@@ -59,14 +59,14 @@ impl SlotPlace {
         }
     }
 
-    /// The stream_route there.
+    /// The stream_route there, on one data plane.
     #[must_use]
-    pub fn id(self) -> WorkId {
+    pub fn id(self, plane: Plane) -> WorkId {
         let id = match self {
             Self::Port(port) => format!("{SHAPE}{port}"),
             Self::Name(port, NameHash(hash)) => format!("{SHAPE}{port}.{}", letters(hash)),
         };
-        WorkId::new(Directory::StreamRoutes, &id)
+        WorkId::new(plane, Directory::StreamRoutes, &id)
     }
 
     /// The place that an id names; `None` for an id of anything else.
@@ -85,7 +85,7 @@ impl SlotPlace {
             }
         };
         // "09100" and "+9100" parse too, but are not how we spell it.
-        (place.id() == *id).then_some(place)
+        (place.id(id.plane) == *id).then_some(place)
     }
 }
 
@@ -98,24 +98,24 @@ impl From<&Slot> for SlotPlace {
     }
 }
 
-/// The stream_route of a slot.
+/// The stream_route of a slot of a data plane.
 #[must_use]
-pub fn slot(slot: &Slot) -> WorkId {
-    SlotPlace::from(slot).id()
+pub fn slot(plane: Plane, slot: &Slot) -> WorkId {
+    SlotPlace::from(slot).id(plane)
 }
 
 /// The stream_route of a port without server names.
 #[must_use]
-pub fn port_slot(port: Port) -> WorkId {
-    SlotPlace::Port(port).id()
+pub fn port_slot(plane: Plane, port: Port) -> WorkId {
+    SlotPlace::Port(port).id(plane)
 }
 
-/// The upstream of a route written by `instance`.
+/// The upstream of a route on a data plane, written by `instance`.
 ///
 /// The last field of what is hashed says that connections reach the pool as the client sent them, not after TLS was
 /// terminated for them.
 #[must_use]
-pub fn pool(instance: &str, kind: Kind, route: &ObjectName) -> WorkId {
+pub fn pool(plane: Plane, instance: &str, kind: Kind, route: &ObjectName) -> WorkId {
     let hash = hash_letters(&[
         instance.as_bytes(),
         kind.as_str().as_bytes(),
@@ -123,14 +123,14 @@ pub fn pool(instance: &str, kind: Kind, route: &ObjectName) -> WorkId {
         route.name.as_bytes(),
         b"as sent",
     ]);
-    WorkId::new(Directory::Upstreams, &format!("{SHAPE}{hash}"))
+    WorkId::new(plane, Directory::Upstreams, &format!("{SHAPE}{hash}"))
 }
 
-/// The certificate of a server name: one for each name, whoever asks for it, for a data plane chooses by the name alone.
+/// The certificate of a server name: one for each name, whoever asks for it, for it is found by the name alone.
 #[must_use]
-pub fn certificate(name: &ServerName) -> WorkId {
+pub fn certificate(plane: Plane, name: &ServerName) -> WorkId {
     let NameHash(hash) = NameHash::of(name.as_str());
-    WorkId::new(Directory::Ssls, &format!("{SHAPE}{}", letters(hash)))
+    WorkId::new(plane, Directory::Ssls, &format!("{SHAPE}{}", letters(hash)))
 }
 
 const HASH_BYTES: usize = 16;
@@ -165,9 +165,9 @@ mod tests {
     #[test]
     fn a_slot_is_named_by_its_port_and_server_name_and_read_back_from_its_id() {
         let port = Port::new(9100).unwrap();
-        assert_eq!(&*port_slot(port).id, "gateway-api.9100");
-        assert_eq!(SlotPlace::of(&port_slot(port)), Some(SlotPlace::Port(port)));
-        let named = |name| slot(&Slot { port, name: ServerName::of(name) });
+        assert_eq!(&*port_slot(Plane::default(), port).id, "gateway-api.9100");
+        assert_eq!(SlotPlace::of(&port_slot(Plane::default(), port)), Some(SlotPlace::Port(port)));
+        let named = |name| slot(Plane::default(), &Slot { port, name: ServerName::of(name) });
         let place = SlotPlace::of(&named("*.example.com"));
         assert_eq!(place, Some(SlotPlace::Name(port, NameHash::of("*.example.com"))));
         assert!(named("a.example.com") != named("*.example.com") && named("a.example.com").id.len() <= 64);
@@ -190,17 +190,17 @@ mod tests {
             &upper,
             &more,
         ] {
-            assert_eq!(SlotPlace::of(&WorkId::new(Directory::StreamRoutes, id)), None, "{id}");
+            assert_eq!(SlotPlace::of(&WorkId::new(Plane::default(), Directory::StreamRoutes, id)), None, "{id}");
         }
-        assert_eq!(SlotPlace::of(&WorkId::new(Directory::Upstreams, "gateway-api.9100")), None);
+        assert_eq!(SlotPlace::of(&WorkId::new(Plane::default(), Directory::Upstreams, "gateway-api.9100")), None);
     }
 
     #[test]
     fn a_certificate_is_named_by_its_server_name_alone() {
-        let of = |name| certificate(&ServerName::of(name).unwrap());
+        let of = |name| certificate(Plane::default(), &ServerName::of(name).unwrap());
         assert_eq!(of("A.example.com."), of("a.example.com"));
         assert_ne!(of("*.example.com"), of("example.com"));
-        let WorkId { directory, id } = of("*.example.com");
+        let WorkId { plane: _, directory, id } = of("*.example.com");
         assert_eq!((directory, id.len()), (Directory::Ssls, SHAPE.len() + HASH_LETTERS));
         assert!(is_our_shape(&id) && SlotPlace::of(&of("a.example.com")).is_none());
     }
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn pools_differ_by_instance_and_route_and_fit_apisix_ids() {
         let of = |instance: &str, namespace: &str, name: &str| {
-            pool(instance, Kind::TcpRoute, &ObjectName::new(namespace, name))
+            pool(Plane::default(), instance, Kind::TcpRoute, &ObjectName::new(namespace, name))
         };
         let ids = [of("a", "b", "c"), of("a", "bc", ""), of("ab", "", "c"), of("a", "b", "d")];
         for (index, id) in ids.iter().enumerate() {

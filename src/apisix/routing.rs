@@ -6,7 +6,7 @@
 //! only equal names meet. This says what may meet a slot of ours.
 
 use super::ids::{NameHash, SlotPlace};
-use crate::model::places::{Directory, Port, WorkId};
+use crate::model::places::{Directory, Plane, Port, WorkId};
 use serde_json::{Map, Value};
 
 /// What a stored stream_route says of connections.
@@ -55,14 +55,14 @@ impl Reach {
     }
 }
 
-/// Reads the value of a stream_route. What is no JSON object is none to a data plane either, and says nothing; what is not
+/// Reads the value of a stream_route of a data plane. What is no JSON object is none to a data plane either, and says nothing; what is not
 /// Unicode is no hindrance to it.
 #[must_use]
-pub fn read(value: &[u8]) -> Routing {
+pub fn read(plane: Plane, value: &[u8]) -> Routing {
     let text = String::from_utf8_lossy(value);
     let Ok(document) = serde_json::from_str::<Map<String, Value>>(&text) else { return Routing::default() };
     let pool = document.get("upstream_id").and_then(Value::as_str);
-    Routing { pool: pool.map(|id| WorkId::new(Directory::Upstreams, id)), reach: reach(&document) }
+    Routing { pool: pool.map(|id| WorkId::new(plane, Directory::Upstreams, id)), reach: reach(&document) }
 }
 
 /// `server_addr` and `remote_addr` are not looked at: they leave a part of the port's connections, and a slot takes them all.
@@ -123,11 +123,12 @@ fn whole_number(value: &Value) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use serde_json::json;
 
     #[track_caller]
     fn check(value: &Value, want: Reach) {
-        assert_eq!(read(value.to_string().as_bytes()).reach, want, "{value}");
+        assert_eq!(read(Plane::default(), value.to_string().as_bytes()).reach, want, "{value}");
     }
 
     fn port(port: u16) -> Reach {
@@ -188,9 +189,12 @@ mod tests {
     #[test]
     fn what_is_no_object_says_nothing_and_what_is_not_unicode_is_read_all_the_same() {
         for value in ["init_dir", "", "[]", "7", "{"] {
-            assert_eq!(read(value.as_bytes()), Routing::default(), "{value}");
+            assert_eq!(read(Plane::default(), value.as_bytes()), Routing::default(), "{value}");
         }
-        let latin = read(b"{\"desc\":\"caf\xe9\",\"upstream_id\":\"u\",\"server_port\":9100}");
-        assert_eq!(latin, Routing { pool: Some(WorkId::new(Directory::Upstreams, "u")), reach: port(9100) });
+        let latin = read(Plane::default(), b"{\"desc\":\"caf\xe9\",\"upstream_id\":\"u\",\"server_port\":9100}");
+        assert_eq!(
+            latin,
+            Routing { pool: Some(WorkId::new(Plane::default(), Directory::Upstreams, "u")), reach: port(9100) }
+        );
     }
 }

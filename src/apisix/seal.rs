@@ -5,7 +5,7 @@
 //! with the letters themselves left out, byte for byte: whatever is edited, copied to another key or reformatted breaks it.
 
 use super::ids::{HASH_LETTERS, hash_letters, is_our_shape};
-use crate::model::places::{Directory, WorkId};
+use crate::model::places::{Directory, Plane, WorkId};
 use std::sync::Arc;
 
 /// `desc`'s limit in APISIX's schema (`apisix/schema_def.lua`).
@@ -66,13 +66,13 @@ pub(super) fn verify(key: &str, value: &[u8]) -> Option<Arc<str>> {
     (hash_of(key, before, after) == letters).then(|| instance.into())
 }
 
-/// The certificate named in front of the seal of `value`. Worth something only where the seal is whole: nobody else's words
+/// The certificate named in front of the seal of `value`, on the data plane that reads it. Worth something only where the seal is whole: nobody else's words
 /// are ours.
-pub(super) fn certificate(value: &[u8]) -> Option<WorkId> {
+pub(super) fn certificate(plane: Plane, value: &[u8]) -> Option<WorkId> {
     let (before, _) = find(value)?.before.rsplit_once(OPENING)?;
     let (_, id) = before.strip_suffix(' ')?.rsplit_once(CERTIFICATE)?;
     let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    (is_our_shape(id) && id.bytes().all(letters)).then(|| WorkId::new(Directory::Ssls, id))
+    (is_our_shape(id) && id.bytes().all(letters)).then(|| WorkId::new(plane, Directory::Ssls, id))
 }
 
 /// The hash in the seal of `value`, whole or broken, as far as its letters can still be read.
@@ -114,6 +114,7 @@ fn hash_of(key: &str, before: &str, after: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
 
     fn sealed(key: &str, provenance: &str) -> String {
         let value = serde_json::json!({"desc": unsealed_desc(provenance, "blue"), "n": 1}).to_string();
@@ -171,7 +172,8 @@ mod tests {
     }
 
     fn needing(provenance: &str, instance: &str) -> (WorkId, String) {
-        let certificate = WorkId::new(Directory::Ssls, &format!("gateway-api.{}", "a".repeat(HASH_LETTERS)));
+        let certificate =
+            WorkId::new(Plane::default(), Directory::Ssls, &format!("gateway-api.{}", "a".repeat(HASH_LETTERS)));
         let desc = unsealed_desc_needing(provenance, &certificate, instance);
         (certificate, complete("/k", serde_json::json!({"desc": desc, "n": 1}).to_string(), instance))
     }
@@ -189,7 +191,7 @@ mod tests {
                     DESC_BYTES_MAX - CERTIFICATE.len() - id.id.len() - " [gateway-api::]".len() - instance.len() - 26;
                 assert_eq!(desc.contains("..."), length > room, "{length}");
                 assert_eq!(verify("/k", value.as_bytes()).as_deref(), Some(instance));
-                assert_eq!(certificate(value.as_bytes()), Some(id), "{length}");
+                assert_eq!(certificate(Plane::default(), value.as_bytes()), Some(id), "{length}");
             }
         }
         let (_, value) = needing("TLSRoute default/db", "blue");
@@ -208,10 +210,10 @@ mod tests {
             "; certificate gateway-api.a b",
             "certificate gateway-api.a",
         ] {
-            assert_eq!(certificate(sealed("/k", provenance).as_bytes()), None, "{provenance}");
+            assert_eq!(certificate(Plane::default(), sealed("/k", provenance).as_bytes()), None, "{provenance}");
         }
         for value in ["", "init_dir", "; certificate gateway-api.a [gateway-api:", "; certificate gateway-api.a"] {
-            assert_eq!(certificate(value.as_bytes()), None, "{value}");
+            assert_eq!(certificate(Plane::default(), value.as_bytes()), None, "{value}");
         }
     }
 

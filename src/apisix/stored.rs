@@ -66,11 +66,11 @@ pub fn inspect(id: &WorkId, key: &str, value: &[u8]) -> Inspected {
         None => (Seal::Broken, seal::sealed_hash(value)),
     };
     let Routing { pool, reach } = match id.directory {
-        Directory::StreamRoutes => routing::read(value),
+        Directory::StreamRoutes => routing::read(id.plane, value),
         Directory::Upstreams | Directory::Ssls => Routing::default(),
     };
     let certificate = match (&seal, id.directory) {
-        (Seal::Intact { instance: _ }, Directory::StreamRoutes) => seal::certificate(value),
+        (Seal::Intact { instance: _ }, Directory::StreamRoutes) => seal::certificate(id.plane, value),
         (Seal::Intact { instance: _ }, Directory::Upstreams | Directory::Ssls) | (Seal::Broken, _) => None,
     };
     Inspected { seal, hash: ValueHash::of(value), sealed_as, pool, certificate, reach }
@@ -79,9 +79,10 @@ pub fn inspect(id: &WorkId, key: &str, value: &[u8]) -> Inspected {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{
         apisix::{
-            documents::{self, Sealing, To},
+            documents::{self, To},
             ids,
         },
         model::{
@@ -93,9 +94,12 @@ mod tests {
     #[test]
     fn a_document_of_ours_is_recognised_and_an_edited_one_is_not() {
         let port = Port::new(9100).unwrap();
-        let (slot, pool) = (ids::port_slot(port), ids::pool("blue", Kind::TcpRoute, &ObjectName::new("a", "b")));
-        let key = slot.key("/apisix");
-        let sealing = Sealing { prefix: "/apisix", instance: "blue" };
+        let (slot, pool) = (
+            ids::port_slot(Plane::default(), port),
+            ids::pool(Plane::default(), "blue", Kind::TcpRoute, &ObjectName::new("a", "b")),
+        );
+        let key = slot.key();
+        let sealing = "blue";
         let value = documents::stream_route(
             sealing,
             &slot,
@@ -120,26 +124,29 @@ mod tests {
     #[test]
     fn the_certificate_a_slot_needs_is_read_back_and_an_edited_one_names_none() {
         let slot = Slot { port: Port::new(9443).unwrap(), name: ServerName::of("a.example") };
-        let (id, pool) = (ids::slot(&slot), ids::pool("blue", Kind::TcpRoute, &ObjectName::new("a", "b")));
-        let certificate = WorkId::new(Directory::Ssls, &format!("gateway-api.{}", "c".repeat(26)));
-        let sealing = Sealing { prefix: "/apisix", instance: "blue" };
+        let (id, pool) = (
+            ids::slot(Plane::default(), &slot),
+            ids::pool(Plane::default(), "blue", Kind::TcpRoute, &ObjectName::new("a", "b")),
+        );
+        let certificate = WorkId::new(Plane::default(), Directory::Ssls, &format!("gateway-api.{}", "c".repeat(26)));
+        let sealing = "blue";
         let to = To { pool: &pool, certificate: Some(&certificate), split: None, passthrough: false };
         let value = documents::stream_route(sealing, &id, &slot, to, "TLSRoute a/b").unwrap();
 
-        let found = inspect(&id, &id.key("/apisix"), value.as_bytes());
+        let found = inspect(&id, &id.key(), value.as_bytes());
         assert_eq!(found.needs().collect::<Vec<_>>(), [&pool, &certificate]);
-        let edited = inspect(&id, &id.key("/apisix"), value.replace("9443,", "9444,").as_bytes());
+        let edited = inspect(&id, &id.key(), value.replace("9443,", "9444,").as_bytes());
         assert_eq!((edited.seal, edited.certificate, edited.pool), (Seal::Broken, None, Some(pool)));
         // The seal covers the key: the same bytes elsewhere are somebody's copy.
         assert_eq!(inspect(&id, "/other", value.as_bytes()).certificate, None);
-        let not_a_slot = WorkId::new(Directory::Upstreams, &id.id);
-        assert_eq!(inspect(&not_a_slot, &id.key("/apisix"), value.as_bytes()).certificate, None);
+        let not_a_slot = WorkId::new(Plane::default(), Directory::Upstreams, &id.id);
+        assert_eq!(inspect(&not_a_slot, &id.key(), value.as_bytes()).certificate, None);
     }
 
     #[test]
     fn values_that_are_no_documents_name_nothing() {
         for value in ["init_dir", "", "[]", "{\"upstream_id\": 7}"] {
-            let found = inspect(&ids::port_slot(Port::MIN), "/k", value.as_bytes());
+            let found = inspect(&ids::port_slot(Plane::default(), Port::MIN), "/k", value.as_bytes());
             assert_eq!((found.seal, found.sealed_as, found.pool), (Seal::Broken, None, None), "{value}");
         }
     }

@@ -95,7 +95,7 @@ fn translate_manifests(manifests: Manifests, settings: &Settings) -> Translation
     }
     desired.settle();
     let overview = Overview::wanted(&desired, settings);
-    let documents = overview.documents.iter().map(|(id, value)| (id.key(&settings.prefix), raw(value))).collect();
+    let documents = overview.documents.iter().map(|(id, value)| (id.key(), raw(value))).collect();
     let statuses = overview.statuses.iter().map(|(object, status)| object_status(object, status)).collect();
     Translation { documents, statuses, unreadable, overview }
 }
@@ -170,6 +170,8 @@ fn render_table(translation: &Translation, width: Option<u16>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
+    use crate::translate::desired::PlaneSettings;
     use crate::{apisix::version::ApisixVersion, cluster::manifests::File};
 
     const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");
@@ -180,10 +182,7 @@ mod tests {
         let settings = Settings {
             controller_name: "apisix-etcd.io/gateway-controller".into(),
             instance: "default".into(),
-            prefix: "/apisix".into(),
-            version: ApisixVersion::DEFAULT,
-            stream: crate::model::sockets::StreamProxy::default(),
-            addresses: crate::model::addresses::AddressSource::Nobody,
+            plane: PlaneSettings::new(Plane::default(), ApisixVersion::DEFAULT).into(),
         };
         let file = |(i, text): (usize, &&str)| File { path: format!("{i}.yaml").into(), text: (*text).to_owned() };
         let files: Vec<File> = texts.iter().enumerate().map(file).collect();
@@ -205,7 +204,7 @@ mod tests {
     fn documents_keep_the_bytes_that_etcd_would_hold() {
         let translation = translated(&[GATEWAY, ROUTE, SERVICE]);
         for (id, bytes) in &translation.overview.documents {
-            assert_eq!(translation.documents[&id.key("/apisix")].get().as_bytes(), &**bytes);
+            assert_eq!(translation.documents[&id.key()].get().as_bytes(), &**bytes);
         }
     }
 

@@ -18,14 +18,15 @@ use super::{
 };
 use crate::{
     apisix::version::{ApisixVersion, VersionError},
-    translate::desired::Settings,
+    model::places::Plane,
+    translate::desired::{PlaneSettings, Settings},
 };
 use addresses::AddressError;
 use apisix::{Origin, Teller};
 use control::ControlSettingError;
 use etcd::{EtcdAddress, EtcdSettingError};
 use listen::ListenError;
-use std::{net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr};
 use time::TimeError;
 use tracing_subscriber::{
     EnvFilter,
@@ -189,7 +190,7 @@ impl RunSettings {
         let writing = writing::check(writing).map_err(|more| errors.extend(more)).ok();
         let translation = translation(target, told.as_ref(), &mut origins).map_err(|more| errors.extend(more)).ok();
         if let (Some(writing), Some(translation)) = (&writing, &translation) {
-            keep(&mut errors, writing::apart(&writing.control_prefix, &translation.prefix));
+            keep(&mut errors, writing::apart(&writing.control_prefix, translation.plane.plane.prefix()));
         }
         let filter = filter(&log_level).map_err(|source| SettingError::LogLevel { level: log_level, source });
         let filter = keep(&mut errors, filter);
@@ -289,10 +290,7 @@ fn translation(
     Ok(Settings {
         controller_name: controller_name.into(),
         instance: instance.into(),
-        prefix: prefix.into(),
-        version,
-        stream,
-        addresses,
+        plane: PlaneSettings { plane: Plane::of(&prefix), version, stream, ports: BTreeMap::new(), addresses }.into(),
     })
 }
 
@@ -395,8 +393,8 @@ mod tests {
         assert_eq!(settings.source, ObjectSource::Inferred);
         assert_eq!(settings.etcd.endpoints, ["http://e:2379"]);
         assert_eq!(settings.etcd.timeout, Duration::from_secs(5));
-        assert_eq!(settings.translation.version, ApisixVersion::DEFAULT);
-        assert_eq!(&*settings.translation.prefix, "/apisix");
+        assert_eq!(settings.translation.plane.version, ApisixVersion::DEFAULT);
+        assert_eq!(&*settings.translation.plane.plane.prefix(), "/apisix");
     }
 
     #[test]

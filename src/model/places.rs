@@ -1,6 +1,50 @@
-//! Places in etcd: directories, document ids and work ids.
+//! Places in etcd: data planes, directories, document ids and work ids.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A data plane: all APISIX instances that read one prefix of etcd, known by that prefix, which has no trailing slash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Plane(&'static str);
+
+impl Plane {
+    /// The data plane that reads `prefix`.
+    #[must_use]
+    pub fn of(prefix: &str) -> Self {
+        // Kept for as long as the process runs, so that every id that names it is as cheap to copy as a number: prefixes are few, and
+        // only those that administrators chose come here.
+        static MET: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+        let mut met = MET.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = met.get(prefix) {
+            return Self(known);
+        }
+        let kept: &'static str = Box::leak(prefix.into());
+        met.insert(kept);
+        Self(kept)
+    }
+
+    /// Its prefix in etcd.
+    #[must_use]
+    pub fn prefix(self) -> &'static str {
+        self.0
+    }
+}
+
+/// The one that reads APISIX's own default prefix.
+impl Default for Plane {
+    fn default() -> Self {
+        Self("/apisix")
+    }
+}
+
+impl fmt::Display for Plane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
 
 /// A directory of APISIX's configuration that this controller writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,12 +78,14 @@ impl fmt::Display for Directory {
     }
 }
 
-/// A document by directory and id: the unit of work of the reconcile loop, and of the mirror.
+/// A document by data plane, directory and id: the unit of work of the reconcile loop, and of the mirror.
 ///
 /// An empty id is the directory's placeholder, the key `{prefix}/{directory}/` with the bare bytes `init_dir`, which older
 /// data planes need before they read the directory at all (APISIX `core/config_etcd.lua`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkId {
+    /// The data plane.
+    pub plane: Plane,
     /// The directory.
     pub directory: Directory,
     /// The id inside it.
@@ -49,14 +95,14 @@ pub struct WorkId {
 impl WorkId {
     /// A document's work id.
     #[must_use]
-    pub fn new(directory: Directory, id: &str) -> Self {
-        Self { directory, id: id.into() }
+    pub fn new(plane: Plane, directory: Directory, id: &str) -> Self {
+        Self { plane, directory, id: id.into() }
     }
 
     /// The placeholder of a directory.
     #[must_use]
-    pub fn placeholder(directory: Directory) -> Self {
-        Self::new(directory, "")
+    pub fn placeholder(plane: Plane, directory: Directory) -> Self {
+        Self::new(plane, directory, "")
     }
 
     /// Whether this is a directory's placeholder.
@@ -65,19 +111,19 @@ impl WorkId {
         self.id.is_empty()
     }
 
-    /// The full etcd key under `prefix` (which has no trailing slash).
+    /// The full etcd key.
     #[must_use]
-    pub fn key(&self, prefix: &str) -> String {
-        format!("{prefix}/{}/{}", self.directory, self.id)
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}", self.plane, self.directory, self.id)
     }
 
-    /// Reads a full etcd key back; `None` for keys outside the directories this controller writes.
+    /// Reads a full etcd key of a data plane back; `None` for keys outside the directories this controller writes.
     #[must_use]
-    pub fn from_key(prefix: &str, key: &str) -> Option<Self> {
-        let rest = key.strip_prefix(prefix)?.strip_prefix('/')?;
+    pub fn from_key(plane: Plane, key: &str) -> Option<Self> {
+        let rest = key.strip_prefix(plane.prefix())?.strip_prefix('/')?;
         Directory::ALL.into_iter().find_map(|directory| {
             let id = rest.strip_prefix(directory.as_str())?.strip_prefix('/')?;
-            Some(Self::new(directory, id))
+            Some(Self::new(plane, directory, id))
         })
     }
 }
@@ -186,8 +232,11 @@ mod tests {
 
     #[test]
     fn a_key_is_read_back_as_the_work_id_it_was_made_from() {
-        for id in [WorkId::new(Directory::Upstreams, "a.b"), WorkId::placeholder(Directory::StreamRoutes)] {
-            assert_eq!(WorkId::from_key("/apisix", &id.key("/apisix")), Some(id));
+        for id in [
+            WorkId::new(Plane::default(), Directory::Upstreams, "a.b"),
+            WorkId::placeholder(Plane::default(), Directory::StreamRoutes),
+        ] {
+            assert_eq!(WorkId::from_key(Plane::default(), &id.key()), Some(id));
         }
     }
 
@@ -238,7 +287,7 @@ mod tests {
     #[test]
     fn keys_outside_our_directories_are_not_ours_to_name() {
         for key in ["/apisix/routes/1", "/apisix/stream_routes_meta/1", "/apisixes/upstreams/1", "/apisix"] {
-            assert_eq!(WorkId::from_key("/apisix", key), None, "{key}");
+            assert_eq!(WorkId::from_key(Plane::default(), key), None, "{key}");
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     model::{
         facts::DriftPolicy,
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
     },
     store::{
         mirror::Stored,
@@ -49,8 +49,8 @@ pub enum Hold {
 pub trait Scene {
     /// The instance named in our seals.
     fn instance(&self) -> &str;
-    /// Whose a document of our shape is that has no intact seal.
-    fn unsealed(&self) -> Unsealed;
+    /// Whose a document of our shape is that has no intact seal, on this data plane.
+    fn unsealed(&self, plane: Plane) -> Unsealed;
     /// What becomes of a document that somebody edited: the policy of its route, or else the setting.
     fn drift_policy(&self, id: &WorkId) -> DriftPolicy;
     /// The stored stream_route, not ours, that can match the connections of this slot, if there is one.
@@ -188,7 +188,7 @@ fn step_of(id: &WorkId, wanted: &Wanted, scene: &impl Scene) -> Step {
     let pool_kept = || named.is_some_and(|pool| matches!(scene.wanted(pool), Wanted::Kept { otherwise: _ }));
     let ours = Ours {
         instance: scene.instance(),
-        unsealed: scene.unsealed(),
+        unsealed: scene.unsealed(id.plane),
         pool_kept: &pool_kept,
         overlap: &|| scene.overlap(id),
         drift: &|| scene.drift_policy(id),

@@ -5,7 +5,7 @@ use crate::{
     model::places::WorkId,
     store::txn::{Condition, Fence, Revision, Txn, Write, condition_bytes, fence_bytes, write_bytes},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// How large a transaction may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,6 @@ impl Envelope {
 /// A transaction being filled.
 #[derive(Debug)]
 pub struct Packer {
-    prefix: Arc<str>,
     limits: Limits,
     writes: Vec<DocumentWrite>,
     conditions: BTreeMap<WorkId, Revision>,
@@ -73,14 +72,13 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// The transaction itself, with keys under `prefix`; the documents are its first writes.
+    /// The transaction itself; the documents are its first writes.
     #[must_use]
-    pub fn txn(&self, prefix: &str, envelope: Envelope) -> Txn {
+    pub fn txn(&self, envelope: Envelope) -> Txn {
         let Envelope { fence, lane } = envelope;
-        let conditions =
-            self.conditions.iter().map(|(id, &expected)| Condition { key: id.key(prefix).into(), expected });
+        let conditions = self.conditions.iter().map(|(id, &expected)| Condition { key: id.key().into(), expected });
         let writes = self.writes.iter().map(|DocumentWrite { id, expected, action, needs: _ }| Write {
-            key: id.key(prefix).into(),
+            key: id.key().into(),
             expected: *expected,
             action: action.clone(),
         });
@@ -89,10 +87,10 @@ impl Packet {
 }
 
 impl Packer {
-    /// An empty transaction with keys under `prefix`, whose [`Envelope`] takes `envelope_bytes`.
+    /// An empty transaction, whose [`Envelope`] takes `envelope_bytes`.
     #[must_use]
-    pub fn new(prefix: Arc<str>, limits: Limits, envelope_bytes: usize) -> Self {
-        Self { prefix, limits, writes: Vec::new(), conditions: BTreeMap::new(), n_bytes: envelope_bytes }
+    pub fn new(limits: Limits, envelope_bytes: usize) -> Self {
+        Self { limits, writes: Vec::new(), conditions: BTreeMap::new(), n_bytes: envelope_bytes }
     }
 
     /// Whether nothing is in yet.
@@ -135,8 +133,8 @@ impl Packer {
         let more: BTreeMap<WorkId, Revision> = more.map(|(id, expected)| (id.clone(), expected)).collect();
         let n_compares = Envelope::OPERATIONS + self.writes.len() + self.conditions.len() + 1 + more.len();
         let n_bytes = self.n_bytes
-            + write_bytes(&write.id.key(&self.prefix), &write.action)
-            + more.keys().map(|id| condition_bytes(&id.key(&self.prefix))).sum::<usize>();
+            + write_bytes(&write.id.key(), &write.action)
+            + more.keys().map(|id| condition_bytes(&id.key())).sum::<usize>();
         // Every compare has a read in the other branch, and writes are fewer: compares are the longest list.
         if n_compares > self.limits.operations_max || n_bytes > self.limits.bytes_max {
             return false;
@@ -151,7 +149,9 @@ impl Packer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{model::places::Directory, store::txn::Action};
+    use std::sync::Arc;
 
     const SMALL: Limits = Limits { operations_max: 6, bytes_max: 100_000 };
 
@@ -161,20 +161,24 @@ mod tests {
     }
 
     fn pool(name: &str, n_bytes: usize) -> DocumentWrite {
-        let id = WorkId::new(Directory::Upstreams, name);
+        let id = WorkId::new(Plane::default(), Directory::Upstreams, name);
         DocumentWrite { id, expected: Revision(3), action: Action::Put(vec![b'x'; n_bytes].into()), needs: Vec::new() }
     }
 
     fn slot(name: &str, pool: &str, pool_at: Option<i64>) -> DocumentWrite {
-        let pool = Need { id: WorkId::new(Directory::Upstreams, pool), expected: pool_at.map(Revision) };
-        let id = WorkId::new(Directory::StreamRoutes, name);
+        let pool =
+            Need { id: WorkId::new(Plane::default(), Directory::Upstreams, pool), expected: pool_at.map(Revision) };
+        let id = WorkId::new(Plane::default(), Directory::StreamRoutes, name);
         DocumentWrite { id, expected: Revision::ABSENT, action: Action::Put([b'y'; 10].into()), needs: vec![pool] }
     }
 
     /// The put of a slot that needs a certificate, too, which is expected at revision 9.
     fn secured(name: &str, pool: &str, pool_at: Option<i64>, certificate: &str) -> DocumentWrite {
         let mut write = slot(name, pool, pool_at);
-        write.needs.push(Need { id: WorkId::new(Directory::Ssls, certificate), expected: Some(Revision(9)) });
+        write.needs.push(Need {
+            id: WorkId::new(Plane::default(), Directory::Ssls, certificate),
+            expected: Some(Revision(9)),
+        });
         write
     }
 
@@ -183,7 +187,7 @@ mod tests {
     }
 
     fn packer(limits: Limits) -> Packer {
-        Packer::new("/apisix".into(), limits, envelope().n_bytes())
+        Packer::new(limits, envelope().n_bytes())
     }
 
     #[test]
@@ -198,7 +202,7 @@ mod tests {
             assert_eq!(packer.add(vec![pool(name, 1)]), packed(&[&pool(name, 1)]));
         }
         assert_eq!(packer.add(vec![pool("e", 1)]), Packed::Full);
-        assert_eq!(packer.finish().unwrap().txn("/apisix", envelope()).n_operations(), 6);
+        assert_eq!(packer.finish().unwrap().txn(envelope()).n_operations(), 6);
     }
 
     #[test]
@@ -208,7 +212,7 @@ mod tests {
             assert_eq!(packer.add(vec![slot(name, "p", Some(7))]), packed(&[&slot(name, "p", Some(7))]));
         }
         assert_eq!(packer.add(vec![slot("d", "p", Some(7))]), Packed::Full);
-        let txn = packer.finish().unwrap().txn("/apisix", envelope());
+        let txn = packer.finish().unwrap().txn(envelope());
         assert_eq!(txn.n_operations(), 6);
         assert_eq!(txn.conditions, [Condition { key: "/apisix/upstreams/p".into(), expected: Revision(7) }]);
     }
@@ -221,7 +225,7 @@ mod tests {
             assert_eq!(filled.add(vec![secured.clone()]), packed(&[&secured]));
         }
         assert_eq!(filled.add(vec![pool("e", 1)]), Packed::Full);
-        let txn = filled.finish().unwrap().txn("/apisix", envelope());
+        let txn = filled.finish().unwrap().txn(envelope());
         assert_eq!(txn.n_operations(), 6);
         let keys: Vec<_> = txn.conditions.iter().map(|condition| (&*condition.key, condition.expected)).collect();
         assert_eq!(keys, [("/apisix/upstreams/p", Revision(7)), ("/apisix/ssls/c", Revision(9))]);
@@ -234,7 +238,7 @@ mod tests {
             let begun: Vec<_> = ["x", "y"].iter().take(n).map(|name| pool(name, 1)).collect();
             packer.add(begun);
             let packed = packer.add(vec![write]);
-            (packed != Packed::Full).then(|| packer.finish().unwrap().txn("/apisix", envelope()).n_operations())
+            (packed != Packed::Full).then(|| packer.finish().unwrap().txn(envelope()).n_operations())
         };
         assert_eq!(three(secured("s", "p", Some(7), "c"), 1), Some(6));
         assert_eq!(three(secured("s", "p", Some(7), "c"), 2), None);
@@ -247,11 +251,11 @@ mod tests {
     #[test]
     fn a_need_named_twice_is_one_condition() {
         let mut write = secured("s", "p", None, "c");
-        write.needs.push(Need { id: WorkId::new(Directory::Ssls, "c"), expected: Some(Revision(9)) });
+        write.needs.push(Need { id: WorkId::new(Plane::default(), Directory::Ssls, "c"), expected: Some(Revision(9)) });
         let mut packer = packer(Limits::DEFAULT);
         packer.add(vec![write]);
         let n_bytes = packer.n_bytes;
-        let txn = packer.finish().unwrap().txn("/apisix", envelope());
+        let txn = packer.finish().unwrap().txn(envelope());
         assert_eq!((txn.conditions.len(), txn.n_bytes()), (1, n_bytes));
     }
 
@@ -261,7 +265,7 @@ mod tests {
         filled.add(vec![pool("p", 1), slot("s", "p", None)]);
         let packet = filled.finish().unwrap();
         assert!(packet.conditions.is_empty());
-        let keys: Vec<_> = packet.txn("/apisix", envelope()).writes.into_iter().map(|write| write.key).collect();
+        let keys: Vec<_> = packet.txn(envelope()).writes.into_iter().map(|write| write.key).collect();
         let documents_first: [Arc<str>; 3] =
             ["/apisix/upstreams/p".into(), "/apisix/stream_routes/s".into(), "/c/us/lanes/0".into()];
         assert_eq!(keys, documents_first);
@@ -303,6 +307,6 @@ mod tests {
         packer.add(vec![pool("p", 700), slot("s", "p", None)]);
         packer.add(vec![slot("t", "q", Some(9)), secured("u", "q", Some(9), "c")]);
         let n_bytes = packer.n_bytes;
-        assert_eq!(packer.finish().unwrap().txn("/apisix", envelope()).n_bytes(), n_bytes);
+        assert_eq!(packer.finish().unwrap().txn(envelope()).n_bytes(), n_bytes);
     }
 }

@@ -148,9 +148,10 @@ fn reports(ours: Ours<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{
         apisix::{
-            documents::{self, Sealing, To},
+            documents::{self, To},
             ids,
             stored::inspect,
         },
@@ -160,13 +161,13 @@ mod tests {
     const AT: Revision = Revision(7);
 
     fn slot() -> WorkId {
-        ids::port_slot(Port::new(9100).unwrap())
+        ids::port_slot(Plane::default(), Port::new(9100).unwrap())
     }
 
     /// The slot's document as `instance` writes it, for a pool of this name.
     fn written(instance: &str, pool: &str) -> String {
-        let pool = WorkId::new(Directory::Upstreams, pool);
-        let sealing = Sealing { prefix: "/apisix", instance };
+        let pool = WorkId::new(Plane::default(), Directory::Upstreams, pool);
+        let sealing = instance;
         documents::stream_route(
             sealing,
             &slot(),
@@ -187,7 +188,7 @@ mod tests {
     }
 
     fn look(value: &str) -> Inspected {
-        inspect(&slot(), &slot().key("/apisix"), value.as_bytes())
+        inspect(&slot(), &slot().key(), value.as_bytes())
     }
 
     /// Everything a step hangs on but what is wanted and stored.
@@ -219,7 +220,7 @@ mod tests {
     const EVERY_POLICY: [DriftPolicy; 2] = [DriftPolicy::Repair, DriftPolicy::Report];
 
     fn every_around() -> impl Iterator<Item = Around> {
-        let foreign = WorkId::new(Directory::StreamRoutes, "1");
+        let foreign = WorkId::new(Plane::default(), Directory::StreamRoutes, "1");
         EVERY_CLAIM.into_iter().flat_map(move |unsealed| {
             let foreign = foreign.clone();
             EVERY_POLICY.into_iter().flat_map(move |drift| {
@@ -344,7 +345,7 @@ mod tests {
                 }
                 for id in ["1", "gateway-api", "their-route"] {
                     for name in ["nothing", "wanted", "another's", "no seal"] {
-                        let id = WorkId::new(Directory::StreamRoutes, id);
+                        let id = WorkId::new(Plane::default(), Directory::StreamRoutes, id);
                         assert_eq!(step_at(&id, &wanted, stored(name).as_deref(), &around), Step::Foreign);
                     }
                 }
@@ -354,7 +355,8 @@ mod tests {
 
     #[test]
     fn a_slot_gives_way_to_an_overlap_that_was_there_first_and_to_none_that_came_later() {
-        let overlapped = Around { overlap: Some(WorkId::new(Directory::StreamRoutes, "1")), ..REPAIR };
+        let overlapped =
+            Around { overlap: Some(WorkId::new(Plane::default(), Directory::StreamRoutes, "1")), ..REPAIR };
         let cells = |name: &str| {
             every_wanted().map(|wanted| cell(&step_at(&slot(), &wanted, stored(name).as_deref(), &overlapped)))
         };
@@ -382,7 +384,7 @@ mod tests {
 
     #[test]
     fn a_placeholder_is_created_and_never_rewritten() {
-        let id = WorkId::placeholder(Directory::StreamRoutes);
+        let id = WorkId::placeholder(Plane::default(), Directory::StreamRoutes);
         let wanted = Wanted::Kept { otherwise: Some(document()) };
         for around in every_around().filter(|around| around.overlap.is_none()) {
             assert_eq!(step_at(&id, &wanted, None, &around), Step::Create(document()));

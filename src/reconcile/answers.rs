@@ -24,12 +24,14 @@ impl<K: StatusSink> State<K> {
     /// Takes in the answer to a transaction, or to what settles it. What an earlier term sent is no matter: the watch tells
     /// what became of it.
     pub(super) fn answered(&mut self, number: TxnNumber, answer: Result<Commit, CommitError>, now: Instant) {
-        let Some(lane) = self.leading().and_then(|leading| leading.in_lane.get(&number).copied()) else { return };
+        let Some((lane, recorded)) = self.leading().and_then(|leading| leading.in_lane.get(&number).cloned()) else {
+            return;
+        };
         self.metrics.answered(&answer);
         let Some(leading) = self.leading_mut() else { return };
         match leading.lanes.answered(lane, answer) {
             LaneAnswer::Applied(revision) => {
-                leading.claimed = true;
+                leading.claimed.extend(recorded);
                 self.recovered();
                 let flight = self.land(number, Some(Tidied::Applied));
                 for changed_at in flight.changed_at.into_values() {
@@ -102,7 +104,7 @@ impl<K: StatusSink> State<K> {
     fn applied(&mut self, packet: &Packet, revision: Revision, now: Instant) {
         let mut n_deletes = 0;
         for write in &packet.writes {
-            let key = write.id.key(&self.settings.prefix);
+            let key = write.id.key();
             let stored = match &write.action {
                 Action::Put(bytes) => Some(inspect(&write.id, &key, bytes)),
                 Action::Delete => {
@@ -123,7 +125,7 @@ impl<K: StatusSink> State<K> {
             }
             if self.drifted.remove(&write.id) {
                 self.metrics.drift_repaired();
-                tracing::info!(key = write.id.key(&self.settings.prefix), "put right");
+                tracing::info!(key = write.id.key(), "put right");
             }
             // Looked at once more, as it may be wanted otherwise by now; as a rule this finds nothing to do.
             self.work.add(write.id.clone());

@@ -7,7 +7,7 @@
 use super::{State, Task};
 use crate::{
     leader::{Again, Term},
-    model::places::WorkId,
+    model::places::{Plane, WorkId},
     status::queue::StatusSink,
     store::{
         ReadError, StoreId,
@@ -15,7 +15,14 @@ use crate::{
         txn::Revision,
     },
 };
-use std::{collections::BTreeSet, error::Error, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    time::Instant,
+};
+
+/// What listing the keys of a data plane came to.
+pub(super) type Listed = Result<(StoreId, Listing), ReadError>;
 
 /// Where the audit of one term stands.
 #[derive(Debug)]
@@ -23,22 +30,27 @@ pub(super) struct Audit {
     /// When to look next; `None` while a look is under way.
     next: Option<Instant>,
     /// What had been told when the look that is under way began: it must not come back with less.
-    told: Option<Revision>,
+    told: BTreeMap<Plane, Revision>,
     /// What the last look found different.
     suspects: BTreeSet<WorkId>,
-    /// Whether a listing of this term has agreed with the mirror.
-    pub(super) agreed: bool,
+    /// The data planes of which a listing of this term has agreed with the mirror.
+    agreed: BTreeSet<Plane>,
 }
 
 impl Audit {
     /// A term begins.
     pub(super) fn begun(now: Instant) -> Self {
-        Self { next: Some(now), told: None, suspects: BTreeSet::new(), agreed: false }
+        Self { next: Some(now), told: BTreeMap::new(), suspects: BTreeSet::new(), agreed: BTreeSet::new() }
     }
 
     /// When to look next.
     pub(super) fn next(&self) -> Option<Instant> {
         self.next
+    }
+
+    /// Whether a listing of this term has agreed with the mirror of a data plane.
+    pub(super) fn agreed(&self, plane: Plane) -> bool {
+        self.agreed.contains(&plane)
     }
 }
 
@@ -50,37 +62,48 @@ impl<K: StatusSink> State<K> {
         if leading.audit.next.is_none_or(|next| next > now) {
             return;
         }
+        let planes = told.keys().copied().collect();
         (leading.audit.next, leading.audit.told) = (None, told);
-        send(Task::List(leading.term.clone()));
+        send(Task::List(leading.term.clone(), planes));
         // They are few: read anew, they need no comparing.
         self.reread_control();
     }
 
     /// Takes in what a look found.
-    pub(super) fn audited(&mut self, term: &Term, answer: Result<(StoreId, Listing), ReadError>, now: Instant) {
+    pub(super) fn audited(&mut self, term: &Term, answers: Vec<(Plane, Listed)>, now: Instant) {
         let Some(leading) = self.leading().filter(|leading| leading.term == *term) else { return };
-        let told = leading.audit.told;
+        let told = leading.audit.told.clone();
         let grace = self.settings.audit_grace;
-        let (store, listing) = match answer {
-            Ok(found) => found,
-            Err(error) => {
-                let reason: &dyn Error = &error;
-                tracing::debug!(error = reason, "etcd's keys cannot be listed; trying again");
-                return self.look_again(now + grace, BTreeSet::new());
+        let (mut different, mut agreed, mut all) = (BTreeSet::new(), BTreeSet::new(), true);
+        for (plane, answer) in answers {
+            let (store, listing) = match answer {
+                Ok(found) => found,
+                Err(error) => {
+                    let reason: &dyn Error = &error;
+                    tracing::debug!(%plane, error = reason, "etcd's keys cannot be listed; trying again");
+                    all = false;
+                    continue;
+                }
+            };
+            let behind = told.get(&plane).is_some_and(|told| listing.revision < *told);
+            if behind || self.store_id.is_some_and(|known| known != store) {
+                tracing::error!("etcd was wiped or restored from a backup; beginning anew");
+                // Nobody leads on what is not so: winning again at once would only find the same.
+                self.doubted = true;
+                self.reread();
+                return self.resign(Again::AtOnce, now);
             }
-        };
-        if told.is_some_and(|told| listing.revision < told) || self.store_id.is_some_and(|known| known != store) {
-            tracing::error!("etcd was wiped or restored from a backup; beginning anew");
-            // Nobody leads on what is not so: winning again at once would only find the same.
-            self.doubted = true;
-            self.reread();
-            return self.resign(Again::AtOnce, now);
+            let Some(mirror) = self.mirror.of(plane) else { continue };
+            let of_plane = differences(mirror, &listing);
+            if of_plane.is_empty() {
+                agreed.insert(plane);
+            }
+            different.extend(of_plane);
         }
-        let different = differences(&self.mirror, &listing);
         let Some(leading) = self.leading_mut() else { return };
+        leading.audit.agreed.extend(agreed);
         if different.is_empty() {
-            leading.audit.agreed = true;
-            let next = now + self.settings.audit_interval;
+            let next = now + if all { self.settings.audit_interval } else { grace };
             return self.look_again(next, BTreeSet::new());
         }
         let missed = different.intersection(&leading.audit.suspects).count();

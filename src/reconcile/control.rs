@@ -1,10 +1,13 @@
-//! What the controller's own keys in etcd say: who wrote this prefix last, and what a person wants let go. Pure.
+//! What the controller's own keys in etcd say: who wrote which prefix, and what a person wants let go. Pure.
 
-use crate::store::{
-    checkpoint::{Checkpoint, CheckpointError, judge::newest},
-    control::{ControlKey, Purpose},
-    follow::control::ControlEvent,
-    txn::Revision,
+use crate::{
+    model::places::Plane,
+    store::{
+        checkpoint::{Checkpoint, CheckpointError, judge::newest},
+        control::{ControlKey, Purpose},
+        follow::control::ControlEvent,
+        txn::Revision,
+    },
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +27,6 @@ pub(super) struct Release {
 #[derive(Debug)]
 pub(super) struct Control {
     instance: Arc<str>,
-    prefix: Arc<str>,
     whole: bool,
     /// At which revision all of them were last read.
     read_at: Revision,
@@ -43,15 +45,8 @@ pub(super) struct Claims {
 
 impl Control {
     /// Nothing told yet.
-    pub(super) fn new(instance: Arc<str>, prefix: Arc<str>) -> Self {
-        Self {
-            instance,
-            prefix,
-            whole: false,
-            read_at: Revision::ABSENT,
-            lanes: BTreeMap::new(),
-            releases: BTreeMap::new(),
-        }
+    pub(super) fn new(instance: Arc<str>) -> Self {
+        Self { instance, whole: false, read_at: Revision::ABSENT, lanes: BTreeMap::new(), releases: BTreeMap::new() }
     }
 
     /// Takes in what was told.
@@ -113,12 +108,12 @@ impl Control {
         newest(ours.map(|(_, record)| record.clone()))
     }
 
-    /// Who has written the prefix.
-    pub(super) fn claims(&self) -> Claims {
+    /// Who has written the prefix of a data plane.
+    pub(super) fn claims(&self, plane: Plane) -> Claims {
         let mut claims = Claims::default();
         for ((instance, _), record) in &self.lanes {
             // A record that cannot be read may be about any prefix.
-            let about = record.as_ref().map_or(true, |record| record.prefixes.contains_key(&self.prefix));
+            let about = record.as_ref().map_or(true, |record| record.prefixes.contains_key(plane.prefix()));
             if *instance == self.instance {
                 claims.ours |= about;
             } else {

@@ -40,12 +40,13 @@ impl Departures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{clock, model::places::Directory};
 
     const LINGER: Duration = Duration::from_secs(1);
 
     fn pool(name: &str) -> WorkId {
-        WorkId::new(Directory::Upstreams, name)
+        WorkId::new(Plane::default(), Directory::Upstreams, name)
     }
 
     #[test]

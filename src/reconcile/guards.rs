@@ -14,21 +14,25 @@ use crate::{
     model::{
         facts::Change,
         names::{Kind, ObjectRef},
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
     },
     status::{
         events::{Notice, Severity},
         queue::StatusSink,
     },
-    store::mirror::{Mirror, written_by},
+    store::{
+        mirror::{Mirror, written_by},
+        mirrors::Mirrors,
+    },
     translate::desired::{Desired, Wanted, reach::Serves},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 /// What a cause is considered over.
 struct Look<'a> {
+    plane: Plane,
     desired: &'a Desired,
-    mirror: &'a Mirror,
+    mirror: &'a Mirrors,
     guard: &'a KindGuard,
     instance: &'a str,
 }
@@ -59,7 +63,7 @@ impl Look<'_> {
 
 impl HoldScene for Look<'_> {
     fn n_stored(&self) -> usize {
-        self.mirror.n_ours(Directory::StreamRoutes)
+        self.mirror.of(self.plane).map_or(0, |mirror| mirror.n_ours(Directory::StreamRoutes))
     }
 
     fn stored(&self, slot: &WorkId) -> Option<&Inspected> {
@@ -75,6 +79,10 @@ impl HoldScene for Look<'_> {
         self.desired.slots_needing(id).collect()
     }
 
+    fn slots_of_route(&self, pool: &WorkId) -> Vec<WorkId> {
+        self.desired.slots_of_route(pool).collect()
+    }
+
     fn serves(&self, slot: &WorkId) -> Serves {
         let wanted = || self.desired.wanted(slot);
         if self.guard.is_up() && self.guard.keeps(self.stored(slot), &wanted(), self.desired.refuses(slot)) {
@@ -87,7 +95,7 @@ impl HoldScene for Look<'_> {
     }
 
     fn as_wanted(&self, slot: &WorkId) -> bool {
-        self.is_as_wanted(slot) && self.desired.slot_pool(slot).is_none_or(|pool| self.is_as_wanted(pool))
+        self.is_as_wanted(slot) && self.desired.slot_pool(slot).is_none_or(|pool| self.is_as_wanted(&pool))
     }
 }
 
@@ -118,23 +126,39 @@ impl<K: StatusSink> State<K> {
             return;
         }
         let affected = self.desired.settle();
+        self.follow_planes();
         if self.leading().is_some() {
-            self.consider(cause, &affected.documents, now);
+            let mut documents = affected.documents.clone();
+            for plane in &affected.planes {
+                documents.extend(self.documents_of(*plane, |id| id.directory == Directory::StreamRoutes));
+            }
+            self.consider(cause, &documents, now);
         }
         let at = self.noted_since.take();
         self.affected(affected, at);
     }
 
     /// What a term begins with is one cause: a wrong setting must not empty a data plane.
-    pub(super) fn hold_what_the_start_would_stop(&mut self, now: Instant) {
-        let slots = self.mirror.known().map(|(id, _)| id.clone());
-        let slots: BTreeSet<WorkId> = slots.filter(|id| id.directory == Directory::StreamRoutes).collect();
-        self.consider(Some(&Cause::Start), &slots, now);
+    pub(super) fn hold_what_the_start_would_stop(&mut self, plane: Plane, now: Instant) {
+        let slots = self.documents_of(plane, |id| id.directory == Directory::StreamRoutes);
+        self.consider(Some(&Cause::Start), &slots.into_iter().collect(), now);
     }
 
+    /// Each data plane is considered by itself: what would stop most of one is too much, however many others there are.
     fn consider(&mut self, cause: Option<&Cause>, documents: &BTreeSet<WorkId>, now: Instant) {
+        let planes: BTreeSet<Plane> = documents.iter().map(|id| id.plane).collect();
+        if let (1, Some(plane)) = (planes.len(), planes.first()) {
+            return self.consider_on(*plane, cause, documents, now);
+        }
+        for plane in planes {
+            let of_plane = documents.iter().filter(|id| id.plane == plane).cloned().collect();
+            self.consider_on(plane, cause, &of_plane, now);
+        }
+    }
+
+    fn consider_on(&mut self, plane: Plane, cause: Option<&Cause>, documents: &BTreeSet<WorkId>, now: Instant) {
         let (desired, mirror, guard) = (&self.desired, &self.mirror, &self.guard);
-        let look = Look { desired, mirror, guard, instance: &self.settings.instance };
+        let look = Look { plane, desired, mirror, guard, instance: &self.settings.instance };
         let (hold, again) = match cause {
             Some(cause) => {
                 let considered = self.holds.consider(cause, documents, &look, now);
@@ -194,7 +218,7 @@ impl<K: StatusSink> State<K> {
             }
             self.look_again_at(again);
             if lifted && !self.guard.is_up() {
-                self.look_at_all_of_ours();
+                self.look_at_everything();
             }
         }
         self.count_guarded();
@@ -220,15 +244,27 @@ impl<K: StatusSink> State<K> {
     pub(super) fn unguard(&mut self, kind: Kind) {
         if self.guard.listed(kind) {
             tracing::info!(%kind, "served again; nothing is guarded any more");
-            self.look_at_all_of_ours();
+            self.look_at_everything();
         }
         self.count_guarded();
     }
 
-    fn look_at_all_of_ours(&mut self) {
-        for id in self.mirror.known().map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+    fn look_at_everything(&mut self) {
+        for plane in self.mirror.planes().collect::<Vec<_>>() {
+            self.look_at_all_of(plane);
+        }
+    }
+
+    /// Looks at every document that a data plane has in etcd.
+    pub(super) fn look_at_all_of(&mut self, plane: Plane) {
+        for id in self.documents_of(plane, |_| true) {
             self.add(id);
         }
+    }
+
+    fn documents_of(&self, plane: Plane, of: impl Fn(&WorkId) -> bool) -> Vec<WorkId> {
+        let known = self.mirror.of(plane).into_iter().flat_map(Mirror::known);
+        known.map(|(id, _)| id).filter(|id| of(id)).cloned().collect()
     }
 
     fn look_again_at(&mut self, ids: BTreeSet<WorkId>) {
@@ -285,20 +321,22 @@ impl<K: StatusSink> State<K> {
         if self.holds.is_empty() && !self.guard.is_up() {
             return None;
         }
-        let pool = ids::pool(&self.settings.instance, route.kind, &route.name);
-        let given_up = |slot: &&WorkId| self.desired.slot_pool(slot) != Some(&pool);
+        let pools =
+            self.mirror.planes().map(|plane| ids::pool(plane, &self.settings.instance, route.kind, &route.name));
+        let pools: Vec<WorkId> = pools.collect();
+        let given_up = |slot: &&WorkId| self.desired.slot_pool(slot).is_none_or(|pool| !pools.contains(&pool));
         let keeper = |slot: &WorkId| {
             let by_guard = || self.kept_by_a_guard(slot, &self.wanted_freely(slot));
             self.held(slot).or_else(|| by_guard().then(|| self.guard.names().next().map(Arc::from)).flatten())
         };
-        self.mirror.users(&pool).filter(given_up).find_map(keeper)
+        pools.iter().flat_map(|pool| self.mirror.users(pool)).filter(given_up).find_map(keeper)
     }
 
     /// Guards nothing any more: a term has ended, and the next leader looks for itself. Should that be this replica again, it
     /// has settled what was kept, although that is not as it is wanted.
     pub(super) fn stop_guarding(&mut self) {
         if self.guard.is_up() || !self.holds.is_empty() {
-            self.look_at_all_of_ours();
+            self.look_at_everything();
         }
         self.holds = Holds::new(self.settings.hold_time.unwrap_or_default());
         self.guard = KindGuard::default();

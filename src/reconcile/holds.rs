@@ -58,6 +58,8 @@ pub trait HoldScene {
     fn stored_slots(&self, id: &WorkId) -> Vec<WorkId>;
     /// The slots that are to name a pool, or need a certificate.
     fn wanted_slots(&self, id: &WorkId) -> Vec<WorkId>;
+    /// The slots that the route of a pool is to have, on whatever data plane.
+    fn slots_of_route(&self, pool: &WorkId) -> Vec<WorkId>;
     /// What a slot is wanted to do, whatever is held.
     fn serves(&self, slot: &WorkId) -> Serves;
     /// Whether nothing would be written for a slot and its pool: etcd holds both as they are wanted.
@@ -361,7 +363,7 @@ impl<'a, S: HoldScene> Lives<'a, S> {
         }
         let gets = |slot: &WorkId| matches!(self.scene.serves(slot), Serves::Nodes(_) | Serves::Kept);
         let stays = |slot: &WorkId| self.scene.serves(slot) == Serves::Kept;
-        let lives = self.scene.wanted_slots(pool).iter().any(gets) || self.scene.stored_slots(pool).iter().any(stays);
+        let lives = self.scene.slots_of_route(pool).iter().any(gets) || self.scene.stored_slots(pool).iter().any(stays);
         self.routes.insert(pool.clone(), lives);
         lives
     }

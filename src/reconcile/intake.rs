@@ -11,13 +11,13 @@ use crate::{
     leader::Again,
     model::{
         names::{Kind, ObjectName, ObjectRef},
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
         versions::CacheVersion,
     },
     plan::step::Unsealed,
     status::queue::StatusSink,
     store::{
-        follow::{KeyEvent, Snapshot, StoreEvent, control::ControlEvent},
+        follow::{KeyEvent, PlaneEvent, Snapshot, StoreEvent, control::ControlEvent},
         mirror::{News, written_by},
     },
     translate::desired::{Affected, Wanted},
@@ -118,12 +118,15 @@ impl<K: StatusSink> State<K> {
     }
 
     pub(super) fn affected(&mut self, affected: Affected, at: Option<Instant>) {
-        let Affected { documents, verdicts } = affected;
+        let Affected { documents, planes, verdicts } = affected;
         for id in documents {
             if let Some(at) = at {
                 self.changed_at.entry(id.clone()).or_insert(at);
             }
             self.add(id);
+        }
+        for plane in planes {
+            self.look_at_all_of(plane);
         }
         for object in verdicts {
             self.report.touch(object);
@@ -153,11 +156,15 @@ impl<K: StatusSink> State<K> {
         self.work.add(id);
     }
 
-    pub(super) fn store_event(&mut self, event: StoreEvent, now: Instant) {
+    pub(super) fn store_event(&mut self, event: PlaneEvent, now: Instant) {
+        let PlaneEvent { plane, event } = event;
+        if self.mirror.of(plane).is_none() {
+            return;
+        }
         // Whether an edit is drift hangs on what is wanted now.
         self.settle_changes(now);
         match event {
-            StoreEvent::Snapshot(snapshot) => self.snapshot(snapshot, now),
+            StoreEvent::Snapshot(snapshot) => self.snapshot(plane, snapshot, now),
             StoreEvent::Changed { revision, events } => {
                 for event in events {
                     match event {
@@ -166,19 +173,19 @@ impl<K: StatusSink> State<K> {
                                 self.learn(heard, now);
                             }
                         }
-                        KeyEvent::TrafficSplit(listed) => self.desired.note_traffic_split(listed),
+                        KeyEvent::TrafficSplit(listed) => self.desired.note_traffic_split(plane, listed),
                     }
                 }
-                self.mirror.passed(revision);
+                self.mirror.passed(plane, revision);
                 self.count_documents();
             }
-            StoreEvent::Disconnected => self.following_since = None,
-            StoreEvent::Reconnected => self.following_since = Some(now),
+            StoreEvent::Disconnected => drop(self.following_since.remove(&plane)),
+            StoreEvent::Reconnected => drop(self.following_since.insert(plane, now)),
         }
     }
 
-    fn snapshot(&mut self, snapshot: Snapshot, now: Instant) {
-        let first = !self.mirror.whole();
+    fn snapshot(&mut self, plane: Plane, snapshot: Snapshot, now: Instant) {
+        let first = !self.mirror.whole(plane);
         let (revision, n_documents) = (snapshot.revision, snapshot.documents.len());
         self.store_id = Some(snapshot.store);
         self.doubted = false;
@@ -188,14 +195,15 @@ impl<K: StatusSink> State<K> {
             self.resign(Again::AtOnce, now);
         }
         let listed = snapshot.traffic_split;
-        let news = self.mirror.take_snapshot(snapshot);
+        let news = self.mirror.take_snapshot(plane, snapshot).unwrap_or_default();
         // An answer that is still to come may be older than the snapshot, and must not bring back what that lacks.
-        let lacking: Vec<WorkId> = self.work.writing().filter(|id| self.mirror.stored(id).is_none()).cloned().collect();
+        let lacks = |id: &&WorkId| id.plane == plane && self.mirror.stored(id).is_none();
+        let lacking: Vec<WorkId> = self.work.writing().filter(lacks).cloned().collect();
         for id in lacking {
             self.work.hear(Heard { id, revision, stored: None });
         }
-        tracing::info!(%revision, n_documents, n_different = news.len(), "read etcd");
-        self.following_since = Some(now);
+        tracing::info!(%plane, %revision, n_documents, n_different = news.len(), "read etcd");
+        self.following_since.insert(plane, now);
         for news in news {
             if first {
                 self.add(news.id);
@@ -203,8 +211,11 @@ impl<K: StatusSink> State<K> {
                 self.react(news, now);
             }
         }
-        self.desired.note_traffic_split(listed);
+        self.desired.note_traffic_split(plane, listed);
         self.count_documents();
+        if first {
+            self.plane_read(plane, now);
+        }
     }
 
     /// Takes what the watch or an answer told of a document into the mirror, and what is new about it into account.
@@ -237,16 +248,13 @@ impl<K: StatusSink> State<K> {
         for reach in [freed, taken] {
             match reach {
                 Reach::Nothing => {}
-                Reach::Port(port) => self.work.add(SlotPlace::Port(port).id()),
-                Reach::Name(port, name) => self.work.add(SlotPlace::Name(port, name).id()),
+                Reach::Port(port) => self.work.add(SlotPlace::Port(port).id(id.plane)),
+                Reach::Name(port, name) => self.work.add(SlotPlace::Name(port, name).id(id.plane)),
                 Reach::EveryPort | Reach::NameOnEveryPort(_) => self.reached_everywhere = true,
             }
         }
         if taken != Reach::Nothing && !is_our_shape(&id.id) {
-            tracing::debug!(
-                key = id.key(&self.settings.prefix),
-                "a stream_route of somebody else may take connections"
-            );
+            tracing::debug!(key = id.key(), "a stream_route of somebody else may take connections");
         }
     }
 
@@ -273,7 +281,7 @@ impl<K: StatusSink> State<K> {
         let ours = |inspected: &Inspected| written_by(&inspected.seal, &self.settings.instance);
         let drift = match self.mirror.stored(id).map(|stored| stored.inspected) {
             Some(now) if ours(now) || id.is_placeholder() => return,
-            Some(now) => match (&now.seal, self.unsealed()) {
+            Some(now) => match (&now.seal, self.unsealed(id.plane)) {
                 // Another instance took an id that was not ours: its good right.
                 (Seal::Intact { .. }, _) if !before.is_some_and(ours) => return,
                 (Seal::Broken, Unsealed::Foreign) => return,
@@ -285,7 +293,7 @@ impl<K: StatusSink> State<K> {
                 Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_) => return,
             },
         };
-        tracing::info!(key = id.key(&self.settings.prefix), what = ?drift, "found a document changed behind our back");
+        tracing::info!(key = id.key(), what = ?drift, "found a document changed behind our back");
         self.metrics.drift_detected(drift);
         self.drifted.insert(id.clone());
     }

@@ -87,6 +87,7 @@ impl KindGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{
         apisix::{
             routing::Reach,
@@ -107,7 +108,7 @@ mod tests {
     }
 
     fn pool(name: &str) -> WorkId {
-        WorkId::new(Directory::Upstreams, name)
+        WorkId::new(Plane::default(), Directory::Upstreams, name)
     }
 
     fn stored(of: Option<&str>) -> Inspected {

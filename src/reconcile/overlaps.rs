@@ -40,7 +40,7 @@ impl<K: StatusSink> State<K> {
         let found: BTreeSet<Overlap> = others.map(|(id, place)| (id.clone(), place)).collect();
         let told = std::mem::replace(&mut self.overlaps.told, found.clone());
         for (id, place) in told.difference(&found) {
-            let key = id.key(&self.settings.prefix);
+            let key = id.key();
             tracing::info!(
                 key,
                 port = place.map(|place| place.port().get()),
@@ -57,14 +57,14 @@ impl<K: StatusSink> State<K> {
     }
 
     fn tell_overlap(&mut self, id: &WorkId, place: Option<SlotPlace>) {
-        let key = id.key(&self.settings.prefix);
+        let key = id.key();
         tracing::warn!(
             key,
             port = place.map(|place| place.port().get()),
             "a stream_route of somebody else takes connections of a slot of ours too; both are left as they are"
         );
         let (about, what): (Vec<ObjectRef>, String) = match place {
-            Some(place) => (self.desired.users(&place.id()), format!("connections of port {}", place.port())),
+            Some(place) => (self.desired.users(&place.id(id.plane)), format!("connections of port {}", place.port())),
             None => (self.desired.gateway_classes(), "connections of every port".to_owned()),
         };
         let note = format!(

@@ -3,22 +3,20 @@
 use crate::{
     cluster::{ClusterEvent, Relist},
     leader::{Leadership, Resign},
-    model::facts::DriftPolicy,
+    model::{facts::DriftPolicy, places::Plane},
     plan::pack::Limits,
     retry::RetryLimits,
     store::{
         control::ControlKeys,
-        follow::{Reread, StoreEvent, control::ControlEvent},
+        follow::{PlaneEvent, Reread, control::ControlEvent},
     },
 };
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 
 /// What the loop needs to know.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The prefix in etcd, without a trailing slash.
-    pub prefix: Arc<str>,
     /// The instance named in our seals.
     pub instance: Arc<str>,
     /// `spec.controllerName` of the GatewayClasses that are ours.
@@ -50,9 +48,8 @@ pub struct Settings {
 impl Settings {
     /// With everything that has a default at it.
     #[must_use]
-    pub fn new(prefix: Arc<str>, control: ControlKeys, holder: Arc<str>, controller_name: Arc<str>) -> Self {
+    pub fn new(control: ControlKeys, holder: Arc<str>, controller_name: Arc<str>) -> Self {
         Self {
-            prefix,
             instance: control.instance().clone(),
             controller_name,
             control,
@@ -81,7 +78,7 @@ pub struct Inputs {
     /// What the cluster tells.
     pub cluster: mpsc::Receiver<ClusterEvent>,
     /// What the store tells of documents.
-    pub store: mpsc::Receiver<StoreEvent>,
+    pub store: mpsc::Receiver<PlaneEvent>,
     /// What the store tells of the controller's own keys.
     pub control: mpsc::Receiver<ControlEvent>,
     /// Whether this replica leads.
@@ -95,6 +92,8 @@ pub struct Outputs {
     pub relists: mpsc::UnboundedSender<Relist>,
     /// Read the documents in etcd anew, and the controller's own keys.
     pub rereads: [Reread; 2],
+    /// Which data planes are to be followed.
+    pub planes: watch::Sender<BTreeSet<Plane>>,
     /// Whether this replica may campaign.
     pub fit: watch::Sender<bool>,
     /// Gives leading up.

@@ -10,7 +10,7 @@ use crate::{
     leader::Again,
     model::{
         facts::DriftPolicy,
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
         verdicts::Standing,
     },
     plan::{
@@ -42,8 +42,8 @@ impl<K: StatusSink> Scene for View<'_, K> {
         &self.state.settings.instance
     }
 
-    fn unsealed(&self) -> Unsealed {
-        self.state.unsealed()
+    fn unsealed(&self, plane: Plane) -> Unsealed {
+        self.state.unsealed(plane)
     }
 
     fn drift_policy(&self, id: &WorkId) -> DriftPolicy {
@@ -75,11 +75,11 @@ impl<K: StatusSink> Scene for View<'_, K> {
     }
 
     fn lingers_until(&self, id: &WorkId) -> Option<Instant> {
-        if self.state.leading().is_none_or(|leading| !leading.audit.agreed) {
+        if self.state.leading().is_none_or(|leading| !leading.audit.agreed(id.plane)) {
             // A stream_route that needs it may have come without our being told.
             return Some(self.now + self.state.settings.audit_grace);
         }
-        let since = match self.state.following_since {
+        let since = match self.state.following_since.get(&id.plane).copied() {
             // Who left while nobody told us may have left just now, and who came is being told.
             Some(following_since) => self.state.departures.at(id).max(Some(following_since))?,
             // Somebody may have put a stream_route that needs it, and nobody would have told us.
@@ -100,6 +100,7 @@ impl<K: StatusSink> State<K> {
         self.settle_changes(now);
         self.look_where_others_reach();
         self.expire_holds(now);
+        self.leave_planes();
         self.take_over(now, &mut send);
         self.give_way(now);
         if self.leading().is_none() {
@@ -116,7 +117,7 @@ impl<K: StatusSink> State<K> {
             let Some((number, packet)) = self.fill(now, &mut budget) else { break };
             // A free lane is what made it possible to send.
             let Some(envelope) = self.envelope(number) else { break };
-            let txn = packet.txn(&self.settings.prefix, envelope);
+            let txn = packet.txn(envelope);
             self.metrics.sent(txn.n_operations());
             let ids = packet.writes.iter().map(|write| &write.id);
             let changed_at = ids.filter_map(|id| self.changed_at.remove_entry(id)).collect();
@@ -185,10 +186,13 @@ impl<K: StatusSink> State<K> {
     fn fill(&mut self, now: Instant, budget: &mut usize) -> Option<(TxnNumber, Packet)> {
         let number = self.work.next_txn();
         let envelope_bytes = self.leading().map_or(0, |leading| leading.envelope_bytes);
-        let mut packer = Packer::new(self.settings.prefix.clone(), self.settings.limits, envelope_bytes);
+        let mut packer = Packer::new(self.settings.limits, envelope_bytes);
         while *budget > 0 {
             let Some(id) = self.work.pop() else { break };
             *budget -= 1;
+            if self.waits_for_its_plane(&id) {
+                continue;
+            }
             let alone = self.work.travels_alone(&id);
             if alone && !packer.is_empty() {
                 self.work.add(id);
@@ -237,7 +241,7 @@ impl<K: StatusSink> State<K> {
                 false
             }
             Packed::TooLarge(large) => {
-                tracing::error!(key = large.key(&self.settings.prefix), "fits into no transaction; it is not written");
+                tracing::error!(key = large.key(), "fits into no transaction; it is not written");
                 if large != id {
                     self.work.settle(&id, Some(large.clone()));
                 }
@@ -255,7 +259,7 @@ impl<K: StatusSink> State<K> {
         }
         match left {
             Some(left) => {
-                let key = id.key(&self.settings.prefix);
+                let key = id.key();
                 match left {
                     Left::Edited => tracing::warn!(key, "somebody edited this; left, as the drift policy says"),
                     Left::Stray => {
@@ -305,7 +309,7 @@ impl<K: StatusSink> State<K> {
             // Keys are short beside a document that is worth measuring.
             Wanted::Document(Document { bytes, .. }) if bytes.len() > bytes_max / 2 => {
                 let envelope_bytes = self.leading().map_or(0, |leading| leading.envelope_bytes);
-                let n_bytes = write_bytes(&id.key(&self.settings.prefix), &Action::Put(bytes.clone()));
+                let n_bytes = write_bytes(&id.key(), &Action::Put(bytes.clone()));
                 if n_bytes + envelope_bytes > bytes_max {
                     let reason = format!("{} bytes are more than fit into one transaction of etcd", bytes.len());
                     return Wanted::Refused(reason.into());
@@ -323,7 +327,7 @@ impl<K: StatusSink> State<K> {
         let stored = self.mirror.stored(id);
         let ours = Ours {
             instance: &self.settings.instance,
-            unsealed: self.unsealed(),
+            unsealed: self.unsealed(id.plane),
             pool_kept: &|| false,
             overlap: &|| self.mirror.overlapping(id).cloned(),
             drift: &|| self.drift_policy(id),
@@ -337,11 +341,12 @@ impl<K: StatusSink> State<K> {
         self.desired.drift_policy(id).unwrap_or(self.settings.drift)
     }
 
-    /// Whose a document of our shape is that has no intact seal.
-    pub(super) fn unsealed(&self) -> Unsealed {
+    /// Whose a document of our shape is that has no intact seal, on a data plane.
+    pub(super) fn unsealed(&self, plane: Plane) -> Unsealed {
         // What this term has read and written itself, the watch may have yet to tell.
-        let claimed = self.leading().is_some_and(|leading| leading.claimed);
-        match (Claims { ours: self.claims.ours || claimed, ..self.claims }) {
+        let claimed = self.leading().is_some_and(|leading| leading.claimed.contains(&plane));
+        let claims = self.claims.get(&plane).copied().unwrap_or_default();
+        match (Claims { ours: claims.ours || claimed, ..claims }) {
             Claims { ours: false, others: _ } => Unsealed::Foreign,
             Claims { ours: true, others: false } => Unsealed::Ours,
             Claims { ours: true, others: true } => Unsealed::IfWanted,

@@ -71,6 +71,7 @@ pub(super) fn standing(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{
         apisix::{
             routing::Reach,
@@ -114,7 +115,7 @@ mod tests {
 
     #[track_caller]
     fn check(directory: Directory, wanted: &Wanted, stored: Option<&Inspected>, around: &Around, want: &Standing) {
-        let id = WorkId::new(directory, "gateway-api.x");
+        let id = WorkId::new(Plane::default(), directory, "gateway-api.x");
         let Around { unsealed, drift, overlap, hindrance } = around;
         let ours = Ours {
             instance: "us",
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_overlap_occupies_the_place_of_a_slot_that_is_not_there() {
-        let foreign = WorkId::new(SLOT, "1");
+        let foreign = WorkId::new(Plane::default(), SLOT, "1");
         let overlapped = Around { overlap: Some(foreign.clone()), ..around() };
         let wanted = Wanted::Document(document("a"));
         check(SLOT, &wanted, None, &overlapped, &Standing::Occupied { by: Occupant::StreamRoute(foreign) });

@@ -9,7 +9,11 @@ use crate::{
     clock,
     cluster::Relist,
     leader::{Again, Leadership, Resign, Term},
-    model::{names::Kind, places::WorkId, versions::CacheVersion},
+    model::{
+        names::Kind,
+        places::{Plane, WorkId},
+        versions::CacheVersion,
+    },
     plan::order::TxnNumber,
     retry::Retry,
     status::queue::StatusSink,
@@ -66,16 +70,16 @@ struct Found {
 pub(super) struct Leading {
     pub(super) term: Term,
     pub(super) lanes: Lanes,
-    /// The lane of each transaction that is not answered.
-    pub(super) in_lane: BTreeMap<TxnNumber, LaneId>,
+    /// The lane of each transaction that is not answered, and the data planes that its record names.
+    pub(super) in_lane: BTreeMap<TxnNumber, (LaneId, BTreeSet<Plane>)>,
     /// Transactions without an answer that wait to be settled.
     pub(super) open: BTreeSet<TxnNumber>,
     /// The transaction that writes control keys alone, if one is under way.
     pub(super) tidying: Option<Tidying>,
     /// The newest record: the last leader's, then our own. What is not served any more is carried on.
     pub(super) record: Option<Checkpoint>,
-    /// Whether etcd is known to hold a record of ours about the prefix.
-    pub(super) claimed: bool,
+    /// The data planes about which etcd is known to hold a record of ours.
+    pub(super) claimed: BTreeSet<Plane>,
     /// What the envelope of a transaction takes at most.
     pub(super) envelope_bytes: usize,
     pub(super) audit: Audit,
@@ -292,8 +296,8 @@ impl<K: StatusSink> State<K> {
         let TakingOver { term, found, read_at: _, retry: _ } = *taking;
         let Some(Found { lanes, record, asked: _ }) = found else { return };
         let sequence = record.as_ref().map_or(0, |record| record.sequence);
-        let about = |record: &Checkpoint| record.prefixes.contains_key(&self.settings.prefix);
-        let claimed = record.as_ref().is_some_and(about);
+        let prefixes = record.iter().flat_map(|record| record.prefixes.keys());
+        let claimed = prefixes.map(|prefix| Plane::of(prefix)).collect();
         tracing::info!(sequence, holder = record.as_ref().map(|record| &*record.holder), "took over");
         let lanes = Lanes::new(&self.settings.control, self.settings.in_flight_max, &lanes, sequence);
         self.phase = Phase::Leading(Box::new(Leading {
@@ -308,15 +312,18 @@ impl<K: StatusSink> State<K> {
             audit: Audit::begun(now),
             stalled_since: None,
         }));
+        self.recorded();
         self.remember_envelope();
         self.look_at_unsealed();
         self.guard_missing_kinds();
         self.released();
-        self.hold_what_the_start_would_stop(now);
+        for plane in self.mirror.planes().collect::<Vec<_>>() {
+            self.hold_what_the_start_would_stop(plane, now);
+        }
     }
 
     /// Edits made while nobody looked.
-    fn look_at_unsealed(&mut self) {
+    pub(super) fn look_at_unsealed(&mut self) {
         for id in self.mirror.unsealed().cloned().collect::<Vec<WorkId>>() {
             self.look_for_drift(&id, None);
             self.add(id);
@@ -325,31 +332,40 @@ impl<K: StatusSink> State<K> {
 
     /// Who has written the prefix may have changed, and with it whose the documents without a seal are.
     pub(super) fn control_told(&mut self, now: Instant) {
-        let claims = self.control.claims();
-        if claims != self.claims {
-            let taken_away = self.claims.ours && !claims.ours;
-            if let Some(leading) = self.leading_mut().filter(|_| taken_away) {
-                leading.claimed = false;
-            }
-            self.claims = claims;
-            self.look_at_unsealed();
-        }
+        self.recorded();
+        self.claim();
         self.released();
         self.judge(now);
+    }
+
+    /// Whose documents without a seal are, as far as has been told.
+    pub(super) fn claim(&mut self) {
+        let claims = self.mirror.planes().map(|plane| (plane, self.control.claims(plane))).collect();
+        if claims != self.claims {
+            let before = std::mem::replace(&mut self.claims, claims);
+            let ours = |plane: &Plane| self.claims.get(plane).is_some_and(|claims| claims.ours);
+            let taken_away: Vec<Plane> = before
+                .into_iter()
+                .filter(|(plane, claims)| claims.ours && !ours(plane))
+                .map(|(plane, _)| plane)
+                .collect();
+            if let Some(leading) = self.leading_mut() {
+                leading.claimed.retain(|plane| !taken_away.contains(plane));
+            }
+            self.look_at_unsealed();
+        }
     }
 
     /// The record of a transaction that leaves next; the lane gives it its sequence.
     pub(super) fn checkpoint(&self) -> Checkpoint {
         let carried = self.leading().and_then(|leading| leading.record.as_ref());
-        let mut prefixes = carried.map(|record| record.prefixes.clone()).unwrap_or_default();
-        prefixes.insert(self.settings.prefix.clone(), "".into());
         let mut versions = carried.map(|record| record.versions.clone()).unwrap_or_default();
         versions.retain(|resource, _| self.guard.carries(resource));
         versions.extend(self.versions.iter().map(|(kind, version)| (kind.resource().into(), *version)));
         Checkpoint {
             instance: self.settings.instance.clone(),
             cluster: self.identity.clone().unwrap_or_default(),
-            prefixes,
+            prefixes: self.prefixes(),
             versions,
             sequence: 0,
             holder: self.settings.holder.clone(),

@@ -1,6 +1,7 @@
 //! The loop's state without its inputs: events and answers in, transactions out, at times of the test's choosing.
 
 use super::{Answer, Metrics, Outputs, Settings, State, Statuses, Task};
+use crate::model::places::Plane;
 use crate::{
     apisix::version::ApisixVersion,
     clock,
@@ -27,14 +28,15 @@ use crate::{
         StoreId,
         audit::Listing,
         control::ControlKeys,
-        follow::{Snapshot, StoreEvent, control::ControlEvent},
+        follow::{PlaneEvent, Snapshot, StoreEvent, control::ControlEvent},
         mirror::Known,
         records::Records,
         txn::{Commit, CommitError, Fence, Revision, Txn},
     },
-    translate::desired::{self, Desired},
+    translate::desired::{self, Desired, PlaneSettings},
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
+use std::collections::BTreeSet;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -100,6 +102,11 @@ struct Table {
     resigned: mpsc::Receiver<Resign>,
 }
 
+/// What a follower tells of the only data plane there is.
+fn told(event: StoreEvent) -> PlaneEvent {
+    PlaneEvent { plane: Plane::default(), event }
+}
+
 impl Table {
     /// The quickstart, listed over an empty etcd, and everything written.
     fn settled() -> Self {
@@ -113,14 +120,11 @@ impl Table {
     /// The quickstart, listed at version 10 over an empty etcd, while nobody leads.
     fn standby() -> Self {
         let control = ControlKeys::new("/control".into(), "default".into());
-        let settings = Settings::new("/apisix".into(), control, "replica".into(), CONTROLLER.into());
+        let settings = Settings::new(control, "replica".into(), CONTROLLER.into());
         let desired = Desired::new(desired::Settings {
             controller_name: CONTROLLER.into(),
             instance: "default".into(),
-            prefix: "/apisix".into(),
-            version: ApisixVersion::DEFAULT,
-            stream: crate::model::sockets::StreamProxy::default(),
-            addresses: crate::model::addresses::AddressSource::Nobody,
+            plane: PlaneSettings::new(Plane::default(), ApisixVersion::DEFAULT).into(),
         });
         let n_idle = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&n_idle);
@@ -131,7 +135,13 @@ impl Table {
         let mut registry = Registry::default();
         let (relists, asked_lists) = mpsc::unbounded_channel();
         let (resign, resigned) = mpsc::channel(8);
-        let outputs = Outputs { relists, rereads: Default::default(), fit: watch::Sender::new(false), resign };
+        let outputs = Outputs {
+            relists,
+            rereads: Default::default(),
+            planes: watch::Sender::new(BTreeSet::new()),
+            fit: watch::Sender::new(false),
+            resign,
+        };
         let state = State::new(settings, outputs, desired, statuses, Metrics::register(&mut registry));
         let (now, sent) = (clock::now(), Vec::new());
         let records = Records::default();
@@ -145,7 +155,7 @@ impl Table {
             table.state.cluster_event(ClusterEvent::Listed { kind, objects, version, ticket: 0, at: now }, now);
         }
         let snapshot = Snapshot { revision: Revision(1), ..Snapshot::default() };
-        table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+        table.state.store_event(told(StoreEvent::Snapshot(snapshot)), table.now);
         assert!(table.state.fit());
         table
     }
@@ -181,16 +191,19 @@ impl Table {
                     Task::ReadLanes(term) => {
                         self.state.task_answered(Answer::Lanes(term, Ok(self.records.clone())), self.now);
                     }
-                    Task::List(term) => {
+                    Task::List(term, _) => {
                         let mirror = &self.state.mirror;
-                        let revision = mirror.told().unwrap_or_default();
+                        let revision = mirror.told()[&Plane::default()];
                         let key = |(id, known): (&WorkId, Known)| match known {
                             Known::Present(written) => Some((id.clone(), written)),
                             Known::Absent(_) => None,
                         };
                         let keys = mirror.known().filter_map(key).collect();
                         let listing = Listing { revision, keys };
-                        self.state.task_answered(Answer::Listed(term, Ok((StoreId(0), listing))), self.now);
+                        self.state.task_answered(
+                            Answer::Listed(term, vec![(Plane::default(), Ok((StoreId(0), listing)))]),
+                            self.now,
+                        );
                     }
                 }
             }
@@ -260,14 +273,14 @@ fn endpoints(last: u8) -> String {
 #[test]
 fn no_pool_is_deleted_while_nobody_tells_who_uses_it() {
     let mut table = Table::settled();
-    table.state.store_event(StoreEvent::Disconnected, table.now);
+    table.state.store_event(told(StoreEvent::Disconnected), table.now);
     table.route_deleted();
     for _ in 0..5 {
         table.work_off();
         assert_eq!(table.stored(), [1, 0]);
         table.now = table.state.next_wake(table.now).unwrap();
     }
-    table.state.store_event(StoreEvent::Reconnected, table.now);
+    table.state.store_event(told(StoreEvent::Reconnected), table.now);
     table.work_off();
     assert_eq!(table.stored(), [1, 0], "what happened meanwhile is yet to be told");
     table.now += table.state.settings.pool_linger;
@@ -300,7 +313,7 @@ fn a_late_answer_does_not_bring_back_what_a_newer_reading_of_etcd_lacks() {
     assert_eq!(table.sent.len(), 1);
     // Everything was deleted after our write, and etcd read anew, before the answer to it came.
     let snapshot = Snapshot { revision: Revision(9), ..Snapshot::default() };
-    table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+    table.state.store_event(told(StoreEvent::Snapshot(snapshot)), table.now);
     table.apply_all();
     assert_eq!(table.stored(), [0, 0], "etcd was read at revision 9, after the answer's {}", table.revision);
     table.revision = 9;
@@ -315,16 +328,13 @@ fn what_is_shown_is_what_etcd_holds() {
         let settings = desired::Settings {
             controller_name: CONTROLLER.into(),
             instance: "default".into(),
-            prefix: "/apisix".into(),
-            version: ApisixVersion::DEFAULT,
-            stream: crate::model::sockets::StreamProxy::default(),
-            addresses: crate::model::addresses::AddressSource::Nobody,
+            plane: PlaneSettings::new(Plane::default(), ApisixVersion::DEFAULT).into(),
         };
         Overview::standing(&table.state.desired, &settings, &|id| table.state.standing(id)).documents.len()
     };
     assert_eq!(shown(&table), 2);
     let snapshot = Snapshot { revision: Revision(9), ..Snapshot::default() };
-    table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+    table.state.store_event(told(StoreEvent::Snapshot(snapshot)), table.now);
     assert_eq!(shown(&table), 0, "wanted, and gone from etcd");
 }
 

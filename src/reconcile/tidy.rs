@@ -3,6 +3,7 @@
 
 use super::{State, control::Release};
 use crate::{
+    model::places::Plane,
     plan::{
         order::TxnNumber,
         pack::{Envelope, Packet},
@@ -53,7 +54,7 @@ impl<K: StatusSink> State<K> {
         let deletes: Vec<Write> = surplus.into_iter().chain(releases.iter().map(clear)).collect();
         let number = self.work.next_txn();
         let envelope = self.envelope(number)?;
-        let mut txn = Packet::default().txn(&self.settings.prefix, envelope);
+        let mut txn = Packet::default().txn(envelope);
         txn.writes.splice(0..0, deletes);
         self.work.sent(number, Packet::default(), HashMap::new());
         if let Some(leading) = self.leading_mut() {
@@ -92,6 +93,7 @@ impl<K: StatusSink> State<K> {
     pub(super) fn envelope(&mut self, number: TxnNumber) -> Option<Envelope> {
         let checkpoint = self.checkpoint();
         let leading = self.leading_mut()?;
+        let recorded = checkpoint.prefixes.keys().map(|prefix| Plane::of(prefix)).collect();
         let mut sent = None;
         let (lane, write) = leading.lanes.begin(|sequence| {
             let record = Checkpoint { sequence, ..checkpoint };
@@ -100,7 +102,7 @@ impl<K: StatusSink> State<K> {
             bytes
         })?;
         leading.record = sent;
-        leading.in_lane.insert(number, lane);
+        leading.in_lane.insert(number, (lane, recorded));
         Some(Envelope { fence: leading.term.fence.clone(), lane: write })
     }
 
@@ -108,7 +110,7 @@ impl<K: StatusSink> State<K> {
     pub(super) fn settling(&mut self, number: TxnNumber) -> Option<Txn> {
         let checkpoint = self.checkpoint();
         let leading = self.leading_mut()?;
-        let lane = *leading.in_lane.get(&number)?;
+        let lane = leading.in_lane.get(&number)?.0;
         let write = leading.lanes.settle(lane, |sequence| Checkpoint { sequence, ..checkpoint }.encode())?;
         leading.open.remove(&number);
         let fence = leading.term.fence.clone();

@@ -5,7 +5,7 @@
 
 use crate::{
     apisix::stored::Inspected,
-    model::places::WorkId,
+    model::places::{Plane, WorkId},
     plan::{
         order::{Hold, TxnNumber},
         pack::Packet,
@@ -292,6 +292,11 @@ impl Work {
         self.unsettled.contains(id) && !self.troubled(id)
     }
 
+    /// Whether there is a document of a data plane of which it is too early to say that it is not in etcd yet.
+    pub(super) fn any_young_on(&self, plane: Plane) -> bool {
+        self.unsettled.iter().any(|id| id.plane == plane && !self.troubled(id))
+    }
+
     /// Whether writing it goes wrong for longer than a moment.
     pub(super) fn troubled(&self, id: &WorkId) -> bool {
         self.troubles.get(id).is_some_and(|trouble| trouble.n_tries >= TRIES_BEFORE_PENDING)
@@ -327,17 +332,18 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{clock, model::places::Directory, plan::DocumentWrite, store::txn::Action};
     use std::time::Duration;
 
     const LIMITS: RetryLimits = RetryLimits::new(Duration::from_millis(100), Duration::from_secs(5));
 
     fn slot(name: &str) -> WorkId {
-        WorkId::new(Directory::StreamRoutes, name)
+        WorkId::new(Plane::default(), Directory::StreamRoutes, name)
     }
 
     fn pool(name: &str) -> WorkId {
-        WorkId::new(Directory::Upstreams, name)
+        WorkId::new(Plane::default(), Directory::Upstreams, name)
     }
 
     fn work(ids: &[WorkId]) -> Work {

@@ -11,7 +11,7 @@ use crate::{
     apisix::documents,
     model::{
         names::ObjectRef,
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
         verdicts::Standing,
     },
     status::{
@@ -24,7 +24,6 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write as _,
-    sync::Arc,
 };
 use tokio::{sync::watch, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -87,8 +86,8 @@ impl StatusSink for FolderSink {
 }
 
 /// Prints news as they come, until `stop` or the end of the loop they come from. Dropping it loses at most one print.
-pub async fn print_overviews(mut news: watch::Receiver<News>, prefix: Arc<str>, stop: CancellationToken) {
-    let mut board = Board::new(prefix);
+pub async fn print_overviews(mut news: watch::Receiver<News>, plane: Plane, stop: CancellationToken) {
+    let mut board = Board::new(plane);
     while let Some(Ok(())) = stop.run_until_cancelled(news.changed()).await {
         let newest = news.borrow_and_update().clone();
         let text = board.news(newest, table::terminal_width());
@@ -103,17 +102,17 @@ pub async fn print_overviews(mut news: watch::Receiver<News>, prefix: Arc<str>, 
 /// What was shown last.
 #[derive(Debug)]
 pub struct Board {
-    prefix: Arc<str>,
+    plane: Plane,
     shown: Option<Overview>,
     /// The number of the last notice shown.
     n_notices: u64,
 }
 
 impl Board {
-    /// Of documents under `prefix`; nothing was shown yet.
+    /// Of the documents of `plane`; nothing was shown yet.
     #[must_use]
-    pub fn new(prefix: Arc<str>) -> Self {
-        Self { prefix, shown: None, n_notices: 0 }
+    pub fn new(plane: Plane) -> Self {
+        Self { plane, shown: None, n_notices: 0 }
     }
 
     /// The text to print next: a line for each notice that was not shown yet, then what [`Board::next`] says.
@@ -147,10 +146,10 @@ impl Board {
         let mut text = table::render(overview, width);
         for (id, value) in &overview.documents {
             let value = serde_json::from_slice(value).unwrap_or(Value::Null);
-            line(&mut text, format_args!("\n{}\n{value:#}", id.key(&self.prefix)));
+            line(&mut text, format_args!("\n{}\n{value:#}", id.key()));
         }
         if overview.documents.is_empty() {
-            line(&mut text, format_args!("\nno documents of ours under {}", self.prefix));
+            line(&mut text, format_args!("\nno documents of ours under {}", self.plane));
         }
         text
     }
@@ -159,7 +158,7 @@ impl Board {
         let mut text = String::new();
         let ids: BTreeSet<&WorkId> = shown.documents.keys().chain(overview.documents.keys()).collect();
         for id in ids {
-            let key = id.key(&self.prefix);
+            let key = id.key();
             match (shown.documents.get(id), overview.documents.get(id)) {
                 (None, Some(value)) => line(&mut text, format_args!("created {key}{}", nodes(id, value))),
                 (Some(_), None) => line(&mut text, format_args!("deleted {key}")),
@@ -230,18 +229,19 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::translate::desired::PlaneSettings;
     use crate::{
-        apisix::documents::{Node, Scheme, Sealing, upstream},
+        apisix::documents::{Node, Scheme, upstream},
         model::names::{Kind, ObjectName},
         status::events::Severity,
     };
     use serde_json::json;
 
     fn overview(last: &[u8], accepted: &str) -> Overview {
-        let id = WorkId::new(Directory::Upstreams, "gateway-api.x");
+        let id = WorkId::new(Plane::default(), Directory::Upstreams, "gateway-api.x");
         let nodes: Vec<_> =
             last.iter().map(|last| Node { address: ([192, 0, 2, *last], 80).into(), weight: 1 }).collect();
-        let value = upstream(Sealing { prefix: "/apisix", instance: "default" }, &id, Scheme::Tcp, &nodes, "").unwrap();
+        let value = upstream("default", &id, Scheme::Tcp, &nodes, "").unwrap();
         let status = json!({"parents": [{"parentRef": {"name": "gw"}, "conditions": [
             {"type": "Accepted", "status": accepted, "reason": "R", "message": "Because."}]}]});
         Overview {
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn everything_is_shown_once_and_then_only_changes() {
-        let mut board = Board::new("/apisix".into());
+        let mut board = Board::new(Plane::default());
         let first = board.next(overview(&[1], "True"), None);
         assert!(first.contains("ROUTE") && first.contains("\n/apisix/upstreams/gateway-api.x\n{\n"), "{first}");
         assert_eq!(board.next(overview(&[1], "True"), None), "");
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_line_names_a_few_nodes_and_counts_the_rest() {
-        let mut board = Board::new("/apisix".into());
+        let mut board = Board::new(Plane::default());
         let _ = board.next(Overview::default(), None);
         let text = board.next(overview(&[1, 2, 3, 4, 5, 6], "True"), None);
         assert!(text.contains("192.0.2.4:80 (1), 2 more\n"), "{text}");
@@ -283,13 +283,10 @@ mod tests {
         let translation = Settings {
             controller_name: "a/b".into(),
             instance: "default".into(),
-            prefix: "/apisix".into(),
-            version: crate::apisix::version::ApisixVersion::DEFAULT,
-            stream: crate::model::sockets::StreamProxy::default(),
-            addresses: crate::model::addresses::AddressSource::Nobody,
+            plane: PlaneSettings::new(Plane::default(), crate::apisix::version::ApisixVersion::DEFAULT).into(),
         };
         let (mut sink, mut news) = FolderSink::new(translation.clone());
-        let mut board = Board::new("/apisix".into());
+        let mut board = Board::new(Plane::default());
         let mut shown = || board.news(news.borrow_and_update().clone(), None);
         let mut announce = |n: usize| {
             sink.announce(Notice {
@@ -315,10 +312,7 @@ mod tests {
         let (mut sink, news) = FolderSink::new(Settings {
             controller_name: "a/b".into(),
             instance: "default".into(),
-            prefix: "/apisix".into(),
-            version: crate::apisix::version::ApisixVersion::DEFAULT,
-            stream: crate::model::sockets::StreamProxy::default(),
-            addresses: crate::model::addresses::AddressSource::Nobody,
+            plane: PlaneSettings::new(Plane::default(), crate::apisix::version::ApisixVersion::DEFAULT).into(),
         });
         for n in 0..=NOTICES_WAITING {
             sink.announce(Notice {
@@ -328,14 +322,14 @@ mod tests {
                 severity: Severity::Normal,
             });
         }
-        let text = Board::new("/apisix".into()).news(news.borrow().clone(), None);
+        let text = Board::new(Plane::default()).news(news.borrow().clone(), None);
         assert_eq!(text.lines().count(), NOTICES_WAITING);
         assert!(text.starts_with("Gateway ns/edge: Normal (Tested): Number 1.\n"), "{text}");
     }
 
     #[test]
     fn nothing_of_ours_is_said_too() {
-        let text = Board::new("/apisix".into()).next(Overview::default(), None);
+        let text = Board::new(Plane::default()).next(Overview::default(), None);
         assert_eq!(text, "\nno documents of ours under /apisix\n");
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     apisix::{documents, ids},
     model::{
         names::{Kind, ObjectRef},
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
         verdicts::Standing,
     },
     status::{
@@ -18,7 +18,12 @@ use crate::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 /// Documents and statuses, as they are wanted or as they stand.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -228,21 +233,28 @@ impl Overview {
         })
     }
 
-    /// The upstream of each route that has one, and the stream_routes that name it, in order.
+    fn planes(&self) -> BTreeSet<Plane> {
+        self.documents.keys().map(|id| id.plane).collect()
+    }
+
+    /// The upstream of each route that has one, on the first of its data planes, and the stream_routes of all that name it, in order.
     #[must_use]
     pub fn places(&self) -> BTreeMap<&ObjectRef, Places> {
         let mut slots: BTreeMap<WorkId, Vec<WorkId>> = BTreeMap::new();
         for (id, value) in self.documents.iter().filter(|(id, _)| id.directory == Directory::StreamRoutes) {
-            if let Some(pool) = documents::named_pool(value) {
+            if let Some(pool) = documents::named_pool(id.plane, value) {
                 slots.entry(pool).or_default().push(id.clone());
             }
         }
         let routes = self.statuses.keys().filter(|object| Kind::ROUTES.contains(&object.kind));
         routes
             .filter_map(|route| {
-                let pool = ids::pool(&self.instance, route.kind, &route.name);
+                let of = |plane| ids::pool(plane, &self.instance, route.kind, &route.name);
+                let pools = self.planes().into_iter().map(of).filter(|pool| self.documents.contains_key(pool));
+                let pools: Vec<WorkId> = pools.collect();
+                let slots = pools.iter().filter_map(|pool| slots.remove(pool)).flatten().collect();
+                let pool = pools.into_iter().next()?;
                 let nodes = documents::nodes(self.documents.get(&pool)?);
-                let slots = slots.remove(&pool).unwrap_or_default();
                 Some((route, Places { slots, pool, nodes }))
             })
             .collect()

@@ -164,9 +164,10 @@ fn lines(lines: impl IntoIterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{
         apisix::{
-            documents::{Scheme, Sealing, To, stream_route, upstream},
+            documents::{Scheme, To, stream_route, upstream},
             ids,
         },
         model::{
@@ -181,10 +182,11 @@ mod tests {
     }
 
     fn overview(n_nodes: u8) -> Overview {
-        let sealing = Sealing { prefix: "/apisix", instance: "default" };
+        let sealing = "default";
         let port = Port::new(9100).unwrap();
         let name = ObjectName::new("default", "tcp-app");
-        let (slot, pool) = (ids::port_slot(port), ids::pool("default", Kind::TcpRoute, &name));
+        let (slot, pool) =
+            (ids::port_slot(Plane::default(), port), ids::pool(Plane::default(), "default", Kind::TcpRoute, &name));
         let nodes: Vec<_> =
             (1..=n_nodes).map(|last| Node { address: ([192, 0, 2, last], 8080).into(), weight: 1 }).collect();
         let route = stream_route(

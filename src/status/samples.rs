@@ -5,7 +5,7 @@ use crate::model::{
     addresses::Address,
     facts::{ParentRef, RouteKind},
     names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
-    places::{Directory, WorkId},
+    places::{Directory, Plane, WorkId},
     sockets::{Footing, Need, SocketFault},
     verdicts::{
         AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
@@ -193,8 +193,8 @@ fn claim(listener: &str, outcome: ClaimOutcome) -> ClaimVerdict {
 
 fn holds(slot: &str) -> ClaimOutcome {
     ClaimOutcome::Holds {
-        slot: WorkId::new(Directory::StreamRoutes, slot),
-        pool: WorkId::new(Directory::Upstreams, "pool"),
+        slot: WorkId::new(Plane::default(), Directory::StreamRoutes, slot),
+        pool: WorkId::new(Plane::default(), Directory::Upstreams, "pool"),
         certificate: None,
     }
 }

@@ -45,15 +45,16 @@ pub fn differences(mirror: &Mirror, listing: &Listing) -> BTreeSet<WorkId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{apisix::stored::inspect, model::places::Directory, store::follow::Snapshot};
 
     fn pool(id: &str) -> WorkId {
-        WorkId::new(Directory::Upstreams, id)
+        WorkId::new(Plane::default(), Directory::Upstreams, id)
     }
 
     /// A mirror that was told of these up to revision 10.
     fn mirror(documents: &[(&str, i64)]) -> Mirror {
-        let mut mirror = Mirror::new("us".into());
+        let mut mirror = Mirror::new(Plane::of("/p"), "us".into());
         let documents = documents
             .iter()
             .map(|(id, written)| (pool(id), Revision(*written), inspect(&pool(id), "/p/upstreams/x", b"{}")))

@@ -1,4 +1,4 @@
-//! Following the store: a prefix in, snapshots and changes of documents out, in the order of their revisions.
+//! Following the store: a data plane in, snapshots and changes of documents out, in the order of their revisions.
 //!
 //! Values are inspected here and dropped. How a scope is followed is the follower's business, which is the same for the
 //! controller's own keys. It never gives up and never writes.
@@ -6,6 +6,7 @@
 pub mod control;
 mod follower;
 pub mod list;
+pub mod planes;
 #[cfg(test)]
 mod tests;
 
@@ -15,7 +16,7 @@ use crate::{
         plugins,
         stored::{Inspected, inspect},
     },
-    model::places::WorkId,
+    model::places::{Plane, WorkId},
     retry::RetryLimits,
 };
 use follower::{Follower, Reading, Telling};
@@ -23,7 +24,16 @@ use std::sync::Arc;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// What following the store tells the reconcile loop.
+/// What following a data plane tells the reconcile loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaneEvent {
+    /// The data plane.
+    pub plane: Plane,
+    /// What is told of it.
+    pub event: StoreEvent,
+}
+
+/// What following the store tells of one data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
     /// Everything that matters below the prefix, at one revision. The first thing said; said again when the watch could not
@@ -92,34 +102,40 @@ impl Reread {
     }
 }
 
-/// Follows everything below `prefix` until `stop`, or until nobody receives any more.
+/// Follows everything below the prefix of a data plane until `stop`, or until nobody receives any more.
 ///
 /// When the receiver does not keep up, this waits, and etcd keeps what is to come: nothing is lost.
 pub async fn follow<S: Store>(
     store: Arc<S>,
-    prefix: Arc<str>,
-    events: mpsc::Sender<StoreEvent>,
+    plane: Plane,
+    events: mpsc::Sender<PlaneEvent>,
     reread: Reread,
     limits: RetryLimits,
     stop: CancellationToken,
 ) {
-    let scope = Scope::Below(prefix.clone());
-    let mut follower = Follower::new(store, scope, Documents { prefix }, events, reread, limits);
+    let scope = Scope::Below(plane.prefix().into());
+    let mut follower = Follower::new(store, scope, Documents { plane }, events, reread, limits);
     // Dropping a read or a watch half-way is safe, so the token may cut in anywhere.
     stop.run_until_cancelled(follower.run()).await;
 }
 
 struct Documents {
-    prefix: Arc<str>,
+    plane: Plane,
+}
+
+impl Documents {
+    fn told(&self, event: StoreEvent) -> PlaneEvent {
+        PlaneEvent { plane: self.plane, event }
+    }
 }
 
 impl Telling for Documents {
-    type Event = StoreEvent;
+    type Event = PlaneEvent;
     type Whole = Snapshot;
 
     fn gather(&self, whole: &mut Snapshot, entry: KeyValue) {
         let KeyValue { key, mod_revision, value } = entry;
-        match key_event(&self.prefix, &KeyChange { key, revision: mod_revision, value: Some(value) }) {
+        match key_event(self.plane, &KeyChange { key, revision: mod_revision, value: Some(value) }) {
             Some(KeyEvent::Document { id, revision, stored: Some(stored) }) => {
                 whole.documents.push((id, revision, stored));
             }
@@ -128,32 +144,32 @@ impl Telling for Documents {
         }
     }
 
-    fn snapshot(&self, reading: Reading, whole: Snapshot) -> StoreEvent {
+    fn snapshot(&self, reading: Reading, whole: Snapshot) -> PlaneEvent {
         let Reading { store, revision, begins_anew } = reading;
-        StoreEvent::Snapshot(Snapshot { store, revision, begins_anew, ..whole })
+        self.told(StoreEvent::Snapshot(Snapshot { store, revision, begins_anew, ..whole }))
     }
 
-    fn changed(&self, revision: Revision, changes: Vec<KeyChange>) -> StoreEvent {
-        let events = changes.iter().filter_map(|change| key_event(&self.prefix, change)).collect();
-        StoreEvent::Changed { revision, events }
+    fn changed(&self, revision: Revision, changes: Vec<KeyChange>) -> PlaneEvent {
+        let events = changes.iter().filter_map(|change| key_event(self.plane, change)).collect();
+        self.told(StoreEvent::Changed { revision, events })
     }
 
-    fn disconnected(&self) -> StoreEvent {
-        StoreEvent::Disconnected
+    fn disconnected(&self) -> PlaneEvent {
+        self.told(StoreEvent::Disconnected)
     }
 
-    fn reconnected(&self) -> StoreEvent {
-        StoreEvent::Reconnected
+    fn reconnected(&self) -> PlaneEvent {
+        self.told(StoreEvent::Reconnected)
     }
 }
 
 /// What a change means to us; `None` for keys that do not matter, those that are no text among them.
-fn key_event(prefix: &str, change: &KeyChange) -> Option<KeyEvent> {
+fn key_event(plane: Plane, change: &KeyChange) -> Option<KeyEvent> {
     let key = std::str::from_utf8(&change.key).ok()?;
-    if key.strip_prefix(prefix) == Some("/plugins") {
+    if key.strip_prefix(plane.prefix()) == Some("/plugins") {
         return Some(KeyEvent::TrafficSplit(change.value.as_deref().map(plugins::lists_stream_traffic_split)));
     }
-    let id = WorkId::from_key(prefix, key)?;
+    let id = WorkId::from_key(plane, key)?;
     let stored = change.value.as_deref().map(|value| inspect(&id, key, value));
     Some(KeyEvent::Document { id, revision: change.revision, stored })
 }

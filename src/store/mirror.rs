@@ -1,4 +1,4 @@
-//! The mirror: our copy of what etcd holds in our directories. Snapshots, watch events and answers in, news out. Pure.
+//! The mirror: our copy of what etcd holds of one data plane in our directories. Snapshots, watch events and answers in, news out. Pure.
 //!
 //! Per key the newer revision wins, so that the order in which the same things are told can never matter. It holds no
 //! values, only whose a document is, a hash of it, and what it names.
@@ -10,7 +10,7 @@ use crate::{
         routing::Reach,
         stored::{Inspected, Seal},
     },
-    model::places::{Directory, WorkId},
+    model::places::{Directory, Plane, WorkId},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -65,9 +65,10 @@ pub struct News {
     pub taken: Reach,
 }
 
-/// Our copy of what etcd holds.
+/// Our copy of what etcd holds of one data plane.
 #[derive(Debug)]
 pub struct Mirror {
+    plane: Plane,
     instance: Arc<str>,
     entries: HashMap<WorkId, Entry>,
     /// Pool to the stream_routes that name it, ours and foreign alike, and certificate to those that need it.
@@ -84,10 +85,11 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// Of a store of which nothing is known yet. `instance` is the one whose documents are counted.
+    /// Of a data plane of which nothing is known yet. `instance` is the one whose documents are counted.
     #[must_use]
-    pub fn new(instance: Arc<str>) -> Self {
+    pub fn new(plane: Plane, instance: Arc<str>) -> Self {
         Self {
+            plane,
             instance,
             entries: HashMap::new(),
             users: HashMap::new(),
@@ -167,6 +169,12 @@ impl Mirror {
     #[must_use]
     pub fn n_overlap_changes(&self) -> u64 {
         self.n_overlap_changes
+    }
+
+    /// Whether there is a document that this instance wrote, or that may have been its own before somebody edited it.
+    #[must_use]
+    pub fn holds_ours(&self) -> bool {
+        self.n_ours.values().any(|n_ours| *n_ours > 0) || self.unsealed().next().is_some()
     }
 
     /// Documents of our shape without an intact seal: those whose owner hangs on who has a checkpoint. Looks at every entry.
@@ -300,7 +308,8 @@ impl Mirror {
         self.n_overlap_changes += 1;
         let places = [turned.and_then(SlotPlace::of), freed.only(), taken.only()];
         for place in places.into_iter().flatten() {
-            let ours = self.stored(&place.id()).is_some_and(|slot| written_by(&slot.inspected.seal, &self.instance));
+            let ours =
+                self.stored(&place.id(self.plane)).is_some_and(|slot| written_by(&slot.inspected.seal, &self.instance));
             let [alone, _] = Reach::into(place);
             if ours && self.strangers.contains_key(&alone) {
                 self.overlapped.insert(place);
@@ -394,13 +403,14 @@ pub fn written_by(seal: &Seal, instance: &str) -> bool {
 mod tests {
     use super::*;
     use crate::apisix::stored::ValueHash;
+    use crate::model::places::Plane;
 
     fn slot(id: &str) -> WorkId {
-        WorkId::new(Directory::StreamRoutes, id)
+        WorkId::new(Plane::default(), Directory::StreamRoutes, id)
     }
 
     fn pool(id: &str) -> WorkId {
-        WorkId::new(Directory::Upstreams, id)
+        WorkId::new(Plane::default(), Directory::Upstreams, id)
     }
 
     fn ours(content: &str, pool: Option<WorkId>) -> Inspected {
@@ -418,7 +428,7 @@ mod tests {
     }
 
     fn mirror(at: i64, documents: Vec<(WorkId, i64, Inspected)>) -> Mirror {
-        let mut mirror = Mirror::new("us".into());
+        let mut mirror = Mirror::new(Plane::default(), "us".into());
         mirror.take_snapshot(snapshot(at, documents));
         mirror
     }
@@ -429,7 +439,7 @@ mod tests {
 
     #[test]
     fn it_is_whole_with_the_first_snapshot() {
-        assert!(!Mirror::new("us".into()).whole());
+        assert!(!Mirror::new(Plane::default(), "us".into()).whole());
         assert!(mirror(1, vec![]).whole());
     }
 
@@ -549,7 +559,7 @@ mod tests {
     }
 
     fn certificate(id: &str) -> WorkId {
-        WorkId::new(Directory::Ssls, id)
+        WorkId::new(Plane::default(), Directory::Ssls, id)
     }
 
     fn secured(content: &str, pool: &WorkId, certificate: &WorkId) -> Inspected {

@@ -1,6 +1,7 @@
 //! Tier 3: a route and the listeners of its parents give what each parent says of it, and its claims.
 
 use super::{
+    desired::Planes,
     known::{Known, parent_named},
     listeners::{self, Listener, Protocol},
     ports::Ports,
@@ -9,7 +10,7 @@ use super::{
 use crate::model::{
     facts::{ParentRef, RouteFacts},
     names::{Kind, ObjectName, ObjectRef, RouteRef},
-    places::{Port, ServerName, Slot},
+    places::{Plane, Port, ServerName, Slot},
     verdicts::AttachmentRefusal,
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -33,6 +34,8 @@ pub struct ParentAttachment {
     pub parent: ParentRef,
     /// The Gateway or ListenerSet it names.
     pub owner: ObjectRef,
+    /// Its data plane.
+    pub plane: Plane,
     /// The listeners that take the route, or why none does.
     pub listeners: Result<Vec<AttachedListener>, AttachmentRefusal>,
 }
@@ -80,20 +83,32 @@ impl Attachments {
 
     /// Whether the connections of a slot that the route claims are to be handed on as they come.
     #[must_use]
-    pub fn passes_through(&self, slot: &Slot) -> bool {
-        self.made().any(|claim| claim.slot == *slot && claim.passthrough)
+    pub fn passes_through(&self, plane: Plane, slot: &Slot) -> bool {
+        self.made().any(|(of, claim)| of == plane && claim.slot == *slot && claim.passthrough)
     }
 
     /// The slots the route claims, each once however many listeners lead there.
     #[must_use]
-    pub fn claims(&self) -> BTreeSet<Slot> {
-        self.made().map(|claim| claim.slot.clone()).collect()
+    pub fn claims(&self) -> BTreeSet<(Plane, Slot)> {
+        self.made().map(|(plane, claim)| (plane, claim.slot.clone())).collect()
+    }
+
+    /// The data planes of its parents.
+    #[must_use]
+    pub fn planes(&self) -> BTreeSet<Plane> {
+        self.parents.iter().map(|parent| parent.plane).collect()
     }
 
     /// Every claim that is one.
+    fn made(&self) -> impl Iterator<Item = (Plane, &Claim)> {
+        self.parents.iter().flat_map(|parent| parent.made().map(|claim| (parent.plane, claim)))
+    }
+}
+
+impl ParentAttachment {
     fn made(&self) -> impl Iterator<Item = &Claim> {
-        let listeners = self.parents.iter().flat_map(|parent| parent.listeners.iter().flatten());
-        listeners.flat_map(|listener| listener.claims.iter().flatten()).filter(|claim| !claim.more_specific)
+        let claims = self.listeners.iter().flatten().flat_map(|listener| listener.claims.iter().flatten());
+        claims.filter(|claim| !claim.more_specific)
     }
 }
 
@@ -102,7 +117,7 @@ pub(super) fn attach(
     route: &RouteRef,
     facts: &RouteFacts,
     owners: &Owners,
-    ports: &Ports,
+    planes: &Planes,
     known: &Known,
 ) -> Attachments {
     let mut attachments = Attachments::default();
@@ -114,16 +129,16 @@ pub(super) fn attach(
         let Some(owner) = owners.of(&named) else { continue };
         let by_label = listeners::select_by_label(owner.listeners);
         attachments.parent_unreadable |= owner.unreadable || by_label && known.namespaces.is_unreadable(&home);
-        if owner.frozen {
+        let Some((plane, state)) = owner.plane.and_then(|plane| Some((plane, planes.of(plane)?))) else {
             attachments.frozen.push(parent.clone());
             continue;
-        }
+        };
         let listeners = if owner.disallowed {
             Err(AttachmentRefusal::ListenerSetNotAllowed)
         } else {
-            listeners_taking(route, facts, parent, &named, owner, ports, known)
+            listeners_taking(route, facts, parent, &named, owner, &state.ports, known)
         };
-        attachments.parents.push(ParentAttachment { parent: parent.clone(), owner: named, listeners });
+        attachments.parents.push(ParentAttachment { parent: parent.clone(), owner: named, plane, listeners });
     }
     attachments
 }

@@ -19,7 +19,7 @@ use crate::{
     apisix::ids,
     model::{
         certificates::{KeyPair, KeyPairs},
-        places::{Port, ServerName, Slot, WorkId},
+        places::{Plane, Port, ServerName, Slot, WorkId},
     },
 };
 use std::{
@@ -35,9 +35,10 @@ pub(super) struct View<'a> {
     pub(super) slots: &'a Slots,
 }
 
-/// Who has the certificate of each server name.
-#[derive(Clone, Debug, Default)]
+/// Who has the certificate of each server name, on one data plane.
+#[derive(Clone, Debug)]
 pub struct Certificates {
+    plane: Plane,
     /// The ports on which a name is wanted.
     ports: BTreeMap<ServerName, BTreeSet<Port>>,
     /// The names wanted on a port.
@@ -95,6 +96,19 @@ struct Contender<'a> {
 }
 
 impl Certificates {
+    /// Of a data plane on which nobody wants any.
+    #[must_use]
+    pub fn new(plane: Plane) -> Self {
+        Self {
+            plane,
+            ports: BTreeMap::new(),
+            names: BTreeMap::new(),
+            held: BTreeMap::new(),
+            places: HashMap::new(),
+            covered: BTreeMap::new(),
+        }
+    }
+
     /// Who has the name of the certificate at `id`, if it has a place of its own there.
     #[must_use]
     pub fn at(&self, id: &WorkId) -> Option<(&ServerName, &Held)> {
@@ -120,7 +134,7 @@ impl Certificates {
     #[must_use]
     pub fn place(&self, name: &ServerName) -> Option<WorkId> {
         let held = self.held.get(name)?;
-        if held.own { Some(ids::certificate(name)) } else { covering(name).as_ref().map(ids::certificate) }
+        if held.own { Some(self.id(name)) } else { covering(name).map(|wildcard| self.id(&wildcard)) }
     }
 
     /// Whether `listener`, which has `certificates`, is served with them where a client asks for `name`; `None` if nobody wants
@@ -192,7 +206,8 @@ impl Certificates {
     pub(super) fn consider(&mut self, name: &ServerName, port: Port) {
         self.ports.entry(name.clone()).or_default().insert(port);
         self.names.entry(port).or_default().insert(name.clone());
-        self.places.entry(ids::certificate(name)).or_insert_with(|| name.clone());
+        let id = self.id(name);
+        self.places.entry(id).or_insert_with(|| name.clone());
         if let Some(covering) = covering(name) {
             self.covered.entry(covering).or_default().insert(name.clone());
         }
@@ -248,6 +263,11 @@ impl Certificates {
         held.is_some_and(|held| held.listener == by.listener || held.pairs == by.certificates.pairs)
     }
 
+    /// The place of a name's own certificate.
+    pub(super) fn id(&self, name: &ServerName) -> WorkId {
+        ids::certificate(self.plane, name)
+    }
+
     fn forget(&mut self, name: &ServerName, port: Port) {
         if let Some(names) = self.names.get_mut(&port) {
             names.remove(name);
@@ -261,7 +281,8 @@ impl Certificates {
             return;
         }
         self.ports.remove(name);
-        self.places.remove(&ids::certificate(name));
+        let id = self.id(name);
+        self.places.remove(&id);
         let Some(covering) = covering(name) else { return };
         if let Some(covered) = self.covered.get_mut(&covering) {
             covered.remove(name);

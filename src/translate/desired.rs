@@ -1,5 +1,6 @@
 //! `Desired`: what etcd and the statuses should be, kept up to date change by change.
 
+mod planes;
 pub mod reach;
 mod wanted;
 mod wave;
@@ -7,31 +8,24 @@ mod wave;
 use super::{
     addresses,
     attachments::Attachments,
-    certificates::{Certificates, View},
     known::Known,
-    listeners::Listener,
+    listeners::{ClassState, Listener},
     pools::Pool,
-    ports::Ports,
     sets::Owners,
-    slots::Slots,
     verdicts,
 };
 use crate::{
-    apisix::{
-        documents::{PLACEHOLDER, Sealing},
-        ids,
-        version::ApisixVersion,
-    },
+    apisix::{documents::PLACEHOLDER, ids},
     model::{
-        addresses::AddressSource,
         facts::{Change, DriftPolicy, Observed},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         opaque::Opaque,
-        places::{Directory, WorkId},
-        sockets::StreamProxy,
+        places::{Directory, Plane, Slot, WorkId},
         verdicts::{ListenerVerdict, Served, Verdict},
     },
 };
+pub use planes::PlaneSettings;
+pub(super) use planes::{PlaneState, Planes};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
@@ -45,14 +39,8 @@ pub struct Settings {
     pub controller_name: Arc<str>,
     /// The instance named in every seal.
     pub instance: Arc<str>,
-    /// The prefix in etcd, without a trailing slash; part of what a seal covers.
-    pub prefix: Arc<str>,
-    /// The oldest APISIX that reads the prefix.
-    pub version: ApisixVersion,
-    /// Where APISIX listens, and what it runs there.
-    pub stream: StreamProxy,
-    /// Who says where clients reach it.
-    pub addresses: AddressSource,
+    /// The data plane of classes that name none.
+    pub plane: Arc<PlaneSettings>,
 }
 
 /// What a document should be.
@@ -108,6 +96,8 @@ impl fmt::Debug for Document {
 pub struct Affected {
     /// Documents whose [`Desired::wanted`] may have changed.
     pub documents: BTreeSet<WorkId>,
+    /// Data planes of which that may hold for every document that is in etcd.
+    pub planes: BTreeSet<Plane>,
     /// Objects whose [`Desired::verdict`] may have changed, or that are gone.
     pub verdicts: BTreeSet<ObjectRef>,
 }
@@ -117,18 +107,20 @@ pub struct Affected {
 pub struct Desired {
     settings: Settings,
     served: Served,
-    traffic_split: Option<bool>,
     known: Known,
+    planes: Planes,
+    /// Data planes that etcd says hold documents of ours, or may, with their names.
+    recorded: BTreeMap<Plane, Arc<str>>,
+    /// Those of them whose documents are kept, although nobody can say which are wanted there.
+    kept: BTreeSet<Plane>,
     owners: Owners,
-    ports: Ports,
     routes: HashMap<RouteRef, Route>,
     /// Routes attached, by Gateway or ListenerSet and listener name.
     attached: HashMap<ObjectRef, BTreeMap<Arc<str>, u32>>,
     /// ListenerSets that are accepted, by Gateway.
     accepted_sets: HashMap<ObjectName, BTreeSet<ObjectName>>,
-    slots: Slots,
-    certificates: Certificates,
-    route_of_pool: BTreeMap<WorkId, RouteRef>,
+    /// Routes by the id of their pools, which is the same on each data plane.
+    route_of_pool: BTreeMap<Arc<str>, RouteRef>,
     /// What was noted and not worked out yet.
     pending: wave::Wave,
 }
@@ -136,11 +128,24 @@ pub struct Desired {
 /// What the tiers said of one route.
 #[derive(Debug)]
 struct Route {
-    pool_id: WorkId,
+    /// The id of its pools.
+    pool_id: Arc<str>,
     created: Created,
     attachments: Attachments,
-    /// `None` while no parent is ours, or the route could never be read.
-    pool: Option<Pool>,
+    /// Its pools by whether a data plane can refuse a share beside them; for those data planes that it is on, so none while
+    /// no parent is ours, or the route could never be read.
+    pools: BTreeMap<bool, Pool>,
+}
+
+impl Route {
+    fn pool_on(&self, plane: Plane) -> WorkId {
+        WorkId { plane, directory: Directory::Upstreams, id: Arc::clone(&self.pool_id) }
+    }
+
+    /// What is said of its backends, and whether one of them is unreadable, is the same for all pools but for rounding.
+    fn any_pool(&self) -> Option<&Pool> {
+        self.pools.values().next()
+    }
 }
 
 impl Desired {
@@ -148,17 +153,16 @@ impl Desired {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self {
-            ports: Ports::new(settings.version),
+            planes: Planes::new(Arc::clone(&settings.plane)),
             settings,
+            recorded: BTreeMap::new(),
+            kept: BTreeSet::new(),
             served: Served::default(),
-            traffic_split: None,
             known: Known::default(),
             owners: Owners::default(),
             routes: HashMap::new(),
             attached: HashMap::new(),
             accepted_sets: HashMap::new(),
-            slots: Slots::default(),
-            certificates: Certificates::default(),
             route_of_pool: BTreeMap::new(),
             pending: wave::Wave::default(),
         }
@@ -203,23 +207,59 @@ impl Desired {
         }
         self.served = served;
         let classes = self.known.classes.names().map(|name| ObjectRef::new(Kind::GatewayClass, name.clone()));
-        Affected { documents: BTreeSet::new(), verdicts: classes.collect() }
+        Affected { verdicts: classes.collect(), ..Affected::default() }
     }
 
-    /// Takes in whether the data plane runs `traffic-split` in stream mode, as the key `{prefix}/plugins` says;
+    /// Takes in whether a data plane runs `traffic-split` in stream mode, as the key `{prefix}/plugins` says;
     /// `None` when there is no such key: then the settings hold, else the version's default. As with [`Desired::note`], the consequences are
     /// asked for later.
-    pub fn note_traffic_split(&mut self, enabled: Option<bool>) {
-        let before = self.splits();
-        self.traffic_split = enabled;
-        if self.splits() != before {
+    pub fn note_traffic_split(&mut self, plane: Plane, enabled: Option<bool>) {
+        let Some(state) = self.planes.of_mut(plane) else { return };
+        let before = state.splits();
+        state.traffic_split = enabled;
+        if state.splits() != before {
             self.mark(|wave, desired| wave.recompute_pools(desired));
         }
+    }
+
+    /// The data plane of classes that name none.
+    #[must_use]
+    pub fn default_plane(&self) -> Plane {
+        self.settings.plane.plane
+    }
+
+    /// The data planes whose documents are wanted, in order.
+    pub fn planes(&self) -> impl Iterator<Item = Plane> {
+        self.planes.names()
+    }
+
+    /// The data planes whose documents are wanted, with the name of each: that of its DataPlane, empty for the one of the settings.
+    pub fn named_planes(&self) -> impl Iterator<Item = (Plane, Arc<str>)> {
+        self.planes.all().map(|(plane, state)| (plane, Arc::clone(&state.name)))
+    }
+
+    /// Takes in which data planes hold documents of ours, or may, with their names, as far as etcd tells.
+    pub fn set_recorded(&mut self, recorded: BTreeMap<Plane, Arc<str>>) -> Affected {
+        self.recorded = recorded;
+        let mut affected = Affected::default();
+        self.judge_left(&mut affected);
+        affected
+    }
+
+    /// The data plane that the documents of another one have moved to, if it was given another prefix.
+    #[must_use]
+    pub fn moved_to(&self, plane: Plane) -> Option<Plane> {
+        let name = self.recorded.get(&plane).filter(|_| self.planes.of(plane).is_none())?;
+        self.planes.all().find(|(_, state)| state.name == *name).map(|(plane, _)| plane)
     }
 
     /// What one document should be.
     #[must_use]
     pub fn wanted(&self, id: &WorkId) -> Wanted {
+        if self.planes.of(id.plane).is_none() {
+            // What is wanted there nobody can say, or nothing is.
+            return if self.kept.contains(&id.plane) { Wanted::Kept { otherwise: None } } else { Wanted::Absent };
+        }
         if id.is_placeholder() {
             // What a data plane has put there itself is as good.
             return Wanted::Kept {
@@ -236,32 +276,43 @@ impl Desired {
     /// Every document that is wanted or kept, placeholders among them, in order.
     #[must_use]
     pub fn documents(&self) -> BTreeSet<WorkId> {
-        let slots = self.held_slots().chain(self.ports.frozen().map(ids::port_slot));
-        let pools = self.route_of_pool.keys().cloned();
-        let placeholders = Directory::ALL.into_iter().map(WorkId::placeholder);
-        let certificates = self.certificates.places().cloned();
-        slots
-            .chain(pools)
-            .chain(certificates)
-            .chain(placeholders)
-            .filter(|id| self.wanted(id) != Wanted::Absent)
-            .collect()
+        let frozen = |plane| self.planes.frozen(plane).map(move |port| ids::port_slot(plane, port));
+        let placeholders = |plane| Directory::ALL.into_iter().map(move |of| WorkId::placeholder(plane, of));
+        let of_plane = |(plane, state): (Plane, &'_ PlaneState)| -> Vec<WorkId> {
+            let certificates = state.certificates.places().cloned();
+            certificates.chain(frozen(plane)).chain(placeholders(plane)).collect()
+        };
+        let pools = self.routes.iter().flat_map(|(name, route)| self.pools_of(name, route));
+        let all = self.held_slots().chain(self.planes.all().flat_map(of_plane)).chain(pools);
+        all.filter(|id| self.wanted(id) != Wanted::Absent).collect()
+    }
+
+    /// Every pool that a route may have: on its data planes, and on all where it is kept.
+    fn pools_of<'a>(&'a self, name: &RouteRef, route: &'a Route) -> impl Iterator<Item = WorkId> + 'a {
+        let kept = self.keeps_pool_of(name, route);
+        let all = self.planes.names().filter(move |_| kept);
+        let own = route.attachments.planes().into_iter().filter(move |_| !kept);
+        all.chain(own).map(|plane| route.pool_on(plane))
     }
 
     /// Every slot that a route holds, in order, and every one that is closed, without asking what its document should be.
     pub fn held_slots(&self) -> impl Iterator<Item = WorkId> {
-        let closed = self.ports.nested().filter(|slot| self.slots.holder(slot).is_none());
-        self.slots.held().map(|(slot, _)| ids::slot(slot)).chain(closed.map(|slot| ids::slot(&slot)))
+        self.planes.all().flat_map(|(plane, state)| {
+            let held = state.slots.held().map(move |(slot, _)| ids::slot(plane, slot));
+            held.chain(state.closed().map(move |slot| ids::slot(plane, &slot)))
+        })
     }
 
     /// The slots that are to need a pool or a certificate, in order.
     pub fn slots_needing(&self, id: &WorkId) -> impl Iterator<Item = WorkId> {
+        let plane = id.plane;
+        let certificate = || self.planes.of(plane).map(|state| state.certificates.slots(id, state.view(&self.owners)));
         let (of_pool, of_certificate) = match id.directory {
             Directory::Upstreams => (Some(self.slots_of(id)), None),
-            Directory::Ssls => (None, Some(self.certificates.slots(id, self.view()))),
+            Directory::Ssls => (None, certificate()),
             Directory::StreamRoutes => (None, None),
         };
-        let of_certificate = of_certificate.into_iter().flatten().map(|slot| ids::slot(&slot));
+        let of_certificate = of_certificate.into_iter().flatten().map(move |slot| ids::slot(plane, &slot));
         of_pool.into_iter().flatten().chain(of_certificate)
     }
 
@@ -273,35 +324,31 @@ impl Desired {
             Kind::GatewayClass => {
                 let class = self.known.classes.get(name)?;
                 let in_use = self.known.class_in_use(name);
-                (class.controller_name == self.settings.controller_name)
-                    .then(|| Verdict::GatewayClass(verdicts::class(class, &self.served, in_use, self.settings.version)))
+                (class.controller_name == self.settings.controller_name).then(|| {
+                    Verdict::GatewayClass(verdicts::class(class, &self.served, in_use, self.settings.plane.version))
+                })
             }
             Kind::Gateway => {
-                let gateway = self.owners.gateways.get(name).filter(|gateway| !gateway.frozen)?;
-                let assigned = self.assigned(name)?;
+                let gateway = self.owners.gateways.get(name)?;
+                let state = self.planes.of(gateway.plane?)?;
+                let assigned = self.assigned(name, state)?;
                 let n_sets = self.accepted_sets.get(name).map_or(0, BTreeSet::len);
-                let listeners = self.listener_verdicts(object, &gateway.listeners);
+                let listeners = self.listener_verdicts(object, &gateway.listeners, state);
                 Some(Verdict::Gateway(verdicts::gateway(gateway, listeners, assigned, n_sets)))
             }
             Kind::ListenerSet => {
-                let set = self.owners.sets.get(name).filter(|set| !set.frozen)?;
-                let listeners = self.listener_verdicts(object, if set.allowed { &set.listeners } else { &[] });
-                let address = self.assigned(&set.gateway)?.problem.is_none();
-                Some(Verdict::ListenerSet(verdicts::listener_set(set, listeners, address, &self.ports)))
+                let set = self.owners.sets.get(name)?;
+                let state = self.planes.of(set.plane?)?;
+                let listeners = self.listener_verdicts(object, if set.allowed { &set.listeners } else { &[] }, state);
+                let address = self.assigned(&set.gateway, state)?.problem.is_none();
+                Some(Verdict::ListenerSet(verdicts::listener_set(set, listeners, address, &state.ports)))
             }
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 let name = RouteRef::new(object.kind, name.clone());
                 let (route, facts) = (self.routes.get(&name)?, self.known.routes.get(&name)?);
-                let Route { pool_id, attachments, pool, created: _ } = route;
-                Some(Verdict::Route(verdicts::route(
-                    &name,
-                    facts,
-                    attachments,
-                    &self.certificates,
-                    self.view(),
-                    pool.as_ref(),
-                    pool_id,
-                )))
+                let Route { pool_id, attachments, .. } = route;
+                let of = verdicts::Routed { name: &name, attachments, pool_id };
+                Some(Verdict::Route(verdicts::route(of, facts, route.any_pool(), &self.planes, &self.owners)))
             }
             Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => None,
         }
@@ -322,7 +369,8 @@ impl Desired {
     /// found through their slots.
     #[must_use]
     pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> {
-        let owners: BTreeSet<_> = self.certificates.listeners(id).map(|listener| &listener.owner).collect();
+        let listeners = self.planes.of(id.plane).into_iter().flat_map(|state| state.certificates.listeners(id));
+        let owners: BTreeSet<_> = listeners.map(|listener| &listener.owner).collect();
         self.route_of(id).cloned().map(ObjectRef::from).into_iter().chain(owners.into_iter().cloned()).collect()
     }
 
@@ -339,13 +387,13 @@ impl Desired {
         self.known.count(kind)
     }
 
-    fn assigned(&self, gateway: &ObjectName) -> Option<addresses::Assigned> {
+    fn assigned(&self, gateway: &ObjectName, state: &PlaneState) -> Option<addresses::Assigned> {
         let asked = &self.known.gateways.get(gateway)?.addresses;
-        Some(addresses::assign(asked, &self.settings.addresses, &self.known.services))
+        Some(addresses::assign(asked, &state.settings.addresses, &self.known.services))
     }
 
-    fn listener_verdicts(&self, owner: &ObjectRef, listeners: &[Listener]) -> Vec<ListenerVerdict> {
-        verdicts::listeners(owner, listeners, &self.ports, &self.certificates, self.attached.get(owner))
+    fn listener_verdicts(&self, owner: &ObjectRef, listeners: &[Listener], state: &PlaneState) -> Vec<ListenerVerdict> {
+        verdicts::listeners(owner, listeners, &state.ports, &state.certificates, self.attached.get(owner))
     }
 
     /// Lets the pending wave mark what is to be worked out; it steps out for that long, as it reads everything else.
@@ -357,30 +405,51 @@ impl Desired {
 
     fn route_of(&self, id: &WorkId) -> Option<&RouteRef> {
         match id.directory {
-            Directory::Upstreams => self.route_of_pool.get(id),
+            Directory::Upstreams => self.route_of_pool.get(&id.id),
             Directory::Ssls => None,
-            Directory::StreamRoutes => self.slots.holder_at(id),
+            Directory::StreamRoutes => self.planes.of(id.plane)?.slots.holder_at(id),
         }
     }
 
-    /// Whether the data plane can refuse a share beside a pool.
-    fn splits(&self) -> bool {
-        let told = self.traffic_split.or(self.settings.stream.traffic_split);
-        self.settings.version.has_stream_traffic_split() && told.unwrap_or(true)
+    /// The slots that a route holds, with their data planes, in order.
+    fn held_by(&self, route: &RouteRef) -> impl Iterator<Item = (Plane, &Slot)> {
+        self.planes.all().flat_map(|(plane, state)| state.slots.held_by(route).map(move |slot| (plane, slot)))
     }
 
-    fn sealing(&self) -> Sealing<'_> {
-        Sealing { prefix: &self.settings.prefix, instance: &self.settings.instance }
+    /// The pool of a route as a data plane is to have it.
+    fn pool<'a>(&self, route: &'a Route, plane: Plane) -> Option<&'a Pool> {
+        route.pools.get(&self.planes.of(plane)?.splits())
     }
 
-    fn view(&self) -> View<'_> {
-        View { owners: &self.owners, ports: &self.ports, slots: &self.slots }
+    /// Decides anew which data planes that nobody names, or that cannot be used, are kept.
+    fn judge_left(&mut self, affected: &mut Affected) {
+        let unserved = self.recorded.iter().filter(|(plane, _)| self.planes.of(**plane).is_none());
+        let kept: BTreeSet<Plane> =
+            unserved.filter(|(_, name)| self.keeps_plane(name)).map(|(plane, _)| *plane).collect();
+        affected.planes.extend(self.kept.symmetric_difference(&kept));
+        self.kept = kept;
+    }
+
+    /// Whether documents of a data plane of this name that is not served are kept.
+    fn keeps_plane(&self, _name: &Arc<str>) -> bool {
+        false
+    }
+
+    /// Whose the class `name` is.
+    fn class_state(&self, name: &Arc<str>) -> ClassState {
+        match self.known.classes.get(&ObjectName::cluster(name)) {
+            None => ClassState::Frozen,
+            Some(class) if class.controller_name != self.settings.controller_name => ClassState::Foreign,
+            Some(class) if class.parameters.is_some() => ClassState::Frozen,
+            Some(_) => ClassState::Ours(Arc::clone(&self.settings.plane)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::model::{
         facts::{Facts, FromNamespaces, GatewayClassFacts, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
         names::GATEWAY_GROUP,
@@ -417,10 +486,7 @@ mod tests {
         let mut desired = Desired::new(Settings {
             controller_name: "a/b".into(),
             instance: "us".into(),
-            prefix: "/apisix".into(),
-            version: "3.16.0".parse().unwrap(),
-            stream: StreamProxy::default(),
-            addresses: AddressSource::Nobody,
+            plane: PlaneSettings::new(Plane::default(), "3.16.0".parse().unwrap()).into(),
         });
         let class = GatewayClassFacts { generation: 1, controller_name: "a/b".into(), parameters: None };
         let listener = ListenerFacts {
@@ -452,15 +518,15 @@ mod tests {
     fn a_drift_policy_is_that_of_the_route_that_holds_the_slot_or_owns_the_pool() {
         let mut desired = desired();
         desired.apply([route("a", Some(DriftPolicy::Report)), route("b", Some(DriftPolicy::Repair)), route("c", None)]);
-        let pool = |name: &str| ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", name));
-        let slot = ids::port_slot(Port::new(9100).unwrap());
+        let pool = |name: &str| ids::pool(Plane::default(), "us", Kind::TcpRoute, &ObjectName::new("ns", name));
+        let slot = ids::port_slot(Plane::default(), Port::new(9100).unwrap());
         assert_eq!(desired.held_slots().collect::<Vec<_>>(), std::slice::from_ref(&slot));
         assert_eq!(desired.drift_policy(&slot), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("a")), Some(DriftPolicy::Report));
         assert_eq!(desired.drift_policy(&pool("b")), Some(DriftPolicy::Repair));
         assert_eq!(desired.drift_policy(&pool("c")), None);
-        let nobodys = ids::port_slot(Port::MIN);
-        for id in [nobodys, pool("gone"), WorkId::placeholder(Directory::StreamRoutes)] {
+        let nobodys = ids::port_slot(Plane::default(), Port::MIN);
+        for id in [nobodys, pool("gone"), WorkId::placeholder(Plane::default(), Directory::StreamRoutes)] {
             assert_eq!(desired.drift_policy(&id), None, "{id}");
         }
     }
@@ -469,8 +535,8 @@ mod tests {
     fn a_drift_policy_that_changes_changes_no_document_and_touches_the_routes() {
         let mut desired = desired();
         desired.apply([route("a", Some(DriftPolicy::Report))]);
-        let pool = ids::pool("us", Kind::TcpRoute, &ObjectName::new("ns", "a"));
-        let slot = ids::port_slot(Port::new(9100).unwrap());
+        let pool = ids::pool(Plane::default(), "us", Kind::TcpRoute, &ObjectName::new("ns", "a"));
+        let slot = ids::port_slot(Plane::default(), Port::new(9100).unwrap());
         let before = [desired.wanted(&pool), desired.wanted(&slot)];
         assert!(before.iter().all(|wanted| matches!(wanted, Wanted::Document(_))));
         let affected = desired.apply([route("a", None)]);

@@ -3,15 +3,15 @@
 
 mod protocol;
 
-use super::{addresses, grants::Referrer, known::Known, secrets};
+use super::{addresses, desired::PlaneSettings, grants::Referrer, known::Known, secrets};
 use crate::{
     apisix::version::ApisixVersion,
     model::{
         certificates::KeyPairs,
         facts::{FromNamespaces, GatewayFacts, LabelRequirement, LabelSelector, ListenerFacts, RouteKind},
         names::{Created, Kind, ObjectName},
-        places::{Port, ServerName},
-        sockets::{Footing, Inventory},
+        places::{Plane, Port, ServerName},
+        sockets::Footing,
         verdicts::{GatewayRefusal, ListenerRefusal},
     },
 };
@@ -19,10 +19,10 @@ pub use protocol::{Protocol, Told};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Whose a GatewayClass is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClassState {
-    /// It names our controller, and we can honour it.
-    Ours,
+    /// It names our controller, and this data plane.
+    Ours(Arc<PlaneSettings>),
     /// It names another controller.
     Foreign,
     /// It does not exist, or cannot be honoured: its Gateways are frozen. What they have in etcd stays as it is, nothing
@@ -37,8 +37,8 @@ pub struct Gateway {
     pub generation: i64,
     /// Decides between Gateways that want one port.
     pub created: Created,
-    /// Whether its class is absent or unusable.
-    pub frozen: bool,
+    /// Its data plane; `None` of one that is frozen, as its class is absent or unusable.
+    pub plane: Option<Plane>,
     /// Why the Gateway as a whole is not accepted.
     pub refusal: Option<GatewayRefusal>,
     /// In the order of the spec.
@@ -54,7 +54,7 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The port as the spec has it.
     pub port_asked: i64,
-    /// The port, if it is one.
+    /// The port that APISIX listens on for it, if it asks for one.
     pub port: Option<Port>,
     /// What it carries.
     pub protocol: Protocol,
@@ -75,6 +75,12 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// The port it asks for, if that is one.
+    #[must_use]
+    pub fn asked_port(&self) -> Option<Port> {
+        port_of(self.port_asked)
+    }
+
     /// Whether it has to end TLS and has nothing to do that with.
     #[must_use]
     pub fn lacks_certificate(&self) -> bool {
@@ -119,39 +125,28 @@ pub fn select_by_label(listeners: &[Listener]) -> bool {
     listeners.iter().any(|listener| matches!(listener.namespaces, FromNamespaces::Selector(_)))
 }
 
-/// Whose the class `name` is.
-#[must_use]
-pub fn class_state(known: &Known, name: &Arc<str>, controller_name: &str) -> ClassState {
-    match known.classes.get(&ObjectName::cluster(name)) {
-        None => ClassState::Frozen,
-        Some(class) if &*class.controller_name != controller_name => ClassState::Foreign,
-        Some(class) if class.parameters.is_some() => ClassState::Frozen,
-        Some(_) => ClassState::Ours,
-    }
-}
-
-/// Reads a Gateway; `None` if its class is another controller's.
+/// Reads a Gateway; `None` if its class is another controller's. The listeners of a frozen one are read as those of `default`.
 #[must_use]
 pub fn gateway(
     name: &ObjectName,
     facts: &GatewayFacts,
     class: ClassState,
     known: &Known,
-    version: ApisixVersion,
-    sockets: &Inventory,
+    default: &PlaneSettings,
 ) -> Option<Gateway> {
-    let frozen = match class {
+    let settings = match &class {
         ClassState::Foreign => return None,
-        ClassState::Ours => false,
-        ClassState::Frozen => true,
+        ClassState::Ours(settings) => Some(&**settings),
+        ClassState::Frozen => None,
     };
     let from = Referrer { kind: Kind::Gateway, namespace: &name.namespace };
-    let listeners = listeners(from, &facts.listeners, known, version, sockets);
+    let listeners = listeners(from, &facts.listeners, known, settings.unwrap_or(default));
     let parameters = facts.parameters.clone().map(GatewayRefusal::Parameters);
     let refusal = parameters.or_else(|| addresses::refusal(&facts.addresses));
     let allowed_listeners = facts.allowed_listeners.clone();
     let (generation, created) = (facts.generation, facts.created);
-    Some(Gateway { generation, created, frozen, refusal, listeners, allowed_listeners })
+    let plane = settings.map(|settings| settings.plane);
+    Some(Gateway { generation, created, plane, refusal, listeners, allowed_listeners })
 }
 
 /// Reads the listeners of one object, whose references are `from` it.
@@ -160,28 +155,26 @@ pub fn listeners(
     from: Referrer<'_>,
     facts: &[ListenerFacts],
     known: &Known,
-    version: ApisixVersion,
-    sockets: &Inventory,
+    settings: &PlaneSettings,
 ) -> Vec<Listener> {
     let read = |(facts, conflict): (&ListenerFacts, _)| {
-        let mut listener = listener(facts, conflict, version, sockets);
+        let mut listener = listener(facts, conflict, settings);
         listener.certificates = key_pairs(from, facts, listener.protocol, known);
         listener
     };
-    facts.iter().zip(conflicts(facts, version)).map(read).collect()
+    facts.iter().zip(conflicts(facts, settings.version)).map(read).collect()
 }
 
-fn listener(
-    facts: &ListenerFacts,
-    conflict: Option<ListenerRefusal>,
-    version: ApisixVersion,
-    sockets: &Inventory,
-) -> Listener {
+fn port_of(number: i64) -> Option<Port> {
+    u16::try_from(number).ok().and_then(Port::new)
+}
+
+fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>, settings: &PlaneSettings) -> Listener {
     let protocol = Protocol::of(facts);
     // Names mean nothing to a protocol that does not carry them.
     let asked = facts.hostname.as_deref().filter(|_| protocol.has_hostnames());
     let hostname = asked.and_then(ServerName::of);
-    let port = u16::try_from(facts.port).ok().and_then(Port::new);
+    let port = port_of(facts.port).map(|asked| settings.port(asked));
     let refusal = match (port, conflict, protocol) {
         (None, _, _) => Some(ListenerRefusal::PortOutOfRange(facts.port)),
         (Some(_), Some(conflict), _) => Some(conflict),
@@ -189,7 +182,7 @@ fn listener(
             asked.map(|name| ListenerRefusal::Hostname(name.into()))
         }
         (Some(_), None, Protocol::Tcp | Protocol::Udp | Protocol::TlsTerminate) => None,
-        (Some(_), None, Protocol::TlsPassthrough) if version.has_tls_passthrough() => None,
+        (Some(_), None, Protocol::TlsPassthrough) if settings.version.has_tls_passthrough() => None,
         (Some(_), None, Protocol::TlsPassthrough | Protocol::TlsUnknown) => {
             let mode = facts.tls.as_ref().map_or_else(|| "Terminate".into(), |tls| Arc::clone(&tls.mode));
             Some(ListenerRefusal::TlsMode(mode))
@@ -199,7 +192,7 @@ fn listener(
         }
     };
     let (refusal, footing) = match (refusal, port, protocol.need()) {
-        (None, Some(port), Some(need)) => match sockets.serves(port, need) {
+        (None, Some(port), Some(need)) => match settings.stream.sockets.serves(port, need) {
             Ok(footing) => (None, footing),
             Err(fault) => (Some(ListenerRefusal::NoSocket { port, need, fault }), Footing::OnTrust),
         },

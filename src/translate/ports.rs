@@ -26,7 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
-use turns::{Contender, Share, Turn};
+use turns::{Contender, Turn};
 
 /// A listener of a Gateway or a ListenerSet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +50,7 @@ pub enum Loss {
     Clash(Clash),
 }
 
-/// Contenders for every port, who has it, and the ports that frozen Gateways had.
+/// Contenders for every port of a data plane, and who has it.
 #[derive(Clone, Debug)]
 pub struct Ports {
     version: ApisixVersion,
@@ -60,7 +60,6 @@ pub struct Ports {
     held: BTreeMap<Port, Held>,
     /// Every hostname that a listener has a port for, by its place among the slots: a place says only a hash of it.
     named: HashMap<SlotPlace, ServerName>,
-    frozen: BTreeMap<Port, BTreeSet<ObjectRef>>,
 }
 
 /// A listener that has a port, for its hostname.
@@ -97,7 +96,6 @@ impl Ports {
             standing: BTreeSet::new(),
             held: BTreeMap::new(),
             named: HashMap::new(),
-            frozen: BTreeMap::new(),
         }
     }
 
@@ -175,38 +173,30 @@ impl Ports {
         nested.map(|(port, name)| Slot { port, name: Some(name) })
     }
 
-    /// Whether a frozen Gateway lists `port`.
-    #[must_use]
-    pub fn is_frozen(&self, port: Port) -> bool {
-        self.frozen.contains_key(&port)
-    }
-
-    /// Every port that a frozen Gateway lists.
-    pub fn frozen(&self) -> impl Iterator<Item = Port> {
-        self.frozen.keys().copied()
-    }
-
-    /// Replaces what `owner` contributed as `before` by what it contributes `now`, and returns the ports it touches. Call
-    /// [`Ports::settle`] for each of them after.
-    pub(super) fn replace(&mut self, owner: &ObjectRef, before: Share, now: Share) -> BTreeSet<Port> {
+    /// Takes out those who contended, and gives the ports that touches. Call [`Ports::settle`] for each of them after.
+    pub(super) fn take_out(&mut self, contenders: Vec<(Port, Contender)>) -> BTreeSet<Port> {
         let mut touched = BTreeSet::new();
-        for (port, contender) in before.contenders {
+        for (port, contender) in contenders {
             remove(&mut self.contenders, port, &contender);
             touched.insert(port);
         }
-        for port in before.frozen {
-            remove(&mut self.frozen, port, owner);
-            touched.insert(port);
-        }
-        for (port, contender) in now.contenders {
+        touched
+    }
+
+    /// Takes in who contends; the rest is as with [`Ports::take_out`].
+    pub(super) fn take_in(&mut self, contenders: Vec<(Port, Contender)>) -> BTreeSet<Port> {
+        let mut touched = BTreeSet::new();
+        for (port, contender) in contenders {
             self.contenders.entry(port).or_default().insert(contender);
             touched.insert(port);
         }
-        for port in now.frozen {
-            self.frozen.entry(port).or_default().insert(owner.clone());
-            touched.insert(port);
-        }
         touched
+    }
+
+    /// Takes in another version of APISIX; gives the ports it may decide otherwise.
+    pub(super) fn set_version(&mut self, version: ApisixVersion) -> BTreeSet<Port> {
+        self.version = version;
+        self.contenders.keys().copied().collect()
     }
 
     /// Decides who has `port` now.

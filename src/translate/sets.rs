@@ -5,18 +5,16 @@
 //! ports. What it says of routes and certificates is said from its own namespace, not from the Gateway's.
 
 use super::{
+    desired::PlaneSettings,
     grants::Referrer,
     known::{Known, gateway_name},
     listeners::{self, Gateway, Listener},
     ports::{ListenerRef, turns::Turn},
 };
-use crate::{
-    apisix::version::ApisixVersion,
-    model::{
-        facts::{FromNamespaces, listener_sets::ListenerSetFacts},
-        names::{Created, Kind, ObjectName, ObjectRef},
-        sockets::Inventory,
-    },
+use crate::model::{
+    facts::{FromNamespaces, listener_sets::ListenerSetFacts},
+    names::{Created, Kind, ObjectName, ObjectRef},
+    places::Plane,
 };
 use std::collections::HashMap;
 
@@ -31,8 +29,8 @@ pub struct ListenerSet {
     pub gateway: ObjectName,
     /// When that Gateway was created: it decides between sets of different Gateways.
     pub gateway_created: Created,
-    /// Whether its Gateway is frozen.
-    pub frozen: bool,
+    /// Its Gateway's data plane; `None` if its Gateway is frozen.
+    pub plane: Option<Plane>,
     /// Whether its Gateway allows listeners from its namespace.
     pub allowed: bool,
     /// Whether that hangs on the labels of its own namespace, which could never be read.
@@ -41,15 +39,14 @@ pub struct ListenerSet {
     pub listeners: Vec<Listener>,
 }
 
-/// Reads a ListenerSet; `None` if it names no Gateway that is ours or frozen.
+/// Reads a ListenerSet; `None` if it names no Gateway that is ours or frozen. `settings` are those of its data plane.
 #[must_use]
 pub(super) fn listener_set(
     name: &ObjectName,
     facts: &ListenerSetFacts,
     gateways: &HashMap<ObjectName, Gateway>,
     known: &Known,
-    version: ApisixVersion,
-    sockets: &Inventory,
+    settings: &PlaneSettings,
 ) -> Option<ListenerSet> {
     let parent = gateway_name(&facts.parent, name)?;
     let gateway = gateways.get(&parent)?;
@@ -60,11 +57,11 @@ pub(super) fn listener_set(
         generation: facts.generation,
         created: facts.created,
         gateway_created: gateway.created,
-        frozen: gateway.frozen,
+        plane: gateway.plane,
         allowed: listeners::includes(from, &name.namespace, &parent.namespace, known),
         allowed_unreadable: labelled && known.namespaces.is_unreadable(&ObjectName::cluster(&name.namespace)),
         gateway: parent,
-        listeners: listeners::listeners(referrer, &facts.listeners, known, version, sockets),
+        listeners: listeners::listeners(referrer, &facts.listeners, known, settings),
     })
 }
 
@@ -80,8 +77,8 @@ pub struct Owners {
 /// What a route finds where it looks for listeners.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner<'a> {
-    /// Whether its class is absent or unusable.
-    pub frozen: bool,
+    /// Its data plane; `None` of one that is frozen, as its class is absent or unusable.
+    pub plane: Option<Plane>,
     /// Whether it is a ListenerSet that its Gateway does not allow.
     pub disallowed: bool,
     /// Whether that it is allowed hangs on an object that could never be read.
@@ -111,13 +108,13 @@ impl Owners {
     pub fn of(&self, owner: &ObjectRef) -> Option<Owner<'_>> {
         match owner.kind {
             Kind::Gateway => {
-                let Gateway { frozen, listeners, .. } = self.gateways.get(&owner.name)?;
-                Some(Owner { frozen: *frozen, disallowed: false, unreadable: false, listeners })
+                let Gateway { plane, listeners, .. } = self.gateways.get(&owner.name)?;
+                Some(Owner { plane: *plane, disallowed: false, unreadable: false, listeners })
             }
             Kind::ListenerSet => {
                 let set = self.sets.get(&owner.name)?;
                 Some(Owner {
-                    frozen: set.frozen,
+                    plane: set.plane,
                     disallowed: !set.allowed,
                     unreadable: set.allowed_unreadable,
                     listeners: &set.listeners,

@@ -3,18 +3,19 @@
 use super::{
     addresses::Assigned,
     attachments::{AttachedListener, Attachments, Claim, NoClaims},
-    certificates::{Certificates, Ending, View},
+    certificates::{Certificates, Ending},
+    desired::{PlaneState, Planes},
     listeners::{Gateway, Listener},
     pools::Pool,
     ports::{ListenerRef, Loss, Ports},
-    sets::ListenerSet,
+    sets::{ListenerSet, Owners},
 };
 use crate::{
     apisix::{ids, version::ApisixVersion},
     model::{
         facts::{GatewayClassFacts, RouteFacts},
         names::{ObjectRef, RouteRef},
-        places::{Slot, WorkId},
+        places::{Directory, Plane, WorkId},
         verdicts::{
             CertificatesVerdict, ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal,
             ListenerSetVerdict, ListenerVerdict, ParentVerdict, Reception, RouteVerdict, Served,
@@ -107,8 +108,8 @@ pub(super) fn listeners(
 #[must_use]
 pub fn listener_refusal(owner: &ObjectRef, listener: &Listener, ports: &Ports) -> Option<ListenerRefusal> {
     let lost = || {
-        let port = listener.port?;
-        Some((port, ports.loss(port, owner, &listener.name)?))
+        let loss = ports.loss(listener.port?, owner, &listener.name)?;
+        Some((listener.asked_port()?, loss))
     };
     match (lost(), &listener.refusal) {
         (Some((_, Loss::Clash(clash))), _) => Some(ListenerRefusal::Earlier(*clash)),
@@ -155,33 +156,47 @@ fn of_certificates(
     })
 }
 
-/// Of a route. `pool` is `None` while no parent of it is ours.
-pub(super) fn route(
-    name: &RouteRef,
-    facts: &RouteFacts,
-    attachments: &Attachments,
-    certificates: &Certificates,
-    view: View<'_>,
-    pool: Option<&Pool>,
-    pool_id: &WorkId,
-) -> RouteVerdict {
-    let holds =
-        |slot: &Slot, certificate| ClaimOutcome::Holds { slot: ids::slot(slot), pool: pool_id.clone(), certificate };
-    let outcome = |Claim { slot, more_specific, passthrough: _ }: &Claim| match view.slots.holder(slot) {
+/// A route, where it attaches, and the id of its pools.
+#[derive(Clone, Copy)]
+pub(super) struct Routed<'a> {
+    pub(super) name: &'a RouteRef,
+    pub(super) attachments: &'a Attachments,
+    pub(super) pool_id: &'a Arc<str>,
+}
+
+/// What becomes of a claim.
+fn outcome(of: Routed<'_>, claim: &Claim, plane: Plane, state: &PlaneState, owners: &Owners) -> ClaimOutcome {
+    let Claim { slot, more_specific, passthrough: _ } = claim;
+    let pool = || WorkId { plane, directory: Directory::Upstreams, id: Arc::clone(of.pool_id) };
+    let holds = |certificate| ClaimOutcome::Holds { slot: ids::slot(plane, slot), pool: pool(), certificate };
+    match state.slots.holder(slot) {
         Some(_) | None if *more_specific => ClaimOutcome::ListenerMoreSpecific,
-        Some(holder) if holder != name => ClaimOutcome::Superseded { winner: holder.clone() },
-        Some(_) | None => match certificates.ending(slot, view) {
-            Ending::No => holds(slot, None),
-            Ending::With(name) => holds(slot, certificates.place(name)),
+        Some(holder) if holder != of.name => ClaimOutcome::Superseded { winner: holder.clone() },
+        Some(_) | None => match state.certificates.ending(slot, state.view(owners)) {
+            Ending::No => holds(None),
+            Ending::With(name) => holds(state.certificates.place(name)),
             Ending::Taken => ClaimOutcome::CertificateTaken,
             Ending::NoName => ClaimOutcome::NoName,
         },
-    };
-    let claims = |listener: &AttachedListener| {
+    }
+}
+
+/// Of a route. `pool` is `None` while no parent of it is ours.
+pub(super) fn route(
+    of: Routed<'_>,
+    facts: &RouteFacts,
+    pool: Option<&Pool>,
+    planes: &Planes,
+    owners: &Owners,
+) -> RouteVerdict {
+    let attachments = of.attachments;
+    let claims = |plane: Plane, listener: &AttachedListener| {
+        let state = planes.of(plane);
+        let outcome = |claim| state.map(|state| outcome(of, claim, plane, state, owners));
         let outcomes = match &listener.claims {
             Err(NoClaims::NotAccepted) => vec![(None, ClaimOutcome::ListenerNotAccepted)],
             Err(NoClaims::NoCertificate) => vec![(None, ClaimOutcome::NoCertificate)],
-            Ok(claims) => claims.iter().map(|claim| (claim.slot.name.clone(), outcome(claim))).collect(),
+            Ok(claims) => claims.iter().filter_map(|claim| Some((claim.slot.name.clone(), outcome(claim)?))).collect(),
         };
         let listener = Arc::clone(&listener.name);
         let verdict = move |(hostname, outcome)| ClaimVerdict { listener: Arc::clone(&listener), hostname, outcome };
@@ -195,7 +210,7 @@ pub(super) fn route(
             attachment: parent
                 .listeners
                 .as_ref()
-                .map(|taking| taking.iter().flat_map(claims).collect())
+                .map(|taking| taking.iter().flat_map(|listener| claims(parent.plane, listener)).collect())
                 .map_err(|why| *why),
         })
         .collect();

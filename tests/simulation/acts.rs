@@ -101,7 +101,7 @@ impl World {
             }
             Act::HandEdits => self.edit().await,
             Act::HandPuts => {
-                let key = self.some_id().key(PREFIX);
+                let key = self.some_id().key();
                 self.say(format!("somebody puts {key}"));
                 self.store.put(&key, self.stranger());
             }

@@ -9,6 +9,7 @@ use super::{
     history::{Event, History, Written},
     known::Known,
 };
+use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::{
         ids::{self, SlotPlace},
@@ -104,7 +105,7 @@ fn control() -> ControlKeys {
 }
 
 fn id_of(key: &[u8]) -> Option<WorkId> {
-    WorkId::from_key(PREFIX, std::str::from_utf8(key).ok()?)
+    WorkId::from_key(Plane::of(PREFIX), std::str::from_utf8(key).ok()?)
 }
 
 fn ours(inspected: &Inspected) -> bool {
@@ -341,7 +342,7 @@ impl Checker {
         if update.object.kind != Kind::TcpRoute || known.store != StoreId(self.store) {
             return Ok(());
         }
-        let pool = ids::pool(INSTANCE, Kind::TcpRoute, &update.object.name);
+        let pool = ids::pool(Plane::of(PREFIX), INSTANCE, Kind::TcpRoute, &update.object.name);
         for parent in update.status.get("parents").and_then(Value::as_array).into_iter().flatten() {
             let conditions = parent.get("conditions").and_then(Value::as_array);
             let programmed = conditions.into_iter().flatten().any(|condition| {
@@ -350,8 +351,10 @@ impl Checker {
             });
             let section = parent.pointer("/parentRef/sectionName").and_then(Value::as_str);
             let port = section.and_then(|section| section.strip_prefix('p')).and_then(|port| port.parse().ok());
-            let Some(slot) = port.map(ids::port_slot).filter(|_| programmed) else { continue };
-            let since = |id: &WorkId| known.of(&id.key(PREFIX), self.leader);
+            let Some(slot) = port.map(|of| ids::port_slot(Plane::of(PREFIX), of)).filter(|_| programmed) else {
+                continue;
+            };
+            let since = |id: &WorkId| known.of(&id.key(), self.leader);
             let was_there = |id: &WorkId, names: Option<&WorkId>| {
                 let stays = self.stays.get(id).map_or(&[][..], Vec::as_slice);
                 stays.iter().any(|stay| {

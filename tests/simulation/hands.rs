@@ -2,6 +2,7 @@
 //! goes in; the keys are written as they would write them.
 
 use super::{INSTANCE, PREFIX, heal::OTHER_LANE, link::Weather, replica::translation, script::World};
+use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::ids,
     model::places::{Directory, WorkId},
@@ -35,7 +36,7 @@ impl World {
             Some(id) if !self.dice.chance(20) => id.clone(),
             Some(_) | None => {
                 let port = self.dice.number(9100..=9104);
-                WorkId::new(Directory::StreamRoutes, &format!("gateway-api.{port}"))
+                WorkId::new(Plane::of(PREFIX), Directory::StreamRoutes, &format!("gateway-api.{port}"))
             }
         }
     }
@@ -118,7 +119,7 @@ impl World {
         let desired = self.desired("another");
         let ids: Vec<WorkId> = desired.documents().into_iter().filter(|id| !id.is_placeholder()).collect();
         let Some(id) = self.dice.pick(&ids) else { return };
-        let key = id.key(PREFIX);
+        let key = id.key();
         if self.dice.chance(30) {
             self.say(format!("another instance deletes {key}"));
             self.store.delete(&key);
@@ -134,7 +135,7 @@ impl World {
         let ids: Vec<WorkId> = desired.documents().into_iter().filter(|id| !id.is_placeholder()).collect();
         let Some(id) = self.dice.pick(&ids) else { return };
         let Wanted::Document(document) = desired.wanted(id) else { return };
-        let key = id.key(PREFIX);
+        let key = id.key();
         if self.store.get(OTHER_LANE).is_some() || self.store.get(&key).is_some() {
             return;
         }

@@ -2,6 +2,7 @@
 //! what the store holds go in; every difference comes out in words.
 
 use super::{CONTROLLER, INSTANCE, PREFIX, cluster::Cluster, replica::translation};
+use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::{
         ids::{self, SlotPlace},
@@ -55,9 +56,9 @@ impl Healed {
         for entry in page.map(|page| page.entries).unwrap_or_default() {
             let key = String::from_utf8_lossy(&entry.key).into_owned();
             if key == format!("{PREFIX}/plugins") {
-                desired.note_traffic_split(Some(plugins::lists_stream_traffic_split(&entry.value)));
+                desired.note_traffic_split(Plane::of(PREFIX), Some(plugins::lists_stream_traffic_split(&entry.value)));
             }
-            let Some(id) = WorkId::from_key(PREFIX, &key) else { continue };
+            let Some(id) = WorkId::from_key(Plane::of(PREFIX), &key) else { continue };
             let inspected = inspect(&id, &key, &entry.value);
             stored.insert(id, (entry.value, inspected));
         }

@@ -1,6 +1,7 @@
 //! One replica of the controller as a single future, that can be paused like a process, and killed.
 
 use super::{CONTROLLER, INSTANCE, PREFIX, cluster::Cluster, dice::Dice, history::History, link::Link, meter::Meter};
+use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     leader,
@@ -10,7 +11,7 @@ use apisix_etcd_controller::{
     retry::RetryLimits,
     status::queue::{StatusSink, StatusUpdate},
     store::control::ControlKeys,
-    translate::desired::{self, Desired},
+    translate::desired::{self, Desired, PlaneSettings},
 };
 use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
@@ -131,8 +132,7 @@ impl Running {
         meter: &Meter,
     ) -> Self {
         let control = ControlKeys::new("/control".into(), INSTANCE.into());
-        let mut settings =
-            reconcile::Settings::new(PREFIX.into(), control, format!("replica-{number}").into(), CONTROLLER.into());
+        let mut settings = reconcile::Settings::new(control, format!("replica-{number}").into(), CONTROLLER.into());
         settings.retry = RETRY;
         settings.in_flight_max =
             std::num::NonZeroU32::MIN.saturating_add(u32::try_from(dice.number(0..=3)).unwrap_or(0));
@@ -197,9 +197,6 @@ pub(crate) fn translation() -> desired::Settings {
     desired::Settings {
         controller_name: CONTROLLER.into(),
         instance: INSTANCE.into(),
-        prefix: PREFIX.into(),
-        version: ApisixVersion::DEFAULT,
-        stream: apisix_etcd_controller::model::sockets::StreamProxy::default(),
-        addresses: apisix_etcd_controller::model::addresses::AddressSource::Nobody,
+        plane: PlaneSettings::new(Plane::of(PREFIX), ApisixVersion::DEFAULT).into(),
     }
 }

@@ -115,16 +115,23 @@ fn check_desc(desc: &str) -> Result<(), Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::{
-        apisix::documents::{self, Node, Sealing},
+        apisix::documents::{self, Node},
         model::places::{Directory, WorkId},
     };
 
     fn upstream_of(id: &str, instance: &str, nodes: &[(&str, u32)]) -> Result<String, Refused> {
         let nodes: Vec<Node> =
             nodes.iter().map(|(address, weight)| Node { address: address.parse().unwrap(), weight: *weight }).collect();
-        let sealing = Sealing { prefix: "/apisix", instance };
-        documents::upstream(sealing, &WorkId::new(Directory::Upstreams, id), documents::Scheme::Tcp, &nodes, "x")
+        let sealing = instance;
+        documents::upstream(
+            sealing,
+            &WorkId::new(Plane::default(), Directory::Upstreams, id),
+            documents::Scheme::Tcp,
+            &nodes,
+            "x",
+        )
     }
 
     #[test]

@@ -357,8 +357,8 @@ stream_plugins: [ip-restriction]
         assert_eq!(settings.etcd.endpoints, ["http://etcd-0:2379", "http://etcd-1:2379"]);
         assert_eq!(settings.etcd.login, Some(login("apisix", Password::Text(Secret::new("hunter2")))));
         assert_eq!(settings.etcd.tls, None);
-        assert_eq!(&*settings.translation.prefix, "/plane");
-        let stream = &settings.translation.stream;
+        assert_eq!(settings.translation.plane.plane.prefix(), "/plane");
+        let stream = &settings.translation.plane.stream;
         assert_eq!(stream.traffic_split, Some(false));
         assert_eq!(stream.sockets.serves(9443.try_into().unwrap(), Need::TlsTerminate), Ok(Footing::Listening));
         assert_eq!(
@@ -387,8 +387,8 @@ stream_plugins: [ip-restriction]
         let settings = check(FILE, &flags).unwrap();
         assert_eq!(settings.etcd.endpoints, ["http://a:1"]);
         assert_eq!(settings.etcd.login, Some(login("us", Password::File("/p".into()))));
-        assert_eq!(&*settings.translation.prefix, "/ours");
-        assert_eq!(settings.translation.stream.traffic_split, Some(true));
+        assert_eq!(settings.translation.plane.plane.prefix(), "/ours");
+        assert_eq!(settings.translation.plane.stream.traffic_split, Some(true));
         assert_eq!(
             origins(&settings),
             [
@@ -410,7 +410,7 @@ stream_plugins: nonsense
         let flags = ["--etcd-endpoints=http://a:1", "--etcd-user=us", "--etcd-password-file=/p", "--etcd-prefix=/ours"];
         let all = [&flags[..], &["--listen=none", "--stream-plugins=none"]].concat();
         let settings = check(file, &all).unwrap();
-        assert_eq!(settings.translation.stream.traffic_split, Some(false));
+        assert_eq!(settings.translation.plane.stream.traffic_split, Some(false));
         let errors = check(file, &flags).unwrap_err();
         assert!(errors.len() == 2 && errors[0].contains("apisix.stream_proxy.tcp"), "{errors:?}");
         assert!(errors[1].contains("stream_plugins is not a list"), "{errors:?}");
@@ -420,7 +420,7 @@ stream_plugins: nonsense
     fn a_file_that_says_nothing_is_apisix_as_it_comes() {
         let settings = check("# nothing\n", &[]).unwrap();
         assert_eq!(settings.etcd.endpoints, ["http://127.0.0.1:2379"]);
-        assert_eq!(&*settings.translation.prefix, "/apisix");
+        assert_eq!(settings.translation.plane.plane.prefix(), "/apisix");
         assert_eq!(
             origins(&settings),
             [
@@ -430,15 +430,15 @@ stream_plugins: nonsense
                 "stream plugins (nobody): as APISIX has them by default",
             ]
         );
-        assert_eq!(settings.translation.stream.traffic_split, None);
+        assert_eq!(settings.translation.plane.stream.traffic_split, None);
     }
 
     #[test]
     fn a_control_plane_tells_of_etcd_and_not_of_ports() {
         let settings = check(&FILE.replace("data_plane", "control_plane"), &[]).unwrap();
-        assert_eq!(&*settings.translation.prefix, "/plane");
-        assert_eq!(settings.translation.stream.sockets, Inventory::Unknown);
-        assert_eq!(settings.translation.stream.traffic_split, None);
+        assert_eq!(settings.translation.plane.plane.prefix(), "/plane");
+        assert_eq!(settings.translation.plane.stream.sockets, Inventory::Unknown);
+        assert_eq!(settings.translation.plane.stream.traffic_split, None);
     }
 
     #[test]

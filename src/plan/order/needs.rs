@@ -89,7 +89,7 @@ pub(super) fn starve(id: &WorkId, scene: &impl Scene) -> bool {
 fn usable(id: &WorkId, scene: &impl Scene) -> bool {
     scene.stored(id).is_some_and(|stored| match &stored.inspected.seal {
         Seal::Intact { instance } => **instance == *scene.instance(),
-        Seal::Broken => match scene.unsealed() {
+        Seal::Broken => match scene.unsealed(id.plane) {
             Unsealed::Foreign => false,
             Unsealed::Ours | Unsealed::IfWanted => true,
         },

@@ -4,6 +4,7 @@ mod certificates;
 mod worlds;
 
 use super::*;
+use crate::model::places::Plane;
 use crate::{
     apisix::{
         routing::Reach,
@@ -50,7 +51,7 @@ impl Scene for Table {
         "us"
     }
 
-    fn unsealed(&self) -> Unsealed {
+    fn unsealed(&self, _: Plane) -> Unsealed {
         self.unsealed
     }
 
@@ -91,11 +92,11 @@ impl Scene for Table {
 }
 
 fn pool(name: &str) -> WorkId {
-    WorkId::new(Directory::Upstreams, &format!("gateway-api.{name}"))
+    WorkId::new(Plane::default(), Directory::Upstreams, &format!("gateway-api.{name}"))
 }
 
 fn slot(name: &str) -> WorkId {
-    WorkId::new(Directory::StreamRoutes, &format!("gateway-api.{name}"))
+    WorkId::new(Plane::default(), Directory::StreamRoutes, &format!("gateway-api.{name}"))
 }
 
 fn doc(content: &str, pool: Option<WorkId>) -> Document {
@@ -223,7 +224,7 @@ fn a_pool_and_its_slots_are_rewritten_together_when_both_are_due() {
         .has(slot("1"), "s1", Some("p"), 4)
         .has(slot("2"), "s2", Some("p"), 4)
         .has(slot("3"), "s3", Some("p"), 4)
-        .has(WorkId::new(Directory::StreamRoutes, "foreign"), "f", Some("p"), 2)
+        .has(WorkId::new(Plane::default(), Directory::StreamRoutes, "foreign"), "f", Some("p"), 2)
         .due(slot("1"))
         .due(slot("2"));
     let (first, second) = (puts_slot("1", "t1", 4, "p", None), puts_slot("2", "t2", 4, "p", None));
@@ -241,7 +242,7 @@ fn a_pool_deleted_by_hand_comes_back_with_the_slots_that_name_it() {
 
 #[test]
 fn a_pool_is_deleted_a_while_after_its_last_user_ours_or_foreign() {
-    let foreign = WorkId::new(Directory::StreamRoutes, "foreign");
+    let foreign = WorkId::new(Plane::default(), Directory::StreamRoutes, "foreign");
     let mut table = Table::default().has(pool("p"), "a", None, 4).has(foreign.clone(), "f", Some("p"), 5);
     check(&table, &pool("p"), &SETTLED);
     table.stored.remove(&foreign);
@@ -360,7 +361,7 @@ fn a_slot_whose_pool_is_somebody_elses_is_not_wanted() {
 #[test]
 fn a_slot_with_an_overlap_is_not_put_before_that_is_gone_and_stays_if_it_came_later() {
     let mut table = Table::default().want_pool("p", "a").want_slot("9100", "s", "p").has(pool("p"), "a", None, 4);
-    table.overlaps.insert(slot("9100"), WorkId::new(Directory::StreamRoutes, "1"));
+    table.overlaps.insert(slot("9100"), WorkId::new(Plane::default(), Directory::StreamRoutes, "1"));
     check(&table, &slot("9100"), &SETTLED);
     let served = table.has(slot("9100"), "older", Some("p"), 5);
     check(&served, &slot("9100"), &Next::Write(vec![puts_slot("9100", "s", 5, "p", Some(4))]));
@@ -368,7 +369,7 @@ fn a_slot_with_an_overlap_is_not_put_before_that_is_gone_and_stays_if_it_came_la
 
 #[test]
 fn a_placeholder_is_put_where_it_is_missing() {
-    let id = WorkId::placeholder(Directory::StreamRoutes);
+    let id = WorkId::placeholder(Plane::default(), Directory::StreamRoutes);
     let wanted = Wanted::Kept { otherwise: Some(doc("init_dir", None)) };
     let table = Table::default().want(id.clone(), wanted);
     check(&table, &id, &Next::Write(vec![puts(&id, "init_dir", 0)]));

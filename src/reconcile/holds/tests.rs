@@ -1,6 +1,7 @@
 //! Each sentence of the mass hold, over data planes of a few hundred slots.
 
 use super::*;
+use crate::model::places::Plane;
 use crate::{
     apisix::{
         routing::Reach,
@@ -45,6 +46,10 @@ impl HoldScene for Table {
         self.wanted.iter().filter(|(_, (_, of))| of.as_ref() == Some(pool)).map(|(slot, _)| slot.clone()).collect()
     }
 
+    fn slots_of_route(&self, pool: &WorkId) -> Vec<WorkId> {
+        self.wanted_slots(pool)
+    }
+
     fn serves(&self, slot: &WorkId) -> Serves {
         self.wanted.get(slot).map_or(Serves::Absent, |(serves, _)| *serves)
     }
@@ -55,11 +60,11 @@ impl HoldScene for Table {
 }
 
 fn slot(n: usize) -> WorkId {
-    WorkId::new(Directory::StreamRoutes, &format!("gateway-api.{n:05}"))
+    WorkId::new(Plane::default(), Directory::StreamRoutes, &format!("gateway-api.{n:05}"))
 }
 
 fn pool(n: usize) -> WorkId {
-    WorkId::new(Directory::Upstreams, &format!("gateway-api.{n:05}"))
+    WorkId::new(Plane::default(), Directory::Upstreams, &format!("gateway-api.{n:05}"))
 }
 
 fn slots(range: Range<usize>) -> BTreeSet<WorkId> {
@@ -245,7 +250,7 @@ fn a_route_of_many_slots_is_looked_at_once() {
 }
 
 fn certificate(n: usize) -> WorkId {
-    WorkId::new(Directory::Ssls, &format!("gateway-api.{n:05}"))
+    WorkId::new(Plane::default(), Directory::Ssls, &format!("gateway-api.{n:05}"))
 }
 
 impl Table {

@@ -3,10 +3,12 @@
 mod crowds;
 mod readings;
 
+use super::told;
 use super::*;
+use crate::model::places::Plane;
 use crate::{
     apisix::{
-        documents::{self, Sealing, To},
+        documents::{self, To},
         ids,
         stored::inspect,
     },
@@ -19,7 +21,7 @@ use crate::{
     store::{follow::KeyEvent, txn::Action},
 };
 
-const SEALING: Sealing<'static> = Sealing { prefix: "/apisix", instance: "default" };
+const INSTANCE: &str = "default";
 
 /// The hostname of the listener: APISIX finds its certificate for every `s1.example`.
 const WIDE: &str = "*.example";
@@ -29,11 +31,11 @@ fn place(n: u16) -> Slot {
 }
 
 fn slot(n: u16) -> WorkId {
-    ids::slot(&place(n))
+    ids::slot(Plane::default(), &place(n))
 }
 
 fn certificate(name: &str) -> WorkId {
-    ids::certificate(&ServerName::of(name).unwrap())
+    ids::certificate(Plane::default(), &ServerName::of(name).unwrap())
 }
 
 fn wide() -> WorkId {
@@ -49,7 +51,7 @@ fn gateway() -> ObjectRef {
 }
 
 fn pool() -> WorkId {
-    ids::pool("default", Kind::TlsRoute, &route().name)
+    ids::pool(Plane::default(), "default", Kind::TlsRoute, &route().name)
 }
 
 /// A pair that is told from others by its text. Of fewer than 128 letters it is one that no data plane takes.
@@ -146,10 +148,10 @@ impl Table {
     /// The watch tells that a key was written or deleted by hand.
     fn by_hand(&mut self, id: &WorkId, value: Option<&[u8]>) {
         self.revision += 1;
-        let stored = value.map(|value| inspect(id, &id.key("/apisix"), value));
+        let stored = value.map(|value| inspect(id, &id.key(), value));
         let event = KeyEvent::Document { id: id.clone(), revision: Revision(self.revision), stored };
         let event = StoreEvent::Changed { revision: Revision(self.revision), events: vec![event] };
-        self.state.store_event(event, self.now);
+        self.state.store_event(told(event), self.now);
     }
 
     fn linger(&mut self) {
@@ -222,7 +224,7 @@ fn no_listener_is_called_programmed_before_its_certificate_stands() {
     }
     assert_eq!(table.programmed(), "Programmed");
     table.by_hand(&wide(), None);
-    table.state.store_event(StoreEvent::Disconnected, table.now);
+    table.state.store_event(told(StoreEvent::Disconnected), table.now);
     table.pass();
     assert!(!table.sent.is_empty());
 }
@@ -256,8 +258,7 @@ fn a_certificate_that_comes_to_be_refused_serves_on_as_it_is() {
 #[test]
 fn a_slot_waits_for_another_instances_certificate_to_go() {
     let mut table = Table::settled();
-    let theirs = Sealing { instance: "them", ..SEALING };
-    let value = documents::upstream(theirs, &wide(), documents::Scheme::Tcp, &[], "theirs").unwrap();
+    let value = documents::upstream("them", &wide(), documents::Scheme::Tcp, &[], "theirs").unwrap();
     table.by_hand(&wide(), Some(value.as_bytes()));
     table.secret(Some(good("a")));
     table.listens(&[WIDE]);
@@ -302,14 +303,14 @@ fn a_certificate_goes_a_while_after_its_last_slot() {
 #[test]
 fn no_certificate_is_deleted_while_nobody_tells_who_needs_it() {
     let mut table = Table::secured(1);
-    table.state.store_event(StoreEvent::Disconnected, table.now);
+    table.state.store_event(told(StoreEvent::Disconnected), table.now);
     table.secret(None);
     for _ in 0..5 {
         table.work_off();
         assert!(table.has(&wide()) && !table.has(&slot(1)));
         table.now = table.state.next_wake(table.now).unwrap();
     }
-    table.state.store_event(StoreEvent::Reconnected, table.now);
+    table.state.store_event(told(StoreEvent::Reconnected), table.now);
     table.linger();
     table.work_off();
     assert!(!table.has(&wide()));

@@ -1,6 +1,8 @@
 //! Stream_routes of somebody else that can take connections of our slots.
 
+use super::told;
 use super::*;
+use crate::model::places::Plane;
 use crate::{
     apisix::{
         ids,
@@ -12,7 +14,7 @@ use crate::{
 };
 
 fn slot() -> WorkId {
-    ids::port_slot(Port::new(9100).unwrap())
+    ids::port_slot(Plane::default(), Port::new(9100).unwrap())
 }
 
 impl Table {
@@ -25,11 +27,11 @@ impl Table {
             Inspected { seal: Seal::Broken, hash, sealed_as: None, pool: None, certificate: None, reach }
         };
         let event = |(name, value): &(&str, Option<(Reach, &str)>)| {
-            let id = WorkId::new(Directory::StreamRoutes, name);
+            let id = WorkId::new(Plane::default(), Directory::StreamRoutes, name);
             KeyEvent::Document { id, revision, stored: value.map(inspected) }
         };
         let events = routes.iter().map(event).collect();
-        self.state.store_event(StoreEvent::Changed { revision, events }, self.now);
+        self.state.store_event(told(StoreEvent::Changed { revision, events }), self.now);
     }
 
     fn notes(&mut self) -> Vec<String> {

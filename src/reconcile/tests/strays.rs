@@ -1,6 +1,8 @@
 //! Strays, and when it can be said whose they are.
 
+use super::told;
 use super::*;
+use crate::model::places::Plane;
 use crate::{
     apisix::{
         routing::Reach,
@@ -16,7 +18,7 @@ use crate::{
 };
 
 fn stray() -> WorkId {
-    WorkId::new(Directory::StreamRoutes, "gateway-api.9300")
+    WorkId::new(Plane::default(), Directory::StreamRoutes, "gateway-api.9300")
 }
 
 impl Table {
@@ -28,13 +30,13 @@ impl Table {
         let reach = Reach::Port(9300.try_into().unwrap());
         let stored = Inspected { seal: Seal::Broken, hash, sealed_as: None, pool: None, certificate: None, reach };
         let events = vec![KeyEvent::Document { id: stray(), revision, stored: Some(stored) }];
-        self.state.store_event(StoreEvent::Changed { revision, events }, self.now);
+        self.state.store_event(told(StoreEvent::Changed { revision, events }), self.now);
     }
 
     /// What is sent that deletes it.
     fn deletions(&mut self) -> usize {
         self.pass();
-        let key = stray().key("/apisix");
+        let key = stray().key();
         let deletes = |(_, txn): &&(TxnNumber, Txn)| {
             txn.writes.iter().any(|write| *write.key == *key && write.action == Action::Delete)
         };
@@ -105,7 +107,7 @@ fn what_was_read_of_an_etcd_that_was_replaced_says_nothing() {
     let mut table = Table::settled();
     table.control_is_read(Revision(100), false);
     let snapshot = Snapshot { revision: Revision(9), begins_anew: true, ..Snapshot::default() };
-    table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+    table.state.store_event(told(StoreEvent::Snapshot(snapshot)), table.now);
     table.revision = 9;
     table.wins(10);
     table.work_off();

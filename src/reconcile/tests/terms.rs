@@ -1,5 +1,6 @@
 //! Leading: what has to be known before the first write, what ends a term, and what becomes of transactions without an answer.
 
+use super::told;
 use super::*;
 use crate::{
     leader::Again,
@@ -184,12 +185,12 @@ fn the_record_of_another_cluster_stops_whoever_finds_it() {
 #[test]
 fn what_a_leader_has_written_is_claimed_before_the_watch_tells_of_it() {
     let mut table = Table::settled();
-    assert!(!table.state.claims.ours, "the watch has not told");
-    assert_eq!(table.state.unsealed(), Unsealed::Ours);
+    assert!(!table.state.claims[&Plane::default()].ours, "the watch has not told");
+    assert_eq!(table.state.unsealed(Plane::default()), Unsealed::Ours);
     table.control_tells(Purpose::Lane(0), 20, record("cluster", 10).encode());
     let gone = vec![(ControlKey { instance: "default".into(), purpose: Purpose::Lane(0) }, Revision(21), None)];
     table.state.control_event(ControlEvent::Changed { revision: Revision(21), changes: gone }, table.now);
-    assert_eq!(table.state.unsealed(), Unsealed::Foreign, "somebody has taken the record away");
+    assert_eq!(table.state.unsealed(Plane::default()), Unsealed::Foreign, "somebody has taken the record away");
 }
 
 #[test]
@@ -319,11 +320,11 @@ fn an_etcd_found_to_be_another_is_read_anew_before_anybody_leads_on_it() {
     let mut table = Table::settled();
     let term = table.state.term().cloned().unwrap();
     let listing = Listing { revision: Revision(50), keys: Vec::new() };
-    table.state.task_answered(Answer::Listed(term, Ok((StoreId(7), listing))), table.now);
+    table.state.task_answered(Answer::Listed(term, vec![(Plane::default(), Ok((StoreId(7), listing)))]), table.now);
     assert_eq!((table.role(), table.resignation()), (Role::Standby { leader: None }, Some(Again::AtOnce)));
     assert!(!table.state.fit());
     let snapshot = Snapshot { store: StoreId(7), revision: Revision(50), begins_anew: true, ..Snapshot::default() };
-    table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+    table.state.store_event(told(StoreEvent::Snapshot(snapshot)), table.now);
     assert!(table.state.fit());
 }
 
@@ -331,7 +332,7 @@ fn an_etcd_found_to_be_another_is_read_anew_before_anybody_leads_on_it() {
 fn an_etcd_that_begins_anew_ends_the_term() {
     let mut table = Table::settled();
     let snapshot = Snapshot { revision: Revision(1), begins_anew: true, ..Snapshot::default() };
-    table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+    table.state.store_event(told(StoreEvent::Snapshot(snapshot)), table.now);
     assert_eq!((table.role(), table.resignation()), (Role::Standby { leader: None }, Some(Again::AtOnce)));
 }
 

@@ -108,6 +108,7 @@ fn describe(validity: &[Validity], message: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::model::{
         certificates::{CertificateFault, SecretField},
         names::ObjectName,
@@ -116,7 +117,7 @@ mod tests {
     };
 
     fn id() -> WorkId {
-        WorkId::new(Directory::Ssls, "gateway-api.x")
+        WorkId::new(Plane::default(), Directory::Ssls, "gateway-api.x")
     }
 
     fn usable() -> CertificatesVerdict {

@@ -400,6 +400,7 @@ fn describe_shares(route: &ObjectRef, backends: &BackendsVerdict, message: &mut 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::places::Plane;
     use crate::model::{
         names::{GATEWAY_GROUP, ObjectName, RouteRef},
         places::Directory,
@@ -423,11 +424,11 @@ mod tests {
     }
 
     fn slot(n: usize) -> WorkId {
-        WorkId::new(Directory::StreamRoutes, &format!("slot{n}"))
+        WorkId::new(Plane::default(), Directory::StreamRoutes, &format!("slot{n}"))
     }
 
     fn pool() -> WorkId {
-        WorkId::new(Directory::Upstreams, "pool")
+        WorkId::new(Plane::default(), Directory::Upstreams, "pool")
     }
 
     fn holds(n: usize) -> ClaimVerdict {
@@ -489,7 +490,7 @@ mod tests {
 
     #[test]
     fn a_slot_is_programmed_only_with_its_certificate_which_says_why_if_not() {
-        let certificate = WorkId::new(Directory::Ssls, "certificate");
+        let certificate = WorkId::new(Plane::default(), Directory::Ssls, "certificate");
         let outcome = ClaimOutcome::Holds { slot: slot(0), pool: pool(), certificate: Some(certificate.clone()) };
         let verdict = verdict(Ok(vec![ClaimVerdict { listener: "l0".into(), hostname: None, outcome }]));
         let is = |of_slot: Standing, of_certificate: Standing| {

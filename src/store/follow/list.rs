@@ -1,19 +1,19 @@
-//! Listing keys without their values: a prefix in, what etcd holds in our directories at one revision out.
+//! Listing keys without their values: a data plane in, what etcd holds in our directories at one revision out.
 
 use crate::{
-    model::places::{Directory, WorkId},
+    model::places::{Directory, Plane, WorkId},
     store::{Content, PagePlace, ReadError, Scope, Store, StoreId, audit::Listing, txn::Revision},
 };
 
-/// Lists every document in our directories below `prefix`, at one revision, linearizable.
+/// Lists every document of a data plane in our directories, at one revision, linearizable.
 ///
 /// Also says which store answered: one that is not the one followed, or whose revision is below what was told, was wiped or
 /// restored from a backup, and a follower that is not cut off does not notice that by itself. Dropping it half-way is safe.
-pub async fn list<S: Store>(store: &S, prefix: &str) -> Result<(StoreId, Listing), ReadError> {
+pub async fn list<S: Store>(store: &S, plane: Plane) -> Result<(StoreId, Listing), ReadError> {
     let mut read: Option<(StoreId, Revision)> = None;
     let mut keys = Vec::new();
     for directory in Directory::ALL {
-        let folder = format!("{prefix}/{directory}");
+        let folder = format!("{plane}/{directory}");
         // SUBTLE: a later directory is read from the key before its first one, because only pages after another one are
         // read at a revision of the past.
         let mut place = match read {
@@ -28,7 +28,7 @@ pub async fn list<S: Store>(store: &S, prefix: &str) -> Result<(StoreId, Listing
                 return Err(ReadError::Failed { source: "the store was replaced between two pages".into() });
             }
             keys.extend(page.entries.iter().filter_map(|entry| {
-                let id = WorkId::from_key(prefix, std::str::from_utf8(&entry.key).ok()?)?;
+                let id = WorkId::from_key(plane, std::str::from_utf8(&entry.key).ok()?)?;
                 Some((id, entry.mod_revision))
             }));
             match page.next {
@@ -85,7 +85,7 @@ mod tests {
         let pool = store.put("/p/upstreams/a", "{}");
         let slot = store.put("/p/stream_routes/b", "{}");
         let placeholder = store.put("/p/stream_routes/", "init_dir");
-        let (_, listing) = list(&store, "/p").await.unwrap();
+        let (_, listing) = list(&store, Plane::of("/p")).await.unwrap();
         assert_eq!(listing.revision, placeholder);
         let expected = [("upstreams/a", pool), ("stream_routes/", placeholder), ("stream_routes/b", slot)];
         assert_eq!(listed(&listing), expected.map(|(id, written)| (id.to_owned(), written.0)));
@@ -99,7 +99,7 @@ mod tests {
             store.put(&format!("/p/upstreams/{n}"), "{}");
             store.put(&format!("/p/stream_routes/{n}"), "{}");
         }
-        let (_, listing) = list(&store, "/p").await.unwrap();
+        let (_, listing) = list(&store, Plane::of("/p")).await.unwrap();
         assert_eq!(listing.keys.len(), 2 * n_keys);
         assert_eq!(listing.revision, store.revision());
     }
@@ -108,16 +108,16 @@ mod tests {
     async fn everything_is_listed_at_one_revision() {
         let store = MemoryStore::new();
         let slot = store.put("/p/stream_routes/a", "{}");
-        let (_, listing) = list(&Busy(store), "/p").await.unwrap();
+        let (_, listing) = list(&Busy(store), Plane::of("/p")).await.unwrap();
         assert_eq!((listing.revision, listed(&listing)), (slot, vec![("stream_routes/a".to_owned(), slot.0)]));
     }
 
     #[tokio::test]
     async fn an_empty_store_is_listed_with_its_name() {
         let store = MemoryStore::new();
-        let (before, listing) = list(&store, "/p").await.unwrap();
+        let (before, listing) = list(&store, Plane::of("/p")).await.unwrap();
         assert_eq!((listing.revision, listing.keys.len()), (store.revision(), 0));
         store.restore(Image::default());
-        assert_ne!(list(&store, "/p").await.unwrap().0, before);
+        assert_ne!(list(&store, Plane::of("/p")).await.unwrap().0, before);
     }
 }

@@ -1,11 +1,12 @@
 //! Following a store in memory: what is told, and what is found out when a watch does not tell it.
 
 use super::{
-    KeyEvent, Reread, Snapshot, StoreEvent,
+    KeyEvent, PlaneEvent, Reread, Snapshot, StoreEvent,
     control::{ControlEvent, follow_control},
     follow, key_event,
     list::list,
 };
+use crate::model::places::Plane;
 use crate::{
     apisix::stored::inspect,
     model::places::{Directory, WorkId},
@@ -90,7 +91,7 @@ impl Watch for UnreliableWatch {
 }
 
 struct Following {
-    events: mpsc::Receiver<StoreEvent>,
+    events: mpsc::Receiver<PlaneEvent>,
     /// Everything up to here was told; what comes again after a reading or a resumed watch is passed over.
     told: Revision,
     reread: Reread,
@@ -102,14 +103,14 @@ impl Following {
         let (sender, events) = mpsc::channel(1);
         let (reread, stop) = (Reread::default(), CancellationToken::new());
         let store = Arc::new(store.clone());
-        tokio::spawn(follow(store, "/p".into(), sender, reread.clone(), RetryLimits::STORE, stop.clone()));
+        tokio::spawn(follow(store, Plane::of("/p"), sender, reread.clone(), RetryLimits::STORE, stop.clone()));
         Self { events, told: Revision::ABSENT, reread, _stop: stop.drop_guard() }
     }
 
     async fn next(&mut self) -> StoreEvent {
         loop {
             let told = tokio::time::timeout(Duration::from_mins(10), self.events.recv()).await;
-            let event = told.expect("an event").unwrap();
+            let event = told.expect("an event").unwrap().event;
             match event {
                 StoreEvent::Changed { revision, .. } if revision <= self.told => continue,
                 StoreEvent::Snapshot(Snapshot { revision, .. }) | StoreEvent::Changed { revision, .. } => {
@@ -125,7 +126,7 @@ impl Following {
     async fn is_silent(&mut self) -> bool {
         loop {
             match tokio::time::timeout(Duration::from_hours(1), self.events.recv()).await {
-                Ok(Some(StoreEvent::Changed { revision, .. })) if revision <= self.told => {}
+                Ok(Some(PlaneEvent { event: StoreEvent::Changed { revision, .. }, .. })) if revision <= self.told => {}
                 Ok(_) => return false,
                 Err(_) => return true,
             }
@@ -140,11 +141,11 @@ impl Following {
 }
 
 fn pool(id: &str) -> WorkId {
-    WorkId::new(Directory::Upstreams, id)
+    WorkId::new(Plane::of("/p"), Directory::Upstreams, id)
 }
 
 fn key(id: &str) -> String {
-    pool(id).key("/p")
+    pool(id).key()
 }
 
 fn ids(snapshot: &Snapshot) -> Vec<&str> {
@@ -174,7 +175,7 @@ async fn a_mirror_that_missed_an_event_is_found_out_and_put_right_by_reading_ane
         store.store.put(&key(id), "{}");
     }
     let mut following = Following::start(&store);
-    let mut mirror = Mirror::new("us".into());
+    let mut mirror = Mirror::new(Plane::of("/p"), "us".into());
     learn(&mut mirror, following.next().await);
     let lost: HashSet<_> = ["edited", "deleted", "put"].map(|id| key(id).into_bytes()).into();
     *store.lost.lock() = lost;
@@ -183,7 +184,7 @@ async fn a_mirror_that_missed_an_event_is_found_out_and_put_right_by_reading_ane
     store.store.delete(&key("deleted"));
     store.store.put(&key("heard"), "{}");
 
-    let (_, listing) = list(&store, "/p").await.unwrap();
+    let (_, listing) = list(&store, Plane::of("/p")).await.unwrap();
     let all = ["deleted", "edited", "heard", "put"].map(pool);
     assert_eq!(differences(&mirror, &listing), all.into(), "nothing was heard yet: this may be lag");
     while mirror.stored(&pool("heard")).is_none() {
@@ -196,7 +197,7 @@ async fn a_mirror_that_missed_an_event_is_found_out_and_put_right_by_reading_ane
     let snapshot = following.snapshot().await;
     assert!(!snapshot.begins_anew);
     mirror.take_snapshot(snapshot);
-    assert_eq!(differences(&mirror, &list(&store, "/p").await.unwrap().1), [].into());
+    assert_eq!(differences(&mirror, &list(&store, Plane::of("/p")).await.unwrap().1), [].into());
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,7 +274,7 @@ async fn replaced(store: &Unreliable, following: &mut Following) -> (Snapshot, S
     store.store.restore(image);
     if store.silent {
         assert!(following.is_silent().await, "nobody notices");
-        assert_ne!(list(store, "/p").await.unwrap().0, before, "but a listing says it");
+        assert_ne!(list(store, Plane::of("/p")).await.unwrap().0, before, "but a listing says it");
         following.reread.ask();
     } else {
         assert_eq!(following.next().await, StoreEvent::Disconnected);
@@ -469,12 +470,12 @@ async fn control_keys_of_every_instance_are_told_with_their_values_and_others_ar
 
 fn event(key: &[u8], value: Option<&str>) -> Option<KeyEvent> {
     let change = KeyChange { key: key.to_vec(), revision: Revision(5), value: value.map(Into::into) };
-    key_event("/apisix", &change)
+    key_event(Plane::default(), &change)
 }
 
 #[test]
 fn documents_of_our_directories_are_inspected_whoever_wrote_them() {
-    let id = WorkId::new(Directory::Upstreams, "theirs");
+    let id = WorkId::new(Plane::default(), Directory::Upstreams, "theirs");
     let stored = inspect(&id, "/apisix/upstreams/theirs", b"{}");
     assert_eq!(
         event(b"/apisix/upstreams/theirs", Some("{}")),

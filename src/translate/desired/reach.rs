@@ -5,7 +5,7 @@
 
 mod reached;
 
-use super::Desired;
+use super::{Desired, Route};
 use crate::{
     apisix::ids::{self, SlotPlace},
     model::{
@@ -111,11 +111,12 @@ impl Desired {
     /// checked settings pass their check, and the limits of transactions are the caller's to know.
     #[must_use]
     pub fn serves(&self, slot: &WorkId) -> Serves {
-        let Some(place) = SlotPlace::of(slot) else { return Serves::Absent };
-        let Some(holder) = self.slots.holder_at(slot) else {
-            return match self.ports.nested_at(place) {
+        let plane = slot.plane;
+        let (Some(place), Some(state)) = (SlotPlace::of(slot), self.planes.of(plane)) else { return Serves::Absent };
+        let Some(holder) = state.slots.holder_at(slot) else {
+            return match state.ports.nested_at(place) {
                 Some(_) => Serves::NoNodes,
-                None if self.ports.is_frozen(place.port()) => Serves::Kept,
+                None if self.planes.is_frozen(plane, place.port()) => Serves::Kept,
                 None => Serves::Absent,
             };
         };
@@ -126,7 +127,7 @@ impl Desired {
         if self.is_shut(slot) {
             return Serves::NoNodes;
         }
-        match route.pool.as_ref().map_or(0, |pool| pool.nodes.len()) {
+        match self.pool(route, plane).map_or(0, |pool| pool.nodes.len()) {
             0 => Serves::NoNodes,
             n_nodes => Serves::Nodes(n_nodes),
         }
@@ -134,17 +135,18 @@ impl Desired {
 
     /// The pool a slot is to name.
     #[must_use]
-    pub fn slot_pool(&self, slot: &WorkId) -> Option<&WorkId> {
-        let holder = self.slots.holder_at(slot).filter(|_| !self.is_shut(slot))?;
-        self.routes.get(holder).map(|route| &route.pool_id)
+    pub fn slot_pool(&self, slot: &WorkId) -> Option<WorkId> {
+        let holder = self.planes.of(slot.plane)?.slots.holder_at(slot).filter(|_| !self.is_shut(slot))?;
+        self.routes.get(holder).map(|route| route.pool_on(slot.plane))
     }
 
     /// The certificate a slot is to need.
     #[must_use]
     pub fn slot_certificate(&self, slot: &WorkId) -> Option<WorkId> {
-        let slot = self.slots.of_id(slot).filter(|slot| self.slots.holder(slot).is_some())?;
-        match self.certificates.ending(&slot, self.view()) {
-            Ending::With(name) => self.certificates.place(name),
+        let state = self.planes.of(slot.plane)?;
+        let slot = state.slots.of_id(slot).filter(|slot| state.slots.holder(slot).is_some())?;
+        match state.certificates.ending(&slot, state.view(&self.owners)) {
+            Ending::With(name) => state.certificates.place(name),
             Ending::No | Ending::Taken | Ending::NoName => None,
         }
     }
@@ -152,8 +154,9 @@ impl Desired {
     /// Whether a slot has a route and turns everybody away all the same, because TLS cannot be ended for it with the certificate
     /// of its listener.
     fn is_shut(&self, slot: &WorkId) -> bool {
-        let Some(slot) = self.slots.of_id(slot) else { return false };
-        match self.certificates.ending(&slot, self.view()) {
+        let Some(state) = self.planes.of(slot.plane) else { return false };
+        let Some(slot) = state.slots.of_id(slot) else { return false };
+        match state.certificates.ending(&slot, state.view(&self.owners)) {
             Ending::Taken | Ending::NoName => true,
             Ending::No | Ending::With(_) => false,
         }
@@ -161,13 +164,22 @@ impl Desired {
 
     /// The slots that are to name a pool, in order of their ports.
     pub fn slots_of(&self, pool: &WorkId) -> impl Iterator<Item = WorkId> {
-        self.route_of_pool.get(pool).into_iter().flat_map(|route| self.slots.held_by(route)).map(ids::slot)
+        let plane = pool.plane;
+        let slots = self.planes.of(plane).map(|state| &state.slots);
+        let held = slots.zip(self.route_of_pool.get(&pool.id)).map(|(slots, route)| slots.held_by(route));
+        held.into_iter().flatten().map(move |slot| ids::slot(plane, slot))
+    }
+
+    /// The slots that the route of a pool is to have, on whatever data plane.
+    pub fn slots_of_route(&self, pool: &WorkId) -> impl Iterator<Item = WorkId> {
+        let held = self.route_of_pool.get(&pool.id).map(|route| self.held_by(route));
+        held.into_iter().flatten().map(|(plane, slot)| ids::slot(plane, slot))
     }
 
     /// Whether a share of the connections of this slot, or of those that come to this pool, is to be refused.
     #[must_use]
     pub fn refuses(&self, id: &WorkId) -> bool {
-        let pool = self.route_of(id).and_then(|route| self.routes.get(route)).and_then(|route| route.pool.as_ref());
+        let pool = self.route_of(id).and_then(|route| self.routes.get(route)).and_then(Route::any_pool);
         pool.is_some_and(|pool| pool.verdict.refused.is_some())
     }
 

@@ -18,35 +18,34 @@ use std::sync::Arc;
 
 impl Desired {
     pub(super) fn wanted_slot(&self, id: &WorkId) -> Wanted {
-        let Some(place) = SlotPlace::of(id) else { return Wanted::Absent };
-        let held = self.slots.of_id(id).and_then(|slot| Some((self.slots.holder(&slot)?, slot)));
+        let (Some(place), Some(state)) = (SlotPlace::of(id), self.planes.of(id.plane)) else { return Wanted::Absent };
+        let instance = &self.settings.instance;
+        let held = state.slots.of_id(id).and_then(|slot| Some((state.slots.holder(&slot)?, slot)));
         let Some((holder, slot)) = held else {
-            return match self.ports.nested_at(place) {
+            return match state.ports.nested_at(place) {
                 Some((slot, protocol)) => {
                     let through = protocol == Protocol::TlsPassthrough;
-                    wanted(documents::closing(self.sealing(), id, &slot, Closed::NoRoute, through), None)
+                    wanted(documents::closing(instance, id, &slot, Closed::NoRoute, through), None)
                 }
-                None if self.ports.is_frozen(place.port()) => Wanted::Kept { otherwise: None },
+                None if self.planes.is_frozen(id.plane, place.port()) => Wanted::Kept { otherwise: None },
                 None => Wanted::Absent,
             };
         };
         let Some(route) = self.routes.get(holder) else { return Wanted::Absent };
-        let split = route.pool.as_ref().and_then(|pool| pool.split);
-        let passthrough = route.attachments.passes_through(&slot);
-        let certificate = match self.certificates.ending(&slot, self.view()) {
+        let split = self.pool(route, id.plane).and_then(|pool| pool.split);
+        let passthrough = route.attachments.passes_through(id.plane, &slot);
+        let certificate = match state.certificates.ending(&slot, state.view(&self.owners)) {
             Ending::No => None,
-            Ending::With(name) => self.certificates.place(name),
+            Ending::With(name) => state.certificates.place(name),
             Ending::Taken | Ending::NoName => {
                 // Nobody gets by another's certificate to what would take these connections otherwise.
-                return wanted(
-                    documents::closing(self.sealing(), id, &slot, Closed::NotItsCertificate, passthrough),
-                    None,
-                );
+                return wanted(documents::closing(instance, id, &slot, Closed::NotItsCertificate, passthrough), None);
             }
         };
-        let to = To { pool: &route.pool_id, certificate: certificate.as_ref(), split, passthrough };
-        let value = documents::stream_route(self.sealing(), id, &slot, to, &holder.to_string());
-        let wanted = wanted(value, Some(route.pool_id.clone()));
+        let pool = route.pool_on(id.plane);
+        let to = To { pool: &pool, certificate: certificate.as_ref(), split, passthrough };
+        let value = documents::stream_route(instance, id, &slot, to, &holder.to_string());
+        let wanted = wanted(value, Some(pool));
         match wanted {
             Wanted::Document(document) => Wanted::Document(Document { certificate, ..document }),
             Wanted::Absent | Wanted::Kept { otherwise: _ } | Wanted::Refused(_) => wanted,
@@ -54,10 +53,12 @@ impl Desired {
     }
 
     pub(super) fn wanted_certificate(&self, id: &WorkId) -> Wanted {
-        let Some((name, held)) = self.certificates.at(id) else { return Wanted::Absent };
+        let Some((name, held)) = self.planes.of(id.plane).and_then(|state| state.certificates.at(id)) else {
+            return Wanted::Absent;
+        };
         let pairs: Vec<_> = held.pairs.iter().map(Arc::as_ref).collect();
         let provenance = format!("{}, listener {}", held.listener.owner, held.listener.name);
-        let document = || wanted(documents::ssl(self.sealing(), id, name, &pairs, &provenance), None);
+        let document = || wanted(documents::ssl(&self.settings.instance, id, name, &pairs, &provenance), None);
         if !held.unreadable {
             return document();
         }
@@ -73,19 +74,21 @@ impl Desired {
     pub(super) fn keeps_pool_of(&self, name: &RouteRef, route: &Route) -> bool {
         self.known.routes.is_unreadable(name)
             || route.attachments.parent_unreadable
-            || route.pool.as_ref().is_some_and(|pool| pool.unreadable)
+            || route.any_pool().is_some_and(|pool| pool.unreadable)
     }
 
     pub(super) fn wanted_pool(&self, id: &WorkId) -> Wanted {
-        let Some(name) = self.route_of_pool.get(id) else { return Wanted::Absent };
+        let Some(name) = self.route_of_pool.get(&id.id) else { return Wanted::Absent };
         let Some(route) = self.routes.get(name) else { return Wanted::Absent };
         let kept = self.keeps_pool_of(name, route);
-        let held = self.slots.held_by(name).next().is_some();
-        let document = match route.pool.as_ref().filter(|_| held) {
+        let slots = self.planes.of(id.plane).map(|state| &state.slots);
+        let held = slots.is_some_and(|slots| slots.held_by(name).next().is_some());
+        let document = match self.pool(route, id.plane).filter(|_| held) {
             None => Wanted::Absent,
-            Some(pool) => {
-                wanted(documents::upstream(self.sealing(), id, scheme(name.kind), &pool.nodes, &name.to_string()), None)
-            }
+            Some(pool) => wanted(
+                documents::upstream(&self.settings.instance, id, scheme(name.kind), &pool.nodes, &name.to_string()),
+                None,
+            ),
         };
         match document {
             Wanted::Absent if kept => Wanted::Kept { otherwise: None },

@@ -5,36 +5,39 @@
 mod certificates;
 mod listener_sets;
 
-use super::{Affected, Desired, Route};
+use super::{Affected, Desired, PlaneState, Route};
 use crate::{
     apisix::ids,
     model::{
         facts::{FromNamespaces, Observed},
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
-        places::{Port, ServerName, Slot},
+        places::{Directory, Plane, Port, ServerName, Slot, WorkId},
     },
     translate::{
         attachments::{self, Attachments},
         known::{Known, gateway_name, parent_named},
         listeners::{self},
-        pools,
+        pools::{self, Pool},
         ports::{Settled, turns::Share},
         secrets,
     },
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What is marked to be computed again, by tier.
 #[derive(Debug, Default)]
 pub(super) struct Wave {
     gateways: BTreeSet<ObjectName>,
     sets: BTreeSet<ObjectName>,
-    ports: BTreeSet<Port>,
+    ports: BTreeSet<(Plane, Port)>,
     attachments: BTreeSet<RouteRef>,
-    slots: BTreeSet<Slot>,
+    slots: BTreeSet<(Plane, Slot)>,
     /// Server names whose certificates are to be settled. A wildcard comes before every name that it covers, as `*` does
     /// before every letter.
-    names: BTreeSet<ServerName>,
+    names: BTreeSet<(Plane, ServerName)>,
     pools: BTreeSet<RouteRef>,
     /// Objects with listeners that won or lost ports, or may have.
     moved: BTreeSet<ObjectRef>,
@@ -72,11 +75,11 @@ impl Wave {
         for name in std::mem::take(&mut self.attachments) {
             self.attachments_tier(desired, &name);
         }
-        for slot in std::mem::take(&mut self.slots) {
-            self.slots_tier(desired, &slot);
+        for (plane, slot) in std::mem::take(&mut self.slots) {
+            self.slots_tier(desired, plane, &slot);
         }
-        while let Some(name) = self.names.pop_first() {
-            self.certificates_tier(desired, &name);
+        while let Some((plane, name)) = self.names.pop_first() {
+            self.certificates_tier(desired, plane, &name);
         }
         for name in std::mem::take(&mut self.pools) {
             self.pools_tier(desired, &name);
@@ -109,9 +112,10 @@ impl Wave {
                 let route = RouteRef::new(kind, name.clone());
                 self.verdict(kind, name);
                 // Becoming gone or readable is felt by the pool even where nothing is attached.
-                self.affected.documents.insert(ids::pool(&desired.settings.instance, kind, name));
+                let pool = |plane| ids::pool(plane, &desired.settings.instance, kind, name);
+                self.affected.documents.extend(desired.planes().map(pool));
                 // Its drift policy is part of no document.
-                self.affected.documents.extend(desired.slots.held_by(&route).map(ids::slot));
+                self.held_slots(desired, &route);
                 self.attachments.insert(route.clone());
                 self.pools.insert(route);
             }
@@ -123,7 +127,7 @@ impl Wave {
             Kind::Secret => self.mark_owners(known.owners_by_secret.of(name)),
             Kind::Service => {
                 self.pools.extend(known.routes_by_service.of(name).cloned());
-                if desired.settings.addresses.is_service(name) {
+                if desired.planes.all().any(|(_, state)| state.settings.addresses.is_service(name)) {
                     let gateways = desired.owners.gateways.keys().map(|name| (Kind::Gateway, name));
                     let sets = desired.owners.sets.keys().map(|name| (Kind::ListenerSet, name));
                     let all = gateways.chain(sets).map(|(kind, name)| ObjectRef::new(kind, name.clone()));
@@ -166,15 +170,8 @@ impl Wave {
 
     fn listeners_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
         let now = desired.known.gateways.get(name).and_then(|facts| {
-            let class = listeners::class_state(&desired.known, &facts.class, &desired.settings.controller_name);
-            listeners::gateway(
-                name,
-                facts,
-                class,
-                &desired.known,
-                desired.settings.version,
-                &desired.settings.stream.sockets,
-            )
+            let class = desired.class_state(&facts.class);
+            listeners::gateway(name, facts, class, &desired.known, &desired.settings.plane)
         });
         self.verdict(Kind::Gateway, name);
         if now.as_ref() == desired.owners.gateways.get(name) {
@@ -185,7 +182,7 @@ impl Wave {
             None => desired.owners.gateways.remove(name),
         };
         for gateway in before.iter().chain(&now) {
-            self.mark_certificates(desired, &gateway.listeners);
+            self.mark_certificates(desired, gateway.plane, &gateway.listeners);
         }
         if let (Some(before), Some(now)) = (&before, &now)
             && secrets::differ_alone(before, now, |gateway| &mut gateway.listeners)
@@ -200,27 +197,42 @@ impl Wave {
             self.sets.insert(set.clone());
             self.verdict(Kind::ListenerSet, set);
         }
-        self.stand(desired, name);
+        for gateway in before.iter().chain(&now) {
+            self.stand(desired, gateway.plane, name);
+        }
     }
 
     fn contribute(&mut self, desired: &mut Desired, owner: &ObjectRef, (before, now): (Share, Share)) {
-        self.ports.extend(desired.ports.replace(owner, before, now));
+        if desired.planes.freeze(owner, &before.frozen, &now.frozen) {
+            // Which slots that concerns only etcd can tell.
+            self.affected.planes.extend(desired.planes());
+        }
+        let on = |(plane, contenders)| Some((plane?, contenders));
+        if let Some((plane, contenders)) = on((before.plane, before.contenders))
+            && let Some(state) = desired.planes.of_mut(plane)
+        {
+            self.ports.extend(state.ports.take_out(contenders).into_iter().map(|port| (plane, port)));
+        }
+        if let Some((plane, contenders)) = on((now.plane, now.contenders))
+            && let Some(state) = desired.planes.of_mut(plane)
+        {
+            self.ports.extend(state.ports.take_in(contenders).into_iter().map(|port| (plane, port)));
+        }
         self.attachments.extend(desired.known.routes_by_parent.of(owner).cloned());
     }
 
     /// Settles ports until nothing moves. That a Gateway is accepted decides over the ports of its sets, and these over those of
     /// younger Gateways: each of these steps leads on to younger ones only, so that it ends, and always in the same state.
     fn ports_tier(&mut self, desired: &mut Desired) {
-        while let Some(port) = self.ports.pop_first() {
-            // The slot may have become frozen, or stopped being so.
-            self.affected.documents.insert(ids::port_slot(port));
-            let Settled { owners, hostnames } = desired.ports.settle(port);
+        while let Some((plane, port)) = self.ports.pop_first() {
+            let Some(state) = desired.planes.of_mut(plane) else { continue };
+            let Settled { owners, hostnames } = state.ports.settle(port);
             for name in hostnames {
-                self.mark_names_within(desired, port, name.as_ref());
-                self.affected.documents.insert(ids::slot(&Slot { port, name }));
+                self.mark_names_within(desired, plane, port, name.as_ref());
+                self.affected.documents.insert(ids::slot(plane, &Slot { port, name }));
             }
             for gateway in owners.iter().filter(|owner| owner.kind == Kind::Gateway) {
-                self.stand(desired, &gateway.name);
+                self.stand(desired, Some(plane), &gateway.name);
             }
             self.moved.extend(owners);
         }
@@ -240,43 +252,64 @@ impl Wave {
         let exists = facts.is_some() || desired.known.routes.is_unreadable(name);
         let created = facts.map_or(Created::UNKNOWN, |facts| facts.created);
         let now = facts
-            .map(|facts| attachments::attach(name, facts, &desired.owners, &desired.ports, &desired.known))
+            .map(|facts| attachments::attach(name, facts, &desired.owners, &desired.planes, &desired.known))
             .unwrap_or_default();
 
-        let pool_id = ids::pool(&desired.settings.instance, name.kind, &name.name);
         let before = desired.routes.remove(name);
-        let (attachments_before, created_before, pool) = match before {
-            Some(route) => (route.attachments, route.created, route.pool),
-            None => (Attachments::default(), Created::UNKNOWN, None),
+        let (pool_id, attachments_before, created_before, pools) = match before {
+            Some(route) => (route.pool_id, route.attachments, route.created, route.pools),
+            None => {
+                let pool = ids::pool(desired.settings.plane.plane, &desired.settings.instance, name.kind, &name.name);
+                (pool.id, Attachments::default(), Created::UNKNOWN, BTreeMap::new())
+            }
         };
         if exists {
-            let route = Route { pool_id: pool_id.clone(), created, attachments: now.clone(), pool };
+            let route = Route { pool_id: Arc::clone(&pool_id), created, attachments: now.clone(), pools };
             desired.routes.insert(name.clone(), route);
-            desired.route_of_pool.insert(pool_id.clone(), name.clone());
+            desired.route_of_pool.insert(Arc::clone(&pool_id), name.clone());
         } else {
             desired.route_of_pool.remove(&pool_id);
         }
         if attachments_before == now && created_before == created {
             return;
         }
-        self.affected.documents.insert(pool_id);
+        let (planes_before, planes) = (attachments_before.planes(), now.planes());
+        let turned = attachments_before.parent_unreadable != now.parent_unreadable;
+        self.pool(desired, &pool_id, planes_before.union(&planes).copied(), turned);
         // How a slot takes its connections is said by the listener it is claimed through.
-        self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
+        self.held_slots(desired, name);
         self.route_verdict(name);
-        if attachments_before.parents.is_empty() != now.parents.is_empty() {
+        if planes_before != planes {
             self.pools.insert(name.clone());
         }
         self.count(desired, &attachments_before.counted(), &now.counted());
         // A listener that came to end TLS, or ceased to, may have left it to the same route.
-        for Slot { port, name } in now.claims() {
-            if let Some(name) = name {
-                desired.certificates.consider(&name, port);
-                self.names.insert(name);
+        let (claims_before, claims) = (attachments_before.claims(), now.claims());
+        for (plane, Slot { port, name }) in claims.clone() {
+            if let Some((name, state)) = name.zip(desired.planes.of_mut(plane)) {
+                state.certificates.consider(&name, port);
+                self.names.insert((plane, name));
             }
         }
-        let claims = |attachments: &Attachments, created| attachments.claims().into_iter().map(move |p| (p, created));
-        let touched = desired.slots.replace(name, claims(&attachments_before, created_before), claims(&now, created));
-        self.slots.extend(touched);
+        for plane in planes_before.union(&planes).copied() {
+            let Some(state) = desired.planes.of_mut(plane) else { continue };
+            let of_plane = |claims: &BTreeSet<(Plane, Slot)>, created| -> Vec<(Slot, Created)> {
+                claims.iter().filter(|(of, _)| *of == plane).map(|(_, slot)| (slot.clone(), created)).collect()
+            };
+            let (before, now) = (of_plane(&claims_before, created_before), of_plane(&claims, created));
+            self.slots.extend(state.slots.replace(name, before, now).into_iter().map(|slot| (plane, slot)));
+        }
+    }
+
+    /// A route's pool may be another: on these data planes, or on all where it `turned` to be kept, or not to be.
+    fn pool(&mut self, desired: &Desired, id: &Arc<str>, planes: impl Iterator<Item = Plane>, turned: bool) {
+        let all = desired.planes().filter(|_| turned);
+        let of = |plane| WorkId { plane, directory: Directory::Upstreams, id: Arc::clone(id) };
+        self.affected.documents.extend(planes.chain(all).map(of));
+    }
+
+    fn held_slots(&mut self, desired: &Desired, route: &RouteRef) {
+        self.affected.documents.extend(desired.held_by(route).map(|(plane, slot)| ids::slot(plane, slot)));
     }
 
     /// Keeps the number of attached routes of each listener.
@@ -306,35 +339,43 @@ impl Wave {
         }
     }
 
-    fn slots_tier(&mut self, desired: &mut Desired, slot: &Slot) {
-        let Some((before, now)) = desired.slots.settle(slot) else { return };
-        self.affected.documents.insert(ids::slot(slot));
-        self.mark_names_within(desired, slot.port, slot.name.as_ref());
+    fn slots_tier(&mut self, desired: &mut Desired, plane: Plane, slot: &Slot) {
+        let Some((before, now)) = desired.planes.of_mut(plane).and_then(|state| state.slots.settle(slot)) else {
+            return;
+        };
+        self.affected.documents.insert(ids::slot(plane, slot));
+        self.mark_names_within(desired, plane, slot.port, slot.name.as_ref());
         for route in before.iter().chain(&now) {
-            self.affected.documents.insert(ids::pool(&desired.settings.instance, route.kind, &route.name));
+            self.affected.documents.insert(ids::pool(plane, &desired.settings.instance, route.kind, &route.name));
             self.route_verdict(route);
         }
         // Everyone else who claims it is told of the new holder.
-        for route in desired.slots.claimants(slot) {
+        for route in desired.planes.of(plane).into_iter().flat_map(|state| state.slots.claimants(slot)) {
             self.route_verdict(route);
         }
     }
 
     fn pools_tier(&mut self, desired: &mut Desired, name: &RouteRef) {
-        let splits = desired.splits();
         let Some(route) = desired.routes.get_mut(name) else { return };
-        let facts = desired.known.routes.get(name).filter(|_| !route.attachments.parents.is_empty());
-        let now = facts.map(|facts| pools::pool(name, facts, &desired.known, splits));
-        if route.pool == now {
+        let planes = route.attachments.planes();
+        let splits: BTreeSet<bool> =
+            planes.iter().filter_map(|plane| desired.planes.of(*plane)).map(PlaneState::splits).collect();
+        let facts = desired.known.routes.get(name);
+        let pool = |splits| Some((splits, pools::pool(name, facts?, &desired.known, splits)));
+        let now: BTreeMap<bool, Pool> = splits.into_iter().filter_map(pool).collect();
+        if route.pools == now {
             return;
         }
-        let split_of = |pool: &Option<pools::Pool>| pool.as_ref().and_then(|pool| pool.split);
-        let split_changed = split_of(&route.pool) != split_of(&now);
-        route.pool = now;
-        self.affected.documents.insert(route.pool_id.clone());
+        let splits_of = |pools: &BTreeMap<bool, Pool>| pools.values().map(|pool| pool.split).collect::<Vec<_>>();
+        let splits_changed = splits_of(&route.pools) != splits_of(&now);
+        let unreadable = |pools: &BTreeMap<bool, Pool>| pools.values().any(|pool| pool.unreadable);
+        let turned = unreadable(&route.pools) != unreadable(&now);
+        route.pools = now;
+        let pool_id = Arc::clone(&route.pool_id);
+        self.pool(desired, &pool_id, planes.into_iter(), turned);
         self.route_verdict(name);
-        if split_changed {
-            self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
+        if splits_changed {
+            self.held_slots(desired, name);
         }
     }
 

@@ -6,14 +6,14 @@ use super::ListenerRef;
 use crate::{
     model::{
         names::{Created, Kind, ObjectName, ObjectRef},
-        places::{Port, ServerName},
+        places::{Plane, Port, ServerName},
     },
     translate::{
         listeners::{Gateway, Listener, Protocol},
         sets::ListenerSet,
     },
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// When the listeners of an object have their turn.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,38 +53,37 @@ pub struct Contender {
     pub(super) acceptable: bool,
 }
 
-/// What an object with listeners contributes: who contends for which port, and the ports whose slots must not be cleared away
-/// while it is frozen.
+/// What an object with listeners contributes: who contends for which port of its data plane, and the ports whose slots must not
+/// be cleared away while it is frozen.
 #[derive(Clone, Debug, Default)]
 pub(in crate::translate) struct Share {
-    pub(super) contenders: Vec<(Port, Contender)>,
-    pub(super) frozen: Vec<Port>,
+    /// The data plane; `None` of a frozen object.
+    pub(in crate::translate) plane: Option<Plane>,
+    pub(in crate::translate) contenders: Vec<(Port, Contender)>,
+    pub(in crate::translate) frozen: BTreeSet<Port>,
 }
 
 impl Share {
     /// Of a Gateway. One that is refused as a whole wants nothing.
     pub(in crate::translate) fn of_gateway(name: &ObjectName, gateway: &Gateway) -> Self {
-        let Gateway { frozen, refusal, listeners, .. } = gateway;
-        if *frozen {
-            return Self::of_frozen(listeners);
-        }
+        let Gateway { plane, refusal, listeners, .. } = gateway;
+        let Some(plane) = *plane else { return Self::of_frozen(listeners) };
         let turn = Turn::of_gateway(name, gateway);
         let contender = |index, listener| contender(&turn, index, listener);
-        Self::of(listeners.iter().filter(|_| refusal.is_none()), contender)
+        Self::of(plane, listeners.iter().filter(|_| refusal.is_none()), contender)
     }
 
     /// Of a ListenerSet. One that is not allowed wants nothing.
     pub(in crate::translate) fn of_set(name: &ObjectName, set: &ListenerSet) -> Self {
-        let ListenerSet { frozen, allowed, listeners, .. } = set;
-        if *frozen {
-            return Self::of_frozen(listeners);
-        }
+        let ListenerSet { plane, allowed, listeners, .. } = set;
+        let Some(plane) = *plane else { return Self::of_frozen(listeners) };
         let turn = Turn::of_set(name, set);
         let contender = |index, listener| contender(&turn, index, listener);
-        Self::of(listeners.iter().filter(|_| *allowed), contender)
+        Self::of(plane, listeners.iter().filter(|_| *allowed), contender)
     }
 
     fn of<'a>(
+        plane: Plane,
         listeners: impl Iterator<Item = &'a Listener>,
         contender: impl Fn(usize, &'a Listener) -> Contender,
     ) -> Self {
@@ -92,16 +91,18 @@ impl Share {
             let port = listener.contends_for()?;
             Some((port, contender(index, listener)))
         });
-        Self { contenders: ported.collect(), frozen: Vec::new() }
+        Self { plane: Some(plane), contenders: ported.collect(), frozen: BTreeSet::new() }
     }
 
     fn of_frozen(listeners: &[Listener]) -> Self {
-        Self { contenders: Vec::new(), frozen: listeners.iter().filter_map(|listener| listener.port).collect() }
+        let ports = listeners.iter().filter_map(Listener::asked_port);
+        Self { frozen: ports.collect(), ..Self::default() }
     }
 
     /// The ports it contends for.
-    pub(in crate::translate) fn ports(&self) -> impl Iterator<Item = Port> {
-        self.contenders.iter().map(|(port, _)| *port)
+    pub(in crate::translate) fn ports(&self) -> impl Iterator<Item = (Plane, Port)> {
+        let plane = self.plane.into_iter();
+        plane.flat_map(|plane| self.contenders.iter().map(move |(port, _)| (plane, *port)))
     }
 }
 

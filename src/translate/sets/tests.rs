@@ -1,16 +1,16 @@
 //! ListenerSets whose Gateways, namespaces or selves come, go and cannot be read; each step is held to a rebuild.
 
+use crate::model::places::Plane;
+use crate::translate::desired::PlaneSettings;
 use crate::{
     apisix::{ids, version::ApisixVersion},
     model::{
-        addresses::AddressSource,
         facts::{
             Change, Facts, FromNamespaces, GatewayClassFacts, GatewayFacts, LabelRequirement, LabelSelector,
             ListenerFacts, NamespaceFacts, Observed, ParentRef, RouteFacts, listener_sets::ListenerSetFacts,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::Port,
-        sockets::StreamProxy,
         verdicts::{Reception, Verdict},
     },
     translate::desired::{Desired, Settings, Wanted},
@@ -22,10 +22,7 @@ fn empty() -> Desired {
     Desired::new(Settings {
         controller_name: OURS.into(),
         instance: "default".into(),
-        prefix: "/apisix".into(),
-        version: ApisixVersion::DEFAULT,
-        stream: StreamProxy::default(),
-        addresses: AddressSource::Nobody,
+        plane: PlaneSettings::new(Plane::default(), ApisixVersion::DEFAULT).into(),
     })
 }
 
@@ -107,11 +104,11 @@ fn route(name: &str, set: &str) -> Change {
 }
 
 fn slot(desired: &Desired, port: u16) -> Wanted {
-    desired.wanted(&ids::port_slot(Port::new(port).unwrap()))
+    desired.wanted(&ids::port_slot(Plane::default(), Port::new(port).unwrap()))
 }
 
 fn pool(desired: &Desired, route: &str) -> Wanted {
-    desired.wanted(&ids::pool("default", Kind::TcpRoute, &ObjectName::new("apps", route)))
+    desired.wanted(&ids::pool(Plane::default(), "default", Kind::TcpRoute, &ObjectName::new("apps", route)))
 }
 
 /// What each of these sets' Gateways makes of it.

@@ -1,9 +1,10 @@
 //! Slots that need a certificate: `"c"` is certificate `gateway-api.c`.
 
 use super::*;
+use crate::model::places::Plane;
 
 fn certificate(name: &str) -> WorkId {
-    WorkId::new(Directory::Ssls, &format!("gateway-api.{name}"))
+    WorkId::new(Plane::default(), Directory::Ssls, &format!("gateway-api.{name}"))
 }
 
 fn needing(content: &str, of: &str, certificate_name: &str) -> Document {

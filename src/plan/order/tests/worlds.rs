@@ -2,6 +2,7 @@
 //! written keeps a slot from ever being without its pool or certificate, and comes to an end that is as it is wanted.
 
 use super::*;
+use crate::model::places::Plane;
 use crate::store::txn::Action;
 
 /// What is wanted and stored of each id of a world, by index into the lists below.
@@ -20,7 +21,7 @@ const N_NEED_WANTED: usize = 4;
 const N_NEED_STORED: usize = 5;
 
 fn certificate(name: &str) -> WorkId {
-    WorkId::new(Directory::Ssls, &format!("gateway-api.{name}"))
+    WorkId::new(Plane::default(), Directory::Ssls, &format!("gateway-api.{name}"))
 }
 
 /// The slot's document: for pool `p` and certificate `c`, or for the others.

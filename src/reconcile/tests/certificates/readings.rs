@@ -1,5 +1,6 @@
 //! What etcd tells of slots and certificates that is not as it was left.
 
+use super::super::told;
 use super::*;
 use crate::store::txn::Current;
 
@@ -13,16 +14,16 @@ fn whoever_reads_etcd_anew_knows_from_slots_alone_which_certificates_they_need()
     let (slot, needed, unused) = (slot(1), wide(), certificate("unused.example"));
     let pool = pool();
     let to = To { pool: &pool, certificate: Some(&needed), split: None, passthrough: false };
-    let value = documents::stream_route(SEALING, &slot, &place(1), to, "TLSRoute default/tls-app").unwrap();
-    let other = |id: &WorkId| documents::upstream(SEALING, id, documents::Scheme::Tcp, &[], "x").unwrap();
+    let value = documents::stream_route(INSTANCE, &slot, &place(1), to, "TLSRoute default/tls-app").unwrap();
+    let other = |id: &WorkId| documents::upstream(INSTANCE, id, documents::Scheme::Tcp, &[], "x").unwrap();
     let values = [(slot.clone(), value), (needed.clone(), other(&needed)), (unused.clone(), other(&unused))];
     let documents = values.map(|(id, value)| {
-        let found = inspect(&id, &id.key("/apisix"), value.as_bytes());
+        let found = inspect(&id, &id.key(), value.as_bytes());
         (id, Revision(3), found)
     });
     let snapshot = Snapshot { revision: Revision(5), documents: documents.into(), ..Snapshot::default() };
     table.revision = 5;
-    table.state.store_event(StoreEvent::Snapshot(snapshot), table.now);
+    table.state.store_event(told(StoreEvent::Snapshot(snapshot)), table.now);
     table.wins(6);
     table.work_off();
     for _ in 0..5 {

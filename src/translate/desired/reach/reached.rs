@@ -4,7 +4,7 @@ use crate::{
     model::{
         facts::{EndpointSliceFacts, FromNamespaces, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
         names::{ObjectName, ObjectRef, RouteRef},
-        places::{Port, ServerName, Slot},
+        places::{Plane, Port, ServerName, Slot},
     },
     translate::{
         desired::Desired,
@@ -30,7 +30,7 @@ enum Place {
     /// On a port, without server names, or with the one that its listener has.
     Port(i64),
     /// On a port, with a server name that is held.
-    Held(Slot),
+    Held(Plane, Slot),
     /// On a port, with what a listener's hostname and a route's have in common.
     Name(i64, Option<Arc<str>>, Arc<str>),
 }
@@ -122,9 +122,12 @@ impl<'a> Reached<'a> {
         let Some(port) = u16::try_from(listener.port).ok().and_then(Port::new) else { return };
         let room = self.enough.saturating_sub(self.places.len());
         let desired = self.desired;
-        for slot in desired.slots.held_on(port).filter(|slot| slot.name.is_some()).take(room) {
-            self.places.insert(Place::Held(slot.clone()));
-            self.others_named(slot.name.as_ref());
+        for (plane, state) in desired.planes.all() {
+            let slots = state.slots.held_on(state.settings.port(port));
+            for slot in slots.filter(|slot| slot.name.is_some()).take(room) {
+                self.places.insert(Place::Held(plane, slot.clone()));
+                self.others_named(slot.name.as_ref());
+            }
         }
         self.others_named(listener.hostname.as_deref().and_then(ServerName::of).as_ref());
     }
@@ -132,8 +135,10 @@ impl<'a> Reached<'a> {
     /// Slots of other ports with a name: there is one certificate for all of them.
     fn others_named(&mut self, name: Option<&ServerName>) {
         let Some(name) = name else { return };
-        let slots = self.desired.certificates.ports_of(name).map(|port| Slot { port, name: Some(name.clone()) });
-        self.places.extend(slots.map(Place::Held));
+        for (plane, state) in self.desired.planes.all() {
+            let slots = state.certificates.ports_of(name).map(|port| Slot { port, name: Some(name.clone()) });
+            self.places.extend(slots.map(|slot| Place::Held(plane, slot)));
+        }
     }
 
     pub(super) fn routes<'r>(&mut self, routes: impl Iterator<Item = &'r RouteRef>) {

@@ -1,6 +1,8 @@
 //! Small clusters of routes on a Gateway of many listeners, and what one change is said to reach.
 
 use super::{reached::ROUTES_LOOKED_AT, *};
+use crate::model::places::Plane;
+use crate::translate::desired::PlaneSettings;
 use crate::{
     apisix::{documents, version::ApisixVersion},
     model::{
@@ -24,10 +26,7 @@ fn empty() -> Desired {
     Desired::new(Settings {
         controller_name: OURS.into(),
         instance: "default".into(),
-        prefix: "/apisix".into(),
-        version: ApisixVersion::DEFAULT,
-        stream: crate::model::sockets::StreamProxy::default(),
-        addresses: crate::model::addresses::AddressSource::Nobody,
+        plane: PlaneSettings::new(Plane::default(), ApisixVersion::DEFAULT).into(),
     })
 }
 
@@ -161,7 +160,7 @@ fn five_routes() -> Desired {
 }
 
 fn slot(port: u16) -> WorkId {
-    ids::port_slot(Port::new(port).unwrap())
+    ids::port_slot(Plane::default(), Port::new(port).unwrap())
 }
 
 #[test]
@@ -258,7 +257,7 @@ fn a_slot_serves_has_no_nodes_is_absent_or_kept() {
     let mut desired = five_routes();
     assert_eq!(desired.serves(&slot(9001)), Serves::Nodes(1));
     assert_eq!(desired.serves(&slot(9009)), Serves::Absent);
-    assert_eq!(desired.serves(&WorkId::new(Directory::StreamRoutes, "theirs")), Serves::Absent);
+    assert_eq!(desired.serves(&WorkId::new(Plane::default(), Directory::StreamRoutes, "theirs")), Serves::Absent);
     let pool = desired.slot_pool(&slot(9001)).unwrap().clone();
     assert_eq!(desired.slots_of(&pool).collect::<Vec<_>>(), [slot(9001)]);
     assert!(!desired.refuses(&pool) && !desired.refuses(&slot(9001)));
@@ -337,7 +336,7 @@ fn served_by_documents(desired: &Desired, slot: &WorkId) -> Serves {
         Wanted::Refused(_) => return Serves::Refused,
         Wanted::Document(document) => document.pool.unwrap(),
     };
-    assert_eq!(desired.slot_pool(slot), Some(&pool));
+    assert_eq!(desired.slot_pool(slot), Some(pool.clone()));
     match desired.wanted(&pool) {
         Wanted::Absent => Serves::Absent,
         Wanted::Kept { .. } => Serves::Kept,

@@ -4,6 +4,7 @@ use super::Wave;
 use crate::{
     model::{
         names::{Kind, ObjectName, ObjectRef},
+        places::Plane,
         verdicts::Verdict,
     },
     translate::{desired::Desired, ports::turns::Share, secrets, sets, verdicts},
@@ -11,10 +12,12 @@ use crate::{
 
 impl Wave {
     pub(super) fn sets_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
-        let Desired { known, owners, settings, .. } = &*desired;
-        let (version, sockets) = (settings.version, &settings.stream.sockets);
+        let Desired { known, owners, settings, planes, .. } = &*desired;
+        let gateway = known.gateway_of(name).and_then(|gateway| owners.gateways.get(&gateway));
+        let state = gateway.and_then(|gateway| planes.of(gateway.plane?));
+        let settings = state.map_or(&settings.plane, |state| &state.settings);
         let facts = known.sets.get(name);
-        let now = facts.and_then(|facts| sets::listener_set(name, facts, &owners.gateways, known, version, sockets));
+        let now = facts.and_then(|facts| sets::listener_set(name, facts, &owners.gateways, known, settings));
         self.verdict(Kind::ListenerSet, name);
         if now.as_ref() == owners.sets.get(name) {
             return;
@@ -24,7 +27,7 @@ impl Wave {
             None => desired.owners.sets.remove(name),
         };
         for set in before.iter().chain(&now) {
-            self.mark_certificates(desired, &set.listeners);
+            self.mark_certificates(desired, set.plane, &set.listeners);
         }
         if let (Some(before), Some(now)) = (&before, &now)
             && secrets::differ_alone(before, now, |set| &mut set.listeners)
@@ -40,14 +43,15 @@ impl Wave {
         self.moved.insert(ObjectRef::new(Kind::ListenerSet, name.clone()));
     }
 
-    /// Takes in whether a Gateway is accepted.
-    pub(super) fn stand(&mut self, desired: &mut Desired, name: &ObjectName) {
-        let Desired { owners, ports, .. } = &*desired;
+    /// Takes in whether a Gateway is accepted on a data plane.
+    pub(super) fn stand(&mut self, desired: &mut Desired, plane: Option<Plane>, name: &ObjectName) {
+        let Desired { owners, planes, .. } = &mut *desired;
+        let Some(state) = plane.and_then(|plane| planes.of_mut(plane)) else { return };
         let owner = ObjectRef::new(Kind::Gateway, name.clone());
-        let accepted = |listener| verdicts::listener_refusal(&owner, listener, ports).is_none();
-        let gateway = owners.gateways.get(name).filter(|gateway| !gateway.frozen && gateway.refusal.is_none());
+        let accepted = |listener| verdicts::listener_refusal(&owner, listener, &state.ports).is_none();
+        let gateway = owners.gateways.get(name).filter(|gateway| gateway.plane == plane && gateway.refusal.is_none());
         let stands = gateway.is_some_and(|gateway| gateway.listeners.iter().any(accepted));
-        if !desired.ports.set_standing(name, stands) {
+        if !state.ports.set_standing(name, stands) {
             return;
         }
         for set in desired.known.sets_by_gateway.of(name) {

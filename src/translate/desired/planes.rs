@@ -1,0 +1,162 @@
+//! The data planes that there are, and what the tiers say of each.
+
+use crate::{
+    apisix::version::ApisixVersion,
+    model::{
+        addresses::AddressSource,
+        names::ObjectRef,
+        places::{Plane, Port, Slot},
+        sockets::StreamProxy,
+    },
+    translate::{
+        certificates::{Certificates, View},
+        ports::Ports,
+        sets::Owners,
+        slots::Slots,
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What one data plane is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlaneSettings {
+    /// The prefix it reads.
+    pub plane: Plane,
+    /// The oldest APISIX that reads it.
+    pub version: ApisixVersion,
+    /// Where APISIX listens, and what it runs there.
+    pub stream: StreamProxy,
+    /// The port that APISIX listens on for a Gateway's port, where it is another one.
+    pub ports: BTreeMap<Port, Port>,
+    /// Who says where clients reach it.
+    pub addresses: AddressSource,
+}
+
+impl PlaneSettings {
+    /// Of a data plane of which nothing more is said: every port is taken on trust, and clients know its addresses from elsewhere.
+    #[must_use]
+    pub fn new(plane: Plane, version: ApisixVersion) -> Self {
+        let (stream, addresses) = (StreamProxy::default(), AddressSource::Nobody);
+        Self { plane, version, stream, ports: BTreeMap::new(), addresses }
+    }
+
+    /// The port that APISIX listens on for a port of a Gateway.
+    #[must_use]
+    pub fn port(&self, asked: Port) -> Port {
+        self.ports.get(&asked).copied().unwrap_or(asked)
+    }
+
+    /// The ports of Gateways that are this port of APISIX.
+    fn asked(&self, port: Port) -> impl Iterator<Item = Port> {
+        let own = (!self.ports.contains_key(&port)).then_some(port);
+        self.ports.iter().filter(move |(_, of_apisix)| **of_apisix == port).map(|(asked, _)| *asked).chain(own)
+    }
+}
+
+/// What the tiers said of one data plane.
+#[derive(Debug)]
+pub(in crate::translate) struct PlaneState {
+    /// The name of its DataPlane; empty for that of the settings.
+    pub(in crate::translate) name: Arc<str>,
+    pub(in crate::translate) settings: Arc<PlaneSettings>,
+    /// What `{prefix}/plugins` says of the stream plugin `traffic-split`; `None` where there is no such key.
+    pub(in crate::translate) traffic_split: Option<bool>,
+    pub(in crate::translate) ports: Ports,
+    pub(in crate::translate) slots: Slots,
+    pub(in crate::translate) certificates: Certificates,
+}
+
+impl PlaneState {
+    fn new(name: Arc<str>, settings: Arc<PlaneSettings>) -> Self {
+        Self {
+            name,
+            traffic_split: None,
+            ports: Ports::new(settings.version),
+            slots: Slots::default(),
+            certificates: Certificates::new(settings.plane),
+            settings,
+        }
+    }
+
+    /// Whether it can refuse a share beside a pool.
+    pub(in crate::translate) fn splits(&self) -> bool {
+        let told = self.traffic_split.or(self.settings.stream.traffic_split);
+        self.settings.version.has_stream_traffic_split() && told.unwrap_or(true)
+    }
+
+    pub(in crate::translate) fn view<'a>(&'a self, owners: &'a Owners) -> View<'a> {
+        View { owners, ports: &self.ports, slots: &self.slots }
+    }
+
+    /// The slots that are closed: those of hostnames that are nested and that no route holds.
+    pub(in crate::translate) fn closed(&self) -> impl Iterator<Item = Slot> {
+        self.ports.nested().filter(|slot| self.slots.holder(slot).is_none())
+    }
+}
+
+/// Every data plane there is.
+#[derive(Debug)]
+pub(in crate::translate) struct Planes {
+    states: BTreeMap<Plane, PlaneState>,
+    /// Ports that frozen objects list, with those objects. Which data plane that is about, nobody knows.
+    frozen: BTreeMap<Port, BTreeSet<ObjectRef>>,
+}
+
+impl Planes {
+    pub(in crate::translate) fn new(default: Arc<PlaneSettings>) -> Self {
+        Self { states: [(default.plane, PlaneState::new("".into(), default))].into(), frozen: BTreeMap::new() }
+    }
+
+    pub(in crate::translate) fn of(&self, plane: Plane) -> Option<&PlaneState> {
+        self.states.get(&plane)
+    }
+
+    pub(in crate::translate) fn of_mut(&mut self, plane: Plane) -> Option<&mut PlaneState> {
+        self.states.get_mut(&plane)
+    }
+
+    /// In order.
+    pub(in crate::translate) fn all(&self) -> impl Iterator<Item = (Plane, &PlaneState)> {
+        self.states.iter().map(|(plane, state)| (*plane, state))
+    }
+
+    pub(in crate::translate) fn names(&self) -> impl Iterator<Item = Plane> {
+        self.states.keys().copied()
+    }
+
+    /// Whether a frozen object lists a port that is this one of APISIX's on that data plane.
+    pub(in crate::translate) fn is_frozen(&self, plane: Plane, port: Port) -> bool {
+        let of = |state: &PlaneState| state.settings.asked(port).any(|asked| self.frozen.contains_key(&asked));
+        !self.frozen.is_empty() && self.of(plane).is_some_and(of)
+    }
+
+    /// The ports of a data plane for which [`Planes::is_frozen`] holds.
+    pub(in crate::translate) fn frozen(&self, plane: Plane) -> impl Iterator<Item = Port> {
+        let settings = self.of(plane).map(|state| &state.settings);
+        settings.into_iter().flat_map(|settings| self.frozen.keys().map(|asked| settings.port(*asked)))
+    }
+
+    /// Takes in which ports a frozen object lists, `before` and `now`; gives whether that differs.
+    pub(in crate::translate) fn freeze(
+        &mut self,
+        owner: &ObjectRef,
+        before: &BTreeSet<Port>,
+        now: &BTreeSet<Port>,
+    ) -> bool {
+        for port in before.difference(now) {
+            if let Some(owners) = self.frozen.get_mut(port) {
+                owners.remove(owner);
+                if owners.is_empty() {
+                    self.frozen.remove(port);
+                }
+            }
+        }
+        for port in now.difference(before) {
+            self.frozen.entry(*port).or_default().insert(owner.clone());
+        }
+        before != now
+    }
+}
