@@ -74,6 +74,9 @@ fn named(kind: Kind, json: &str) -> Result<Named<'_>, Nameless> {
 
 fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde_json::Error> {
     match kind {
+        Kind::DataPlane => specified(kind, json, controller_name, |metadata, spec| {
+            Facts::DataPlane(convert::data_plane(metadata, spec))
+        }),
         Kind::GatewayClass => {
             let mut decoded = specified(kind, json, controller_name, |metadata, spec| {
                 Facts::GatewayClass(convert::gateway_class(metadata, spec))
@@ -194,7 +197,8 @@ fn print(kind: Kind, status: Option<&RawValue>, controller_name: &str) -> Status
 fn quoting_nothing(kind: Kind, error: serde_json::Error) -> serde_json::Error {
     match kind {
         Kind::Secret => de::Error::custom("it is not of the form of a Secret"),
-        Kind::GatewayClass
+        Kind::DataPlane
+        | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::TcpRoute

@@ -112,6 +112,43 @@ pub(super) struct NamedMetadata {
     pub(super) resource_version: Option<String>,
 }
 
+/// `spec` of a DataPlane.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DataPlaneSpec {
+    pub(super) etcd_prefix: Text,
+    pub(super) apisix_version: Option<Text>,
+    pub(super) listen: Option<Vec<Listen>>,
+    pub(super) port_mapping: Option<Vec<PortMapping>>,
+    pub(super) stream_plugins: Option<Vec<Text>>,
+    pub(super) addresses: Option<Vec<Text>>,
+    pub(super) publish_service: Option<ServiceName>,
+}
+
+/// `spec.listen[]` of a DataPlane.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listen {
+    pub(super) protocol: Text,
+    pub(super) port: i64,
+    pub(super) end_port: Option<i64>,
+}
+
+/// `spec.portMapping[]` of a DataPlane.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PortMapping {
+    pub(super) gateway_port: i64,
+    pub(super) apisix_port: i64,
+}
+
+/// `spec.publishService` of a DataPlane.
+#[derive(Debug, Deserialize)]
+pub(super) struct ServiceName {
+    pub(super) namespace: Text,
+    pub(super) name: Text,
+}
+
 /// `spec` of a Gateway.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -10,6 +10,7 @@ use super::{
     certificates::{Certificates, View},
     known::Known,
     listeners::Listener,
+    planes::{self, PlaneSettings, Planes},
     pools::Pool,
     ports::Ports,
     sets::Owners,
@@ -119,6 +120,10 @@ pub struct Desired {
     served: Served,
     traffic_split: Option<bool>,
     known: Known,
+    /// Where the controller keeps its own keys, if it keeps any.
+    control_prefix: Option<Arc<str>>,
+    /// What each DataPlane comes to.
+    planes: Planes,
     owners: Owners,
     ports: Ports,
     routes: HashMap<RouteRef, Route>,
@@ -153,6 +158,8 @@ impl Desired {
             served: Served::default(),
             traffic_split: None,
             known: Known::default(),
+            control_prefix: None,
+            planes: Planes::new(),
             owners: Owners::default(),
             routes: HashMap::new(),
             attached: HashMap::new(),
@@ -162,6 +169,13 @@ impl Desired {
             route_of_pool: BTreeMap::new(),
             pending: wave::Wave::default(),
         }
+    }
+
+    /// The same, where the controller keeps keys of its own under `control_prefix`, which no DataPlane may overlap.
+    #[must_use]
+    pub fn beside(mut self, control_prefix: &str) -> Self {
+        self.control_prefix = Some(control_prefix.into());
+        self
     }
 
     /// Takes in single changes, in any order.
@@ -270,11 +284,15 @@ impl Desired {
     pub fn verdict(&self, object: &ObjectRef) -> Option<Verdict> {
         let name = &object.name;
         match object.kind {
+            Kind::DataPlane => {
+                planes::verdict(&self.known, name, &self.planes, &self.settings.controller_name).map(Verdict::DataPlane)
+            }
             Kind::GatewayClass => {
                 let class = self.known.classes.get(name)?;
                 let in_use = self.known.class_in_use(name);
-                (class.controller_name == self.settings.controller_name)
-                    .then(|| Verdict::GatewayClass(verdicts::class(class, &self.served, in_use, self.settings.version)))
+                let plane = planes::of_class(class.parameters.as_ref(), &self.planes);
+                let verdict = || verdicts::class(class, plane, &self.served, in_use, self.settings.version);
+                (class.controller_name == self.settings.controller_name).then(|| Verdict::GatewayClass(verdict()))
             }
             Kind::Gateway => {
                 let gateway = self.owners.gateways.get(name).filter(|gateway| !gateway.frozen)?;
@@ -337,6 +355,12 @@ impl Desired {
     #[must_use]
     pub fn object_count(&self, kind: Kind) -> usize {
         self.known.count(kind)
+    }
+
+    /// What each DataPlane comes to, as everything is known.
+    fn settled_planes(&self) -> Planes {
+        let default = PlaneSettings::of_settings(&self.settings);
+        planes::settle(&default, self.control_prefix.as_deref(), &self.known.data_planes)
     }
 
     fn assigned(&self, gateway: &ObjectName) -> Option<addresses::Assigned> {

@@ -123,7 +123,8 @@ impl Owners {
                     listeners: &set.listeners,
                 })
             }
-            Kind::GatewayClass
+            Kind::DataPlane
+            | Kind::GatewayClass
             | Kind::TcpRoute
             | Kind::UdpRoute
             | Kind::TlsRoute

@@ -5,6 +5,7 @@ use super::{
     attachments::{AttachedListener, Attachments, Claim, NoClaims},
     certificates::{Certificates, Ending, View},
     listeners::{Gateway, Listener},
+    planes::PlaneOf,
     pools::Pool,
     ports::{ListenerRef, Loss, Ports},
     sets::ListenerSet,
@@ -17,18 +18,28 @@ use crate::{
         places::{Slot, WorkId},
         verdicts::{
             CertificatesVerdict, ClaimOutcome, ClaimVerdict, ClassVerdict, GatewayVerdict, ListenerRefusal,
-            ListenerSetVerdict, ListenerVerdict, ParentVerdict, Reception, RouteVerdict, Served,
+            ListenerSetVerdict, ListenerVerdict, ParametersProblem, ParentVerdict, Reception, RouteVerdict, Served,
         },
     },
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Of a GatewayClass of ours.
+/// Of a GatewayClass of ours; `plane` is what its parameters lead to.
 #[must_use]
-pub fn class(facts: &GatewayClassFacts, served: &Served, in_use: bool, version: ApisixVersion) -> ClassVerdict {
+pub fn class(
+    facts: &GatewayClassFacts,
+    plane: PlaneOf,
+    served: &Served,
+    in_use: bool,
+    version: ApisixVersion,
+) -> ClassVerdict {
     ClassVerdict {
         generation: facts.generation,
-        unusable_parameters: facts.parameters.clone(),
+        unusable_parameters: match plane {
+            PlaneOf::Default => None,
+            PlaneOf::Named(name, _) => Some(ParametersProblem::NotServed(name)),
+            PlaneOf::Unusable(problem) => Some(problem),
+        },
         served: served.clone(),
         in_use,
         passes_tls_through: version.has_tls_passthrough(),
