@@ -41,6 +41,18 @@ const NOW: &str = "2026-01-01T00:00:00Z";
 const NEIGHBOURS: &str = "
 {apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: neighbours}, spec: {controllerName: apisix-etcd.io/gateway-controller}}
 ---
+apiVersion: apisix-etcd.io/v1alpha1
+kind: DataPlane
+metadata: {name: neighbours, creationTimestamp: 1970-01-01T00:00:00Z}
+spec: {etcdPrefix: /neighbours}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: neighbours-elsewhere}
+spec:
+  controllerName: apisix-etcd.io/gateway-controller
+  parametersRef: {group: apisix-etcd.io, kind: DataPlane, name: neighbours}
+---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: neighbour, namespace: neighbours}
@@ -389,7 +401,9 @@ fn strange(random: &mut fastrand::Rng) -> Value {
 fn status_is_good(name: &ObjectRef, verdict: &Verdict, object: &Value, random: &mut fastrand::Rng) -> Result<()> {
     let standing = |_: &WorkId| match verdict {
         Verdict::Route(_) => Standing::Programmed,
-        Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => Standing::Pending,
+        Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => {
+            Standing::Pending
+        }
     };
     let wanted = conditions::render(name, verdict, CONTROLLER, &standing);
     for condition in conditions_of(&wanted) {
