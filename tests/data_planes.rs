@@ -158,8 +158,9 @@ async fn data_planes_and_the_classes_that_name_them_say_how_things_stand() -> an
     let wide = format!("/wide-{namespace}");
     kubernetes.apply(&plane(&elder, &json!({"etcdPrefix": wide}))).await?;
     kubernetes.apply(&plane(&younger, &json!({"etcdPrefix": format!("{wide}/own")}))).await?;
-    let overlaps =
-        format!("False/PrefixOverlaps The etcd prefix {wide}/own overlaps {wide}, the prefix of DataPlane {elder}");
+    let overlaps = format!(
+        "False/PrefixOverlaps The etcd prefix {wide}/own overlaps {wide}, the prefix of DataPlane {elder}, which comes first"
+    );
     says(&controller, kubernetes, &of_plane(&younger), &overlaps).await?;
     says(&controller, kubernetes, &class, &format!("DataPlane {younger} cannot be used. The etcd prefix")).await?;
 

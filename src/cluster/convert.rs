@@ -20,7 +20,7 @@ use std::{net::IpAddr, sync::Arc};
 use wire::{Metadata, Text, shared};
 
 /// A DataPlane.
-pub(super) fn data_plane<L>(metadata: &Metadata<L>, spec: wire::DataPlaneSpec) -> DataPlaneFacts {
+pub(super) fn data_plane<L>(metadata: &Metadata<L>, spec: wire::data_planes::DataPlaneSpec) -> DataPlaneFacts {
     let texts = |texts: Vec<Text>| texts.into_iter().map(|text| text.0).collect::<Vec<_>>();
     DataPlaneFacts {
         generation: generation(metadata),
@@ -37,11 +37,11 @@ pub(super) fn data_plane<L>(metadata: &Metadata<L>, spec: wire::DataPlaneSpec) -
     }
 }
 
-fn listen(entry: wire::Listen) -> ListenFacts {
+fn listen(entry: wire::data_planes::Listen) -> ListenFacts {
     ListenFacts { protocol: entry.protocol.0, port: entry.port, end_port: entry.end_port }
 }
 
-fn port_mapping(entry: wire::PortMapping) -> PortMappingFacts {
+fn port_mapping(entry: wire::data_planes::PortMapping) -> PortMappingFacts {
     PortMappingFacts { gateway_port: entry.gateway_port, apisix_port: entry.apisix_port }
 }
 

@@ -5,6 +5,8 @@
 //! 64 bits wide and closed sets are plain text, so that one odd value gets a verdict instead of hiding its whole object.
 //! A test in [`super::decode`] holds these shapes to the generated types, which are used as they are where they fit.
 
+pub(super) mod data_planes;
+
 use crate::model::names::{Created, GATEWAY_GROUP};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de};
@@ -110,43 +112,6 @@ pub(super) struct NamedMetadata {
     pub(super) name: Text,
     pub(super) namespace: Option<Text>,
     pub(super) resource_version: Option<String>,
-}
-
-/// `spec` of a DataPlane.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct DataPlaneSpec {
-    pub(super) etcd_prefix: Text,
-    pub(super) apisix_version: Option<Text>,
-    pub(super) listen: Option<Vec<Listen>>,
-    pub(super) port_mapping: Option<Vec<PortMapping>>,
-    pub(super) stream_plugins: Option<Vec<Text>>,
-    pub(super) addresses: Option<Vec<Text>>,
-    pub(super) publish_service: Option<ServiceName>,
-}
-
-/// `spec.listen[]` of a DataPlane.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Listen {
-    pub(super) protocol: Text,
-    pub(super) port: i64,
-    pub(super) end_port: Option<i64>,
-}
-
-/// `spec.portMapping[]` of a DataPlane.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PortMapping {
-    pub(super) gateway_port: i64,
-    pub(super) apisix_port: i64,
-}
-
-/// `spec.publishService` of a DataPlane.
-#[derive(Debug, Deserialize)]
-pub(super) struct ServiceName {
-    pub(super) namespace: Text,
-    pub(super) name: Text,
 }
 
 /// `spec` of a Gateway.

@@ -3,6 +3,7 @@
 //! Made where a watch event comes in ([`crate::cluster`]), read by [`crate::translate`]. Numbers are kept as wide as the
 //! wire allows, so that a value outside its bounds reaches translation and gets a verdict instead of being lost.
 
+mod classes;
 pub mod data_planes;
 mod grants;
 pub mod listener_sets;
@@ -12,10 +13,11 @@ use super::{
     certificates::SecretFacts,
     names::{Created, Kind, ObjectName},
 };
+pub use classes::{GatewayClassFacts, ParametersRef};
 use data_planes::DataPlaneFacts;
 pub use grants::{GrantFrom, GrantTo, ReferenceGrantFacts};
 use listener_sets::ListenerSetFacts;
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The facts of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,45 +91,6 @@ pub struct Change {
     pub name: ObjectName,
     /// What it is now; `None` when it is gone.
     pub observed: Option<Observed>,
-}
-
-/// Of a GatewayClass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayClassFacts {
-    /// `metadata.generation`; 1 where a manifest does not say.
-    pub generation: i64,
-    /// `spec.controllerName`.
-    pub controller_name: Arc<str>,
-    /// `spec.parametersRef`, if there is one.
-    pub parameters: Option<ParametersRef>,
-}
-
-/// `spec.parametersRef` of a GatewayClass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParametersRef {
-    /// `group`; the core group where empty.
-    pub group: Arc<str>,
-    /// `kind`.
-    pub kind: Arc<str>,
-    /// `namespace`; `None` where absent, as for an object that has none.
-    pub namespace: Option<Arc<str>>,
-    /// `name`.
-    pub name: Arc<str>,
-}
-
-/// `group/kind name`, or `kind name` for the core group; the name with its namespace, if it has one.
-impl fmt::Display for ParametersRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { group, kind, namespace, name } = self;
-        if !group.is_empty() {
-            write!(f, "{group}/")?;
-        }
-        write!(f, "{kind} ")?;
-        if let Some(namespace) = namespace {
-            write!(f, "{namespace}/")?;
-        }
-        f.write_str(name)
-    }
 }
 
 /// Of a Gateway.

@@ -10,7 +10,7 @@ use super::{
     certificates::{Certificates, View},
     known::Known,
     listeners::Listener,
-    planes::{self, PlaneSettings, Planes},
+    planes::{self, Planes},
     pools::Pool,
     ports::Ports,
     sets::Owners,
@@ -355,12 +355,6 @@ impl Desired {
     #[must_use]
     pub fn object_count(&self, kind: Kind) -> usize {
         self.known.count(kind)
-    }
-
-    /// What each DataPlane comes to, as everything is known.
-    fn settled_planes(&self) -> Planes {
-        let default = PlaneSettings::of_settings(&self.settings);
-        planes::settle(&default, self.control_prefix.as_deref(), &self.known.data_planes)
     }
 
     fn assigned(&self, gateway: &ObjectName) -> Option<addresses::Assigned> {

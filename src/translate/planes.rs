@@ -115,7 +115,7 @@ pub fn settle(default: &PlaneSettings, control_prefix: Option<&str>, planes: &Sh
                 holder: holder.clone(),
             }),
             None => {
-                held.push((Arc::clone(&plane.prefix), PrefixHolder::Older(Arc::clone(&name))));
+                held.push((Arc::clone(&plane.prefix), PrefixHolder::First(Arc::clone(&name))));
                 Ok(plane)
             }
         };

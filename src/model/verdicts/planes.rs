@@ -52,16 +52,16 @@ pub enum PrefixHolder {
     /// That of the data plane of the settings.
     #[error("the prefix of GatewayClasses without parameters (--etcd-prefix)")]
     Default,
-    /// That of an older DataPlane.
-    #[error("the prefix of DataPlane {0}, which is older")]
-    Older(Arc<str>),
+    /// That of a DataPlane that comes first.
+    #[error("the prefix of DataPlane {0}, which comes first by age and name")]
+    First(Arc<str>),
 }
 
 /// Why the parameters of a GatewayClass cannot be honoured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParametersProblem {
     /// They are of another kind.
-    #[error("parametersRef {0} is of no kind that this controller knows: name a {OWN_GROUP}/{kind}, or remove it.", kind = Kind::DataPlane)]
+    #[error("parametersRef {0} is of no kind that this controller knows: name a {kind} of {OWN_GROUP}, or remove it.", kind = Kind::DataPlane)]
     Strange(ParametersRef),
     /// They are said to be in a namespace, and a DataPlane is in none.
     #[error("parametersRef {0} has a namespace, and a {kind} is in none: remove it.", kind = Kind::DataPlane)]
@@ -90,8 +90,8 @@ mod tests {
     fn what_is_wrong_is_said_with_what_to_do() {
         let overlap = |holder| PlaneFault::Overlaps { prefix: "/edge".into(), other: "/e".into(), holder }.to_string();
         assert_eq!(
-            overlap(PrefixHolder::Older("west".into())),
-            "The etcd prefix /edge overlaps /e, the prefix of DataPlane west, which is older: one begins with the other, and \
+            overlap(PrefixHolder::First("west".into())),
+            "The etcd prefix /edge overlaps /e, the prefix of DataPlane west, which comes first by age and name: one begins with the other, and \
              APISIX reads whatever begins with its prefix. Choose another etcdPrefix."
         );
         assert!(overlap(PrefixHolder::Default).contains("(--etcd-prefix): one begins"));

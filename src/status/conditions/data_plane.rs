@@ -49,7 +49,7 @@ mod tests {
     fn a_data_plane_is_accepted_or_says_what_is_wrong() {
         check(None, "True Accepted", "Every field can be used");
         check(Some(PlaneFault::Invalid("etcdPrefix \"\" is none".into())), "False Invalid", "etcdPrefix \"\" is none.");
-        let holder = PrefixHolder::Older("west".into());
+        let holder = PrefixHolder::First("west".into());
         let overlaps = PlaneFault::Overlaps { prefix: "/ab".into(), other: "/a".into(), holder };
         check(Some(overlaps), "False PrefixOverlaps", "/ab overlaps /a, the prefix of DataPlane west");
     }

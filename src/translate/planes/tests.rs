@@ -185,12 +185,12 @@ fn more_addresses_than_a_gateway_can_show_are_refused() {
 
 #[test]
 fn of_two_prefixes_that_begin_with_each_other_the_older_has_its_own() {
-    let older = |name: &str| PrefixHolder::Older(name.into());
+    let first = |name: &str| PrefixHolder::First(name.into());
     for (one, other) in [("/x", "/xy"), ("/xy", "/x"), ("/x", "/x"), ("/x", "/x/y")] {
         // Whatever the names say.
         for (elder, younger) in [("a", "b"), ("b", "a")] {
             let outcome = overlaps(&[(elder, one, Created(1)), (younger, other, Created(2))]);
-            let mut want = [(elder.to_owned(), None), (younger.to_owned(), Some((one.to_owned(), older(elder))))];
+            let mut want = [(elder.to_owned(), None), (younger.to_owned(), Some((one.to_owned(), first(elder))))];
             want.sort_by(|(one, _), (other, _)| one.cmp(other));
             assert_eq!(outcome, want, "{one} {other}");
         }
@@ -204,7 +204,7 @@ fn of_two_of_the_same_age_the_first_by_name_has_its_prefix() {
     let outcome = overlaps(&[("b", "/x", Created::UNKNOWN), ("a", "/x", Created::UNKNOWN)]);
     assert_eq!(
         outcome,
-        [("a".to_owned(), None), ("b".to_owned(), Some(("/x".to_owned(), PrefixHolder::Older("a".into()))))]
+        [("a".to_owned(), None), ("b".to_owned(), Some(("/x".to_owned(), PrefixHolder::First("a".into()))))]
     );
 }
 

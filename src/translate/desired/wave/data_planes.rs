@@ -6,7 +6,7 @@ use crate::{
     translate::{
         desired::Desired,
         known::Known,
-        planes::{classes_naming, plane_named},
+        planes::{self, PlaneSettings, classes_naming, plane_named},
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -14,7 +14,8 @@ use std::{collections::BTreeSet, sync::Arc};
 impl Wave {
     /// Settles all DataPlanes, of which there are few: a prefix that comes or goes may decide over any other.
     pub(super) fn planes_tier(&mut self, desired: &mut Desired) {
-        let now = desired.settled_planes();
+        let default = PlaneSettings::of_settings(&desired.settings);
+        let now = planes::settle(&default, desired.control_prefix.as_deref(), &desired.known.data_planes);
         let before = std::mem::replace(&mut desired.planes, now);
         let names: BTreeSet<&Arc<str>> = before.keys().chain(desired.planes.keys()).collect();
         for name in names.into_iter().filter(|name| before.get(*name) != desired.planes.get(*name)) {
