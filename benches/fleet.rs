@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each bench uses its part")]
 
 use apisix_etcd_controller::model::places::Plane;
-use apisix_etcd_controller::translate::desired::PlaneSettings;
+use apisix_etcd_controller::translate::planes::PlaneSettings;
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     model::{

@@ -100,7 +100,7 @@ pub async fn build(settings: RunSettings) -> anyhow::Result<App> {
     );
     let start = Start {
         settings: replica_settings(&translation, &writing),
-        desired: Desired::new(translation.clone()),
+        desired: Desired::new(translation.clone()).beside(&writing.control_prefix),
         store,
         metrics: replica::Metrics {
             reconcile: reconcile::Metrics::register(&mut registry),

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod convert;
+pub mod data_plane;
 mod decode;
 mod discovery;
 pub mod failure;

@@ -22,6 +22,7 @@ pub mod desired;
 pub mod grants;
 pub mod known;
 pub mod listeners;
+pub mod planes;
 pub mod pools;
 pub mod ports;
 pub mod secrets;

@@ -2,7 +2,7 @@
 //! fall over.
 
 use apisix_etcd_controller::model::places::Plane;
-use apisix_etcd_controller::translate::desired::PlaneSettings;
+use apisix_etcd_controller::translate::planes::PlaneSettings;
 mod support;
 
 use anyhow::{Context as _, ensure};

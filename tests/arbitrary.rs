@@ -8,7 +8,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use apisix_etcd_controller::model::places::Plane;
-use apisix_etcd_controller::translate::desired::PlaneSettings;
+use apisix_etcd_controller::translate::planes::PlaneSettings;
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     cluster::manifests::{self, File, Manifests},
@@ -42,6 +42,18 @@ const NOW: &str = "2026-01-01T00:00:00Z";
 /// A cluster in order. Its names and ports are in no golden case.
 const NEIGHBOURS: &str = "
 {apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: neighbours}, spec: {controllerName: apisix-etcd.io/gateway-controller}}
+---
+apiVersion: apisix-etcd.io/v1alpha1
+kind: DataPlane
+metadata: {name: neighbours, creationTimestamp: 1970-01-01T00:00:00Z}
+spec: {etcdPrefix: /neighbours}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: neighbours-elsewhere}
+spec:
+  controllerName: apisix-etcd.io/gateway-controller
+  parametersRef: {group: apisix-etcd.io, kind: DataPlane, name: neighbours}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -393,7 +405,9 @@ fn strange(random: &mut fastrand::Rng) -> Value {
 fn status_is_good(name: &ObjectRef, verdict: &Verdict, object: &Value, random: &mut fastrand::Rng) -> Result<()> {
     let standing = |_: &WorkId| match verdict {
         Verdict::Route(_) => Standing::Programmed,
-        Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => Standing::Pending,
+        Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => {
+            Standing::Pending
+        }
     };
     let wanted = conditions::render(name, verdict, CONTROLLER, &standing);
     for condition in conditions_of(&wanted) {

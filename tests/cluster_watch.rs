@@ -208,7 +208,8 @@ async fn version_of(kubernetes: &Kubernetes, named: &Named<'_>) -> anyhow::Resul
     Ok(CacheVersion(version.parse()?))
 }
 
-const OF_GATEWAY_API: [Kind; 7] = [
+const OF_CRDS: [Kind; 8] = [
+    Kind::DataPlane,
     Kind::GatewayClass,
     Kind::Gateway,
     Kind::ListenerSet,
@@ -248,7 +249,9 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
         told.served().await?,
         Served {
             source: Source::Cluster,
-            versions: Kind::ALL.map(|kind| (kind, "v1".into())).into(),
+            versions: Kind::ALL
+                .map(|kind| (kind, if kind == Kind::DataPlane { "v1alpha1" } else { "v1" }.into()))
+                .into(),
             bundles: Some(vec!["v1.6.1".into()]),
         }
     );
@@ -260,7 +263,8 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
             }
             Kind::Namespace => assert!(objects.iter().any(|object| *object.name.name == *"default")),
             Kind::Service => assert_eq!(objects.len(), 1, "the API server's own"),
-            Kind::GatewayClass
+            Kind::DataPlane
+            | Kind::GatewayClass
             | Kind::Gateway
             | Kind::ListenerSet
             | Kind::UdpRoute
@@ -293,7 +297,7 @@ async fn kinds_whose_crds_come_later_are_picked_up_then() -> anyhow::Result<()> 
     let served = told.served().await?;
     let kinds: Vec<Kind> = served.versions.into_keys().collect();
     assert_eq!((&*kinds, served.bundles), (&OF_KUBERNETES[..], Some(vec![])));
-    for kind in OF_GATEWAY_API {
+    for kind in OF_CRDS {
         let event = told.next().await?;
         ensure!(matches!(event, ClusterEvent::NotServed(missing) if missing == kind), "{event:?}");
     }
@@ -302,7 +306,7 @@ async fn kinds_whose_crds_come_later_are_picked_up_then() -> anyhow::Result<()> 
     told.lists(&OF_KUBERNETES).await?;
     kubernetes.install(Crds::Standard161).await?;
     let mut tickets = BTreeMap::new();
-    while !OF_GATEWAY_API.iter().all(|kind| tickets.contains_key(kind)) {
+    while !OF_CRDS.iter().all(|kind| tickets.contains_key(kind)) {
         // A kind whose versions come one after the other may be listed at each.
         if let ClusterEvent::Listed { kind, ticket, .. } = told.next().await? {
             tickets.insert(kind, ticket);
@@ -323,6 +327,8 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
         Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {
             Some("v1")
         }
+        // Ours, whatever Gateway API is there.
+        Kind::DataPlane => Some("v1alpha1"),
         // They had another shape or name then.
         Kind::ListenerSet | Kind::TlsRoute => None,
     };
@@ -346,6 +352,22 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
         .await?;
     let changed = route(told.change(Kind::TcpRoute, &ObjectName::new("default", "r")).await?.0)?;
     assert_eq!((changed.rules, changed.backends.len()), (2, 1));
+    Ok(())
+}
+
+/// Most clusters have none, and nothing waits for them.
+#[tokio::test]
+async fn a_cluster_without_data_planes_is_served_all_the_same() -> anyhow::Result<()> {
+    let kubernetes = fresh_kubernetes().await?;
+    kubernetes.install_but(Crds::Standard161, &["dataplanes.apisix-etcd.io"]).await?;
+    let mut told = Told::by(&kubernetes);
+    let served = told.served().await?;
+    let others: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| *kind != Kind::DataPlane).collect();
+    assert_eq!((served.version(Kind::DataPlane), served.versions.len()), (None, others.len()));
+    assert_eq!(served.bundles, Some(vec!["v1.6.1".into()]));
+    let event = told.next().await?;
+    ensure!(matches!(event, ClusterEvent::NotServed(Kind::DataPlane)), "{event:?}");
+    told.lists(&others).await?;
     Ok(())
 }
 
@@ -548,6 +570,7 @@ const BUT_SERVICES: &[(&str, &str, &[&str])] = &[
     ("", "namespaces", &["get", "list", "watch"]),
     ("discovery.k8s.io", "endpointslices", &["list", "watch"]),
     ("gateway.networking.k8s.io", "*", &["list", "watch"]),
+    ("apisix-etcd.io", "*", &["list", "watch"]),
 ];
 
 #[tokio::test]

@@ -31,10 +31,22 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 /// Controllers that run at once while rights are taken away.
 const AT_ONCE: usize = 6;
 
-/// What a place needs for a ListenerSet and a route of each kind that is served, beside its class, and for a TLSRoute that no
+/// What a place needs for a DataPlane, a ListenerSet and a route of each kind that is served, beside its class, and for a TLSRoute that no
 /// listener takes.
 /// `$NS` and `$CLASS` stand for its names.
 const OBJECTS: &str = "
+---
+apiVersion: apisix-etcd.io/v1alpha1
+kind: DataPlane
+metadata: {name: $NS}
+spec: {etcdPrefix: /$NS-plane}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: $NS-plane}
+spec:
+  controllerName: $CONTROLLER
+  parametersRef: {group: apisix-etcd.io, kind: DataPlane, name: $NS}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -346,6 +358,7 @@ async fn says(
 async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Place) -> anyhow::Result<()> {
     let Place { namespace, gateway_class, .. } = place;
     let class = Named { api_version: GATEWAY_API, kind: "GatewayClass", namespace: "", name: gateway_class };
+    let plane = Named { api_version: "apisix-etcd.io/v1alpha1", kind: "DataPlane", namespace: "", name: namespace };
     let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
     let set = Named { api_version: GATEWAY_API, kind: "ListenerSet", namespace, name: "set" };
     let routes =
@@ -358,6 +371,7 @@ async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Pl
             }
             says(kubernetes, &class, "/status/conditions", "Accepted", "True").await?;
             says(kubernetes, &class, "/status/conditions", "SupportedVersion", "True").await?;
+            says(kubernetes, &plane, "/status/conditions", "Accepted", "True").await?;
             says(kubernetes, &gateway, "/status/conditions", "Programmed", "True").await?;
             says(kubernetes, &set, "/status/conditions", "Programmed", "True").await?;
             for route in &routes {

@@ -24,7 +24,10 @@ use apisix_etcd_controller::{
         sockets::{Inventory, StreamProxy},
         verdicts::Verdict,
     },
-    translate::desired::{Desired, PlaneSettings, Settings, Wanted},
+    translate::{
+        desired::{Desired, Settings, Wanted},
+        planes::PlaneSettings,
+    },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::{

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on may stop")]
 
 use apisix_etcd_controller::model::places::Plane;
-use apisix_etcd_controller::translate::desired::PlaneSettings;
+use apisix_etcd_controller::translate::planes::PlaneSettings;
 use apisix_etcd_controller::{
     model::{
         addresses::{Address, AddressSource, distinct},
@@ -11,10 +11,12 @@ use apisix_etcd_controller::{
         facts::{
             AddressFacts, BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces,
             GatewayClassFacts, GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector,
-            ListenerFacts, NamespaceFacts, Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef,
-            ServiceFacts, ServicePortFacts, SlicePortFacts, TlsFacts, Transport, listener_sets::ListenerSetFacts,
+            ListenerFacts, NamespaceFacts, Observed, ParametersRef, ParentRef, ReferenceGrantFacts, RouteFacts,
+            RouteKind, SecretRef, ServiceFacts, ServicePortFacts, SlicePortFacts, TlsFacts, Transport,
+            data_planes::{DataPlaneFacts, PortMappingFacts},
+            listener_sets::ListenerSetFacts,
         },
-        names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
+        names::{Created, GATEWAY_GROUP, Kind, OWN_GROUP, ObjectName, ObjectRef},
         places::{Directory, ServerName, WorkId},
         verdicts::{
             AttachmentRefusal, BackendFault, ClaimOutcome, ClaimVerdict, ListenerRefusal, ListenerSetVerdict,
@@ -61,8 +63,35 @@ fn port() -> impl Strategy<Value = i64> {
     prop_oneof![12 => 9100_i64..9104, 1 => select(vec![0, 70_000, -1])]
 }
 
+fn parameters() -> impl Strategy<Value = ParametersRef> {
+    let own = |name| ParametersRef { group: OWN_GROUP.into(), kind: "DataPlane".into(), namespace: None, name };
+    let strange = ParametersRef { group: "g".into(), kind: "k".into(), namespace: None, name: "edge".into() };
+    prop_oneof![3 => text(&["edge", "west", "none"]).prop_map(own), 1 => Just(strange)]
+}
+
+/// Prefixes that overlap, and some that mean nothing.
+fn data_plane() -> impl Strategy<Value = Facts> {
+    let mapping =
+        (port(), port()).prop_map(|(gateway_port, apisix_port)| PortMappingFacts { gateway_port, apisix_port });
+    (created(), text(&["/a", "/ab", "/b", "/apisix/c", "", "/a/"]), vec(mapping, 0..2)).prop_map(
+        |(created, etcd_prefix, port_mapping)| {
+            Facts::DataPlane(DataPlaneFacts {
+                generation: 1,
+                created,
+                etcd_prefix,
+                apisix_version: None,
+                listen: None,
+                port_mapping,
+                stream_plugins: None,
+                addresses: Vec::new(),
+                publish_service: None,
+            })
+        },
+    )
+}
+
 fn class() -> impl Strategy<Value = Facts> {
-    (text(&[OURS, OURS, OURS, OURS, "example.com/other"]), option::weighted(0.1, Just(Arc::from("g/k n")))).prop_map(
+    (text(&[OURS, OURS, OURS, OURS, "example.com/other"]), option::weighted(0.15, parameters())).prop_map(
         |(controller_name, parameters)| {
             Facts::GatewayClass(GatewayClassFacts { generation: 1, controller_name, parameters })
         },
@@ -269,6 +298,7 @@ fn slice() -> impl Strategy<Value = Facts> {
 /// The objects there can be: few, so that they refer to each other often.
 fn universe() -> Vec<(Kind, Vec<&'static str>)> {
     vec![
+        (Kind::DataPlane, vec!["edge", "west"]),
         (Kind::GatewayClass, vec!["apisix", "other"]),
         (Kind::Gateway, vec!["gw", "gw2"]),
         // The name of a Gateway, on purpose.
@@ -296,6 +326,7 @@ fn names(kind: Kind) -> Vec<ObjectName> {
 
 fn facts(kind: Kind) -> BoxedStrategy<Facts> {
     match kind {
+        Kind::DataPlane => data_plane().boxed(),
         Kind::GatewayClass => class().boxed(),
         Kind::Gateway => gateway().boxed(),
         Kind::ListenerSet => listener_set().boxed(),
@@ -343,7 +374,8 @@ fn tls_change() -> impl Strategy<Value = Change> {
                     &mut gateway.listeners
                 }
                 Facts::ListenerSet(set) => &mut set.listeners,
-                Facts::GatewayClass(_)
+                Facts::DataPlane(_)
+                | Facts::GatewayClass(_)
                 | Facts::TcpRoute(_)
                 | Facts::UdpRoute(_)
                 | Facts::TlsRoute(_)
@@ -497,7 +529,7 @@ impl Said {
     fn routes(&self) -> impl Iterator<Item = (&ObjectRef, &RouteVerdict)> {
         self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
             Verdict::Route(verdict) => Some((object, verdict)),
-            Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => None,
+            Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => None,
         })
     }
 
@@ -506,7 +538,7 @@ impl Said {
         self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
             Verdict::Gateway(verdict) => Some((object, verdict.refusal.is_none(), verdict.listeners.as_slice())),
             Verdict::ListenerSet(verdict) => Some((object, verdict.is_accepted(), verdict.listeners.as_slice())),
-            Verdict::GatewayClass(_) | Verdict::Route(_) => None,
+            Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Route(_) => None,
         })
     }
 
@@ -590,7 +622,8 @@ fn takes(protocol: &str, kind: Kind) -> bool {
         Kind::TlsRoute => protocol == "TLS",
         // Once TLS is ended, what is in it is a TCP connection like any other.
         Kind::TcpRoute => protocol == "TCP" || protocol == "TLS",
-        Kind::GatewayClass
+        Kind::DataPlane
+        | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::ReferenceGrant

@@ -27,7 +27,10 @@ use apisix_etcd_controller::{
         control::ControlKeys,
         etcd::{EtcdSettings, EtcdStore},
     },
-    translate::desired::{self, Desired, PlaneSettings},
+    translate::{
+        desired::{self, Desired},
+        planes::PlaneSettings,
+    },
 };
 use etcd_client::{EventType, WatchOptions};
 use parking_lot::Mutex;

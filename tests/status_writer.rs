@@ -13,8 +13,9 @@ use apisix_etcd_controller::{
         sockets::Footing,
         verdicts::{
             AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome,
-            ClaimVerdict, ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict,
-            ParentVerdict, RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
+            ClaimVerdict, ClassVerdict, DataPlaneVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal,
+            ListenerVerdict, ParametersProblem, ParentVerdict, PlaneFault, RefusedShare, RouteVerdict, Served, Source,
+            Standing, Verdict,
         },
     },
     status::{
@@ -105,6 +106,7 @@ fn served(tcp_route: &str) -> Served {
     Served {
         source: Source::Cluster,
         versions: [
+            (Kind::DataPlane, "v1alpha1".into()),
             (Kind::GatewayClass, "v1".into()),
             (Kind::Gateway, "v1".into()),
             (Kind::TcpRoute, tcp_route.into()),
@@ -196,6 +198,11 @@ metadata: {{name: gateway, namespace: {namespace}}}
 spec:
   gatewayClassName: {class}
   listeners: [{{name: foo, port: 9100, protocol: TCP}}]
+---
+apiVersion: apisix-etcd.io/v1alpha1
+kind: DataPlane
+metadata: {{name: {class}}}
+spec: {{etcdPrefix: /{class}}}
 "
         ))
         .await?;
@@ -204,7 +211,7 @@ spec:
 
     let class_object = ObjectRef::new(Kind::GatewayClass, ObjectName::cluster(class));
     let class_named = Named { api_version: GROUP_V1, kind: "GatewayClass", namespace: "", name: class };
-    for parameters in [None, Some("example.com/Tuning fast".into())] {
+    for parameters in [None, Some(ParametersProblem::Missing("edge".into()))] {
         for bundles in [None, Some(vec!["v1.6.1".into()]), Some(vec!["".into(), "v2.0.0".into()])] {
             let served = Served { bundles, ..served("v1") };
             let verdict = ClassVerdict {
@@ -218,6 +225,16 @@ spec:
             writer.drain().await?;
             writer.ensure_says(kubernetes, &class_named, &wanted).await?;
         }
+    }
+
+    // Ours, of another API group.
+    let plane_object = ObjectRef::new(Kind::DataPlane, ObjectName::cluster(class));
+    let plane_named = Named { api_version: "apisix-etcd.io/v1alpha1", kind: "DataPlane", namespace: "", name: class };
+    for fault in [None, Some(PlaneFault::Invalid("etcdPrefix is none".into()))] {
+        let verdict = DataPlaneVerdict { generation: 1, fault };
+        let wanted = writer.publish(&plane_object, &Verdict::DataPlane(verdict));
+        writer.drain().await?;
+        writer.ensure_says(kubernetes, &plane_named, &wanted).await?;
     }
 
     let gateway_object = ObjectRef::new(Kind::Gateway, ObjectName::new(namespace, "gateway"));

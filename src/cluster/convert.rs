@@ -8,23 +8,50 @@ use crate::model::{
     facts::{
         AddressFacts, BackendRef, DriftPolicy, EndpointFacts, EndpointSliceFacts, FromNamespaces, GatewayClassFacts,
         GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
-        ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts, ServicePortFacts,
-        SlicePortFacts, TlsFacts, Transport, listener_sets::ListenerSetFacts,
+        ParametersRef, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts,
+        ServicePortFacts, SlicePortFacts, TlsFacts, Transport,
+        data_planes::{DataPlaneFacts, ListenFacts, PortMappingFacts},
+        listener_sets::ListenerSetFacts,
     },
-    names::{Created, GATEWAY_GROUP},
+    names::{Created, GATEWAY_GROUP, ObjectName},
 };
 use gateway_api::{gatewayclasses::GatewayClassSpec, referencegrants::ReferenceGrantSpec};
 use std::{net::IpAddr, sync::Arc};
 use wire::{Metadata, Text, shared};
 
+/// A DataPlane.
+pub(super) fn data_plane<L>(metadata: &Metadata<L>, spec: wire::data_planes::DataPlaneSpec) -> DataPlaneFacts {
+    let texts = |texts: Vec<Text>| texts.into_iter().map(|text| text.0).collect::<Vec<_>>();
+    DataPlaneFacts {
+        generation: generation(metadata),
+        created: created(metadata),
+        etcd_prefix: spec.etcd_prefix.0,
+        apisix_version: unless_empty(spec.apisix_version),
+        listen: spec.listen.map(|entries| entries.into_iter().map(listen).collect()),
+        port_mapping: spec.port_mapping.into_iter().flatten().map(port_mapping).collect(),
+        stream_plugins: spec.stream_plugins.map(texts),
+        addresses: spec.addresses.map(texts).unwrap_or_default(),
+        publish_service: spec
+            .publish_service
+            .map(|service| ObjectName { namespace: service.namespace.0, name: service.name.0 }),
+    }
+}
+
+fn listen(entry: wire::data_planes::Listen) -> ListenFacts {
+    ListenFacts { protocol: entry.protocol.0, port: entry.port, end_port: entry.end_port }
+}
+
+fn port_mapping(entry: wire::data_planes::PortMapping) -> PortMappingFacts {
+    PortMappingFacts { gateway_port: entry.gateway_port, apisix_port: entry.apisix_port }
+}
+
 /// A GatewayClass.
 pub(super) fn gateway_class<L>(metadata: &Metadata<L>, spec: GatewayClassSpec) -> GatewayClassFacts {
-    let parameters = spec.parameters_ref.map(|parameters| {
-        let name = match parameters.namespace {
-            Some(namespace) => format!("{namespace}/{}", parameters.name),
-            None => parameters.name,
-        };
-        reference(&parameters.group, &parameters.kind, &name)
+    let parameters = spec.parameters_ref.map(|parameters| ParametersRef {
+        group: shared(&parameters.group),
+        kind: shared(&parameters.kind),
+        namespace: parameters.namespace.as_deref().filter(|namespace| !namespace.is_empty()).map(shared),
+        name: shared(&parameters.name),
     });
     GatewayClassFacts { generation: generation(metadata), controller_name: shared(&spec.controller_name), parameters }
 }
@@ -422,11 +449,12 @@ mod tests {
         };
         let plain = class(json!({"controllerName": "x/y"}));
         assert_eq!((&*plain.controller_name, plain.parameters), ("x/y", None));
-        let parameters =
-            |reference: Value| class(json!({"controllerName": "x/y", "parametersRef": reference})).parameters;
-        assert_eq!(parameters(json!({"group": "g", "kind": "K", "name": "n"})).as_deref(), Some("g/K n"));
+        let parameters = |reference: Value| {
+            class(json!({"controllerName": "x/y", "parametersRef": reference})).parameters.map(|p| p.to_string())
+        };
+        assert_eq!(parameters(json!({"group": "g", "kind": "K", "name": "n"})), Some("g/K n".to_owned()));
         let config_map = json!({"group": "", "kind": "ConfigMap", "name": "n", "namespace": "ns"});
-        assert_eq!(parameters(config_map).as_deref(), Some("ConfigMap ns/n"));
+        assert_eq!(parameters(config_map), Some("ConfigMap ns/n".to_owned()));
     }
 
     #[test]

@@ -74,6 +74,9 @@ fn named(kind: Kind, json: &str) -> Result<Named<'_>, Nameless> {
 
 fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde_json::Error> {
     match kind {
+        Kind::DataPlane => specified(kind, json, controller_name, |metadata, spec| {
+            Facts::DataPlane(convert::data_plane(metadata, spec))
+        }),
         Kind::GatewayClass => {
             let mut decoded = specified(kind, json, controller_name, |metadata, spec| {
                 Facts::GatewayClass(convert::gateway_class(metadata, spec))
@@ -194,7 +197,8 @@ fn print(kind: Kind, status: Option<&RawValue>, controller_name: &str) -> Status
 fn quoting_nothing(kind: Kind, error: serde_json::Error) -> serde_json::Error {
     match kind {
         Kind::Secret => de::Error::custom("it is not of the form of a Secret"),
-        Kind::GatewayClass
+        Kind::DataPlane
+        | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::TcpRoute
@@ -218,6 +222,13 @@ fn said(kind: Kind, error: serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        cluster::data_plane::{DataPlane, DataPlaneSpec, Listen, PortMapping, Protocol, PublishService},
+        model::{
+            facts::data_planes::{DataPlaneFacts, ListenFacts, PortMappingFacts},
+            names::Created,
+        },
+    };
     use gateway_api::{
         experimental::tcproutes::{TcpRoute, TcpRouteParentRefs, TcpRouteRules, TcpRouteRulesBackendRefs},
         gateways::{Gateway, GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespaces},
@@ -295,6 +306,49 @@ mod tests {
         let listener = &gateway.listeners[0];
         assert_eq!((listener.port, listener.hostname.as_deref()), (9100, Some("h")));
         assert_eq!(listener.namespaces, crate::model::facts::FromNamespaces::All);
+    }
+
+    #[test]
+    fn our_own_type_is_read_whole() {
+        let text = |text: &str| text.to_owned();
+        let mut plane = DataPlane::new(
+            "edge",
+            DataPlaneSpec {
+                etcd_prefix: text("/edge"),
+                apisix_version: Some(text("3.18.0")),
+                listen: Some(vec![Listen { protocol: Protocol::TlsEither, port: 9000, end_port: Some(9010) }]),
+                port_mapping: Some(vec![PortMapping { gateway_port: 443, apisix_port: 9443 }]),
+                stream_plugins: Some(vec![text("traffic-split")]),
+                addresses: Some(vec![text("192.0.2.1")]),
+                publish_service: Some(PublishService { namespace: text("apisix"), name: text("gateway") }),
+            },
+        );
+        plane.metadata.generation = Some(4);
+        let Facts::DataPlane(read) = facts(Kind::DataPlane, &plane) else { panic!() };
+        assert_eq!(
+            read,
+            DataPlaneFacts {
+                generation: 4,
+                created: Created::UNKNOWN,
+                etcd_prefix: "/edge".into(),
+                apisix_version: Some("3.18.0".into()),
+                listen: Some(vec![ListenFacts { protocol: "TLSEither".into(), port: 9000, end_port: Some(9010) }]),
+                port_mapping: vec![PortMappingFacts { gateway_port: 443, apisix_port: 9443 }],
+                stream_plugins: Some(vec!["traffic-split".into()]),
+                addresses: vec!["192.0.2.1".into()],
+                publish_service: Some(ObjectName::new("apisix", "gateway")),
+            }
+        );
+        // What no schema lets through is kept for translation to say.
+        let odd = json!({
+            "metadata": {"name": "edge", "namespace": "x"},
+            "spec": {"etcdPrefix": "", "listen": [{"protocol": "x", "port": 70_000}], "streamPlugins": [], "addresses": null},
+        });
+        let decoded = decoded(Kind::DataPlane, &odd);
+        assert_eq!(decoded.name, ObjectName::cluster("edge"));
+        let Observed::Facts(Facts::DataPlane(odd)) = decoded.observed else { panic!() };
+        assert_eq!(odd.listen.unwrap()[0].port, 70_000);
+        assert_eq!((odd.stream_plugins, odd.addresses, odd.port_mapping), (Some(vec![]), vec![], vec![]));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which cluster an API server belongs to and what it serves of Gateway API: versions of the kinds read here, and the release
+//! Which cluster an API server belongs to and what it serves of Gateway API and of our own group: versions of the kinds read here, and the release
 //! their CRDs come from.
 //!
 //! Asked again and again, because CRDs come, change and go while we run. Publishes versions for the kinds' own tasks,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     model::{
-        names::{GATEWAY_GROUP, Kind},
+        names::{GATEWAY_GROUP, Kind, OWN_GROUP},
         verdicts::{Served, Source},
     },
     retry::{Retry, RetryLimits},
@@ -32,7 +32,7 @@ use tokio::{
     sync::{Notify, mpsc, watch},
     time::timeout,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How soon a CRD that was missing is seen: a person may be waiting for it.
 const PERIOD_INCOMPLETE: Duration = Duration::from_secs(2);
@@ -66,7 +66,7 @@ impl Found {
     }
 
     fn complete(&self) -> bool {
-        Kind::ALL.iter().all(|kind| self.versions.contains_key(kind))
+        Kind::ALL.into_iter().all(|kind| kinds::is_extra(kind) || self.versions.contains_key(&kind))
     }
 }
 
@@ -191,6 +191,7 @@ impl Discovery {
                 (_, Some(before), None) => {
                     warn!(%kind, before, "kind is no longer served, what is known of it stays in force");
                 }
+                (None, None, None) if kinds::is_extra(kind) => debug!(%kind, "kind is not served"),
                 (None, None, None) => info!(%kind, "kind is not served, waiting for its CRD"),
                 (Some(_), None, None) | (_, _, Some(_)) => {}
             }
@@ -206,11 +207,13 @@ async fn look_in_time(client: &Client) -> Result<Found, LookError> {
 }
 
 async fn look(client: &Client) -> Result<Found, LookError> {
-    let resources = served_resources(client).await?;
+    let mut resources = served_resources(client, GATEWAY_GROUP).await?;
+    resources.extend(served_resources(client, OWN_GROUP).await?);
     let mut versions = Versions::new();
     for kind in Kind::ALL {
-        let serves =
-            |version: &&&str| !kinds::from_crd(kind) || resources.contains(&(**version, kind.plural().to_owned()));
+        let serves = |version: &&&str| {
+            !kinds::from_crd(kind) || resources.contains(&(kind.group(), **version, kind.plural().to_owned()))
+        };
         if let Some(version) = kinds::versions(kind).iter().find(serves) {
             versions.insert(kind, version);
         }
@@ -219,20 +222,23 @@ async fn look(client: &Client) -> Result<Found, LookError> {
     Ok(Found { versions, bundles })
 }
 
-/// Every (version, resource) of Gateway API's group that is served, of the versions read here.
-async fn served_resources(client: &Client) -> Result<BTreeSet<(&'static str, String)>, LookError> {
+/// A resource that is served: its group, its version and its plural name.
+type Resource = (&'static str, &'static str, String);
+
+/// Every resource of `group` that is served, of the versions read here.
+async fn served_resources(client: &Client, group: &'static str) -> Result<BTreeSet<Resource>, LookError> {
     let mut served = BTreeSet::new();
-    let Some(group) = get::<APIGroup>(client, format!("/apis/{GATEWAY_GROUP}")).await? else {
+    let Some(found) = get::<APIGroup>(client, format!("/apis/{group}")).await? else {
         return Ok(served);
     };
     let wanted: BTreeSet<&str> =
-        Kind::ALL.into_iter().filter(|kind| kinds::from_crd(*kind)).flat_map(kinds::versions).copied().collect();
-    let exists = |version: &&str| group.versions.iter().any(|served| served.version == **version);
+        Kind::ALL.into_iter().filter(|kind| kind.group() == group).flat_map(kinds::versions).copied().collect();
+    let exists = |version: &&str| found.versions.iter().any(|served| served.version == **version);
     // The stable version last: of a CRD that comes between two requests, not only an older version is seen.
     for version in wanted.into_iter().rev().filter(exists) {
-        let resources = get::<APIResourceList>(client, format!("/apis/{GATEWAY_GROUP}/{version}")).await?;
+        let resources = get::<APIResourceList>(client, format!("/apis/{group}/{version}")).await?;
         let names = resources.into_iter().flat_map(|list| list.resources).map(|resource| resource.name);
-        served.extend(names.map(|name| (version, name)));
+        served.extend(names.map(|name| (group, version, name)));
     }
     Ok(served)
 }
@@ -241,7 +247,7 @@ async fn served_resources(client: &Client) -> Result<BTreeSet<(&'static str, Str
 async fn bundles(client: &Client, versions: &Versions) -> Result<Option<Vec<Arc<str>>>, LookError> {
     let crds = Request::new("/apis/apiextensions.k8s.io/v1/customresourcedefinitions");
     let mut bundles = BTreeSet::new();
-    for kind in versions.keys().copied().filter(|kind| kinds::from_crd(*kind)) {
+    for kind in versions.keys().copied().filter(|kind| kind.group() == GATEWAY_GROUP) {
         let name = kinds::crd_name(kind);
         let asking = |source| LookError::Asking { path: format!("{}/{name}", crds.url_path), source };
         let request = crds.get_metadata(&name, &GetParams::default()).map_err(|error| asking(error.into()))?;

@@ -9,7 +9,8 @@ use crate::model::{certificates::TLS_SECRET, names::Kind};
 #[must_use]
 pub fn from_crd(kind: Kind) -> bool {
     match kind {
-        Kind::GatewayClass
+        Kind::DataPlane
+        | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::TcpRoute
@@ -24,6 +25,7 @@ pub fn from_crd(kind: Kind) -> bool {
 #[must_use]
 pub fn versions(kind: Kind) -> &'static [&'static str] {
     match kind {
+        Kind::DataPlane => &["v1alpha1"],
         Kind::TcpRoute | Kind::UdpRoute => &["v1", "v1alpha2"],
         Kind::ReferenceGrant => &["v1", "v1beta1"],
         Kind::GatewayClass
@@ -43,7 +45,8 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
 pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::GatewayClass | Kind::Gateway => &["v1", "v1beta1"],
-        Kind::ListenerSet
+        Kind::DataPlane
+        | Kind::ListenerSet
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute
@@ -60,7 +63,8 @@ pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
 pub fn selected(kind: Kind) -> Option<(&'static str, &'static str)> {
     match kind {
         Kind::Secret => Some(("type", TLS_SECRET)),
-        Kind::GatewayClass
+        Kind::DataPlane
+        | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::TcpRoute
@@ -79,6 +83,25 @@ pub fn selected(kind: Kind) -> Option<(&'static str, &'static str)> {
 pub fn may_be_withheld(kind: Kind) -> bool {
     match kind {
         Kind::Secret => true,
+        Kind::DataPlane
+        | Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::ListenerSet
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::TlsRoute
+        | Kind::ReferenceGrant
+        | Kind::Namespace
+        | Kind::Service
+        | Kind::EndpointSlice => false,
+    }
+}
+
+/// Whether most clusters do without this kind, so that nobody waits for its CRD and no line is logged while it is missing.
+#[must_use]
+pub fn is_extra(kind: Kind) -> bool {
+    match kind {
+        Kind::DataPlane => true,
         Kind::GatewayClass
         | Kind::Gateway
         | Kind::ListenerSet
@@ -87,6 +110,7 @@ pub fn may_be_withheld(kind: Kind) -> bool {
         | Kind::TlsRoute
         | Kind::ReferenceGrant
         | Kind::Namespace
+        | Kind::Secret
         | Kind::Service
         | Kind::EndpointSlice => false,
     }
@@ -137,7 +161,9 @@ mod tests {
     #[test]
     fn the_stable_version_is_preferred_everywhere() {
         for kind in Kind::ALL {
-            assert_eq!(versions(kind).first(), Some(&"v1"), "{kind}");
+            // A kind of our own has no stable version.
+            let first = if kind == Kind::DataPlane { "v1alpha1" } else { "v1" };
+            assert_eq!(versions(kind).first(), Some(&first), "{kind}");
             assert!(versions(kind).iter().all(|version| manifest_versions(kind).contains(version)), "{kind}");
         }
     }

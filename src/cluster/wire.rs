@@ -5,6 +5,8 @@
 //! 64 bits wide and closed sets are plain text, so that one odd value gets a verdict instead of hiding its whole object.
 //! A test in [`super::decode`] holds these shapes to the generated types, which are used as they are where they fit.
 
+pub(super) mod data_planes;
+
 use crate::model::names::{Created, GATEWAY_GROUP};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de};

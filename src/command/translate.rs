@@ -6,7 +6,7 @@
 use super::Outcome;
 use crate::{
     cluster::{
-        folder,
+        folder, kinds,
         manifests::{self, FileError, Manifests},
     },
     config::{args::OutputFormat, settings::TranslateSettings},
@@ -116,7 +116,7 @@ fn unreadable_object(kind: Kind, name: &ObjectName, error: &str) -> UnreadableOb
 fn object_status(object: &ObjectRef, status: &Value) -> ObjectStatus {
     let ObjectRef { kind, name } = object;
     ObjectStatus {
-        api_version: format!("{}/v1", kind.group()),
+        api_version: format!("{}/{}", kind.group(), kinds::versions(*kind).first().unwrap_or(&"v1")),
         kind: kind.as_str(),
         namespace: name.namespace.to_string(),
         name: name.name.to_string(),
@@ -171,7 +171,7 @@ fn render_table(translation: &Translation, width: Option<u16>) -> String {
 mod tests {
     use super::*;
     use crate::model::places::Plane;
-    use crate::translate::desired::PlaneSettings;
+    use crate::translate::planes::PlaneSettings;
     use crate::{apisix::version::ApisixVersion, cluster::manifests::File};
 
     const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     apisix::version::{ApisixVersion, VersionError},
-    model::places::Plane,
-    translate::desired::{PlaneSettings, Settings},
+    model::places::{Plane, prefix_fault},
+    translate::{desired::Settings, planes::PlaneSettings},
 };
 use addresses::AddressError;
 use apisix::{Origin, Teller};
@@ -314,19 +314,6 @@ fn prefix(prefix: String) -> Result<String, SettingError> {
     match prefix_fault(&prefix) {
         Some(fault) => Err(SettingError::Prefix { prefix, fault }),
         None => Ok(prefix),
-    }
-}
-
-/// What is wrong with a prefix of etcd keys, ours or a data plane's.
-fn prefix_fault(prefix: &str) -> Option<&'static str> {
-    match prefix.strip_prefix('/') {
-        None => Some("does not begin with '/'"),
-        Some(_) if prefix.ends_with('/') => Some("ends with '/'"),
-        Some(rest) if rest.split('/').any(str::is_empty) => Some("has an empty segment"),
-        Some(rest) if !rest.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/')) => {
-            Some("has characters other than letters, digits, '_', '.', '-' and '/'")
-        }
-        Some(_) => None,
     }
 }
 

@@ -3,6 +3,8 @@
 //! Made where a watch event comes in ([`crate::cluster`]), read by [`crate::translate`]. Numbers are kept as wide as the
 //! wire allows, so that a value outside its bounds reaches translation and gets a verdict instead of being lost.
 
+mod classes;
+pub mod data_planes;
 mod grants;
 pub mod listener_sets;
 
@@ -11,6 +13,8 @@ use super::{
     certificates::SecretFacts,
     names::{Created, Kind, ObjectName},
 };
+pub use classes::{GatewayClassFacts, ParametersRef};
+use data_planes::DataPlaneFacts;
 pub use grants::{GrantFrom, GrantTo, ReferenceGrantFacts};
 use listener_sets::ListenerSetFacts;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -18,6 +22,8 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 /// The facts of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Facts {
+    /// Of a DataPlane.
+    DataPlane(DataPlaneFacts),
     /// Of a GatewayClass.
     GatewayClass(GatewayClassFacts),
     /// Of a Gateway.
@@ -47,6 +53,7 @@ impl Facts {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
+            Self::DataPlane(_) => Kind::DataPlane,
             Self::GatewayClass(_) => Kind::GatewayClass,
             Self::Gateway(_) => Kind::Gateway,
             Self::ListenerSet(_) => Kind::ListenerSet,
@@ -84,17 +91,6 @@ pub struct Change {
     pub name: ObjectName,
     /// What it is now; `None` when it is gone.
     pub observed: Option<Observed>,
-}
-
-/// Of a GatewayClass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayClassFacts {
-    /// `metadata.generation`; 1 where a manifest does not say.
-    pub generation: i64,
-    /// `spec.controllerName`.
-    pub controller_name: Arc<str>,
-    /// `spec.parametersRef` as `group/kind name`, if there is one.
-    pub parameters: Option<Arc<str>>,
 }
 
 /// Of a Gateway.
@@ -298,7 +294,8 @@ impl Transport {
         match kind {
             Kind::TcpRoute | Kind::TlsRoute => Self::Tcp,
             Kind::UdpRoute => Self::Udp,
-            Kind::GatewayClass
+            Kind::DataPlane
+            | Kind::GatewayClass
             | Kind::Gateway
             | Kind::ListenerSet
             | Kind::ReferenceGrant

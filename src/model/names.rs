@@ -5,6 +5,8 @@ use std::{fmt, sync::Arc};
 /// The kinds of object this controller reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
+    /// `apisix-etcd.io` DataPlane.
+    DataPlane,
     /// `gateway.networking.k8s.io` GatewayClass.
     GatewayClass,
     /// `gateway.networking.k8s.io` Gateway.
@@ -32,12 +34,16 @@ pub enum Kind {
 /// The API group of Gateway API.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
+/// The API group of our own kinds.
+pub const OWN_GROUP: &str = "apisix-etcd.io";
+
 /// The finalizer of a GatewayClass that is in use, as Gateway API names it. Controllers share it.
 pub const GATEWAY_EXISTS_FINALIZER: &str = "gateway-exists-finalizer.gateway.networking.k8s.io";
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
+        Self::DataPlane,
         Self::GatewayClass,
         Self::Gateway,
         Self::ListenerSet,
@@ -58,6 +64,7 @@ impl Kind {
     #[must_use]
     pub fn group(self) -> &'static str {
         match self {
+            Self::DataPlane => OWN_GROUP,
             Self::GatewayClass
             | Self::Gateway
             | Self::ListenerSet
@@ -74,6 +81,7 @@ impl Kind {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::DataPlane => "DataPlane",
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
             Self::ListenerSet => "ListenerSet",
@@ -92,6 +100,7 @@ impl Kind {
     #[must_use]
     pub fn plural(self) -> &'static str {
         match self {
+            Self::DataPlane => "dataplanes",
             Self::GatewayClass => "gatewayclasses",
             Self::Gateway => "gateways",
             Self::ListenerSet => "listenersets",
@@ -125,7 +134,7 @@ impl Kind {
     #[must_use]
     pub fn namespaced(self) -> bool {
         match self {
-            Self::GatewayClass | Self::Namespace => false,
+            Self::DataPlane | Self::GatewayClass | Self::Namespace => false,
             Self::Gateway
             | Self::ListenerSet
             | Self::TcpRoute
@@ -142,7 +151,8 @@ impl Kind {
     #[must_use]
     pub fn has_our_status(self) -> bool {
         match self {
-            Self::GatewayClass
+            Self::DataPlane
+            | Self::GatewayClass
             | Self::Gateway
             | Self::ListenerSet
             | Self::TcpRoute

@@ -134,6 +134,28 @@ impl fmt::Display for WorkId {
     }
 }
 
+/// What is wrong with a prefix of etcd keys, ours or a data plane's; `None` where nothing is. A prefix begins with a slash, ends
+/// without one, and has segments of plain characters between.
+#[must_use]
+pub fn prefix_fault(prefix: &str) -> Option<&'static str> {
+    match prefix.strip_prefix('/') {
+        None => Some("does not begin with '/'"),
+        Some(_) if prefix.ends_with('/') => Some("ends with '/'"),
+        Some(rest) if rest.split('/').any(str::is_empty) => Some("has an empty segment"),
+        Some(rest) if !rest.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/')) => {
+            Some("has characters other than letters, digits, '_', '.', '-' and '/'")
+        }
+        Some(_) => None,
+    }
+}
+
+/// Whether one prefix begins with the other. APISIX reads and watches every key that begins with the text of its prefix, slash
+/// or not: `/apisix` brings `/apisix2/…` too.
+#[must_use]
+pub fn prefixes_overlap(one: &str, other: &str) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
 /// A TCP or UDP port a data plane can listen on; never 0.
 pub type Port = std::num::NonZeroU16;
 

@@ -2,6 +2,7 @@
 //!
 //! Closed enums that carry what a message needs; no reason strings and no sentences.
 
+mod planes;
 mod routes;
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
     places::{Port, ServerName, WorkId},
     sockets::{Footing, Need, SocketFault},
 };
+pub use planes::{DataPlaneVerdict, ParametersProblem, PlaneFault, PrefixHolder};
 pub use routes::{
     AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict, ParentVerdict,
     RefusedShare, RouteVerdict,
@@ -21,6 +23,8 @@ use std::{collections::BTreeMap, sync::Arc};
 /// What translation says of one object of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
+    /// Of a DataPlane that a GatewayClass of ours names.
+    DataPlane(DataPlaneVerdict),
     /// Of a GatewayClass with our controller name.
     GatewayClass(ClassVerdict),
     /// Of a Gateway of such a class.
@@ -36,8 +40,8 @@ pub enum Verdict {
 pub struct ClassVerdict {
     /// The generation this was computed from.
     pub generation: i64,
-    /// `spec.parametersRef` that cannot be honoured, as `group/kind name`.
-    pub unusable_parameters: Option<Arc<str>>,
+    /// Why `spec.parametersRef` cannot be honoured, if so.
+    pub unusable_parameters: Option<ParametersProblem>,
     /// Which versions of Gateway API the source serves.
     pub served: Served,
     /// Whether a Gateway names it, so that it is to carry the finalizer that keeps it from being deleted meanwhile.

@@ -33,7 +33,10 @@ use crate::{
         records::Records,
         txn::{Commit, CommitError, Fence, Revision, Txn},
     },
-    translate::desired::{self, Desired, PlaneSettings},
+    translate::{
+        desired::{self, Desired},
+        planes::PlaneSettings,
+    },
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use std::collections::BTreeSet;

@@ -229,7 +229,7 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::translate::desired::PlaneSettings;
+    use crate::translate::planes::PlaneSettings;
     use crate::{
         apisix::documents::{Node, Scheme, upstream},
         model::names::{Kind, ObjectName},

@@ -280,7 +280,8 @@ fn says_nothing(object: &ObjectRef, status: &Value) -> bool {
         Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
             status.get("parents").and_then(Value::as_array).is_none_or(Vec::is_empty)
         }
-        Kind::GatewayClass
+        Kind::DataPlane
+        | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::ReferenceGrant

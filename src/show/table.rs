@@ -26,18 +26,20 @@ pub fn render(overview: &Overview, width: Option<u16>) -> String {
     let mut routes = table(width, &["ROUTE", "PARENT", "SLOT", "NODES (WEIGHT)", "CONDITIONS"]);
     let mut gateways = table(width, &["GATEWAY", "LISTENER", "ROUTES", "CONDITIONS"]);
     let mut classes = table(width, &["CLASS", "CONDITIONS"]);
+    let mut planes = table(width, &["DATA PLANE", "CONDITIONS"]);
     for (object, status) in &overview.statuses {
         match object.kind {
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
                 add_route(&mut routes, object, status, places.get(object));
             }
             Kind::Gateway | Kind::ListenerSet => add_gateway(&mut gateways, object, status),
+            Kind::DataPlane => add_class(&mut planes, object, status),
             Kind::GatewayClass => add_class(&mut classes, object, status),
             // These have no status of ours.
             Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {}
         }
     }
-    let sections = [routes, gateways, classes, refusals(overview, width)].map(|table| finished(&table));
+    let sections = [routes, gateways, classes, planes, refusals(overview, width)].map(|table| finished(&table));
     sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
@@ -104,6 +106,7 @@ fn add_gateway(table: &mut Table, gateway: &ObjectRef, status: &Value) {
     }
 }
 
+/// One row for the GatewayClass or DataPlane.
 fn add_class(table: &mut Table, class: &ObjectRef, status: &Value) {
     for (_, conditions) in parts(class, status) {
         table.add_row([class.name.to_string(), summary(&conditions)]);

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod certificates;
+mod data_plane;
 mod gateway;
 mod gateway_class;
 mod listener_set;
@@ -29,6 +30,7 @@ const MESSAGE_CHARS_MAX: usize = 32_768;
 /// The part of `object`'s `.status` that is ours: all of its conditions at once, each with the generation the verdict was
 /// computed from and without `lastTransitionTime`, which [`super::merge`] adds.
 ///
+/// - DataPlane: `{conditions}`
 /// - GatewayClass: `{conditions, supportedFeatures}`
 /// - Gateway: `{conditions, listeners}`, the listeners in the order of the spec; `attachedListenerSets` where it is not 0
 /// - ListenerSet: `{conditions, listeners}`, as of a Gateway
@@ -56,6 +58,7 @@ pub fn render_held(
     held: Option<&str>,
 ) -> Value {
     match verdict {
+        Verdict::DataPlane(plane) => data_plane::render(plane),
         Verdict::GatewayClass(class) => gateway_class::render(class),
         Verdict::Gateway(gateway) => gateway::render(gateway, standing),
         Verdict::ListenerSet(set) => listener_set::render(set, standing),

@@ -5,6 +5,9 @@ use super::reasons::ConditionType;
 use crate::model::{facts::ParentRef, names::GATEWAY_GROUP};
 use serde_json::Value;
 
+/// Condition types of a DataPlane that only its controller sets.
+pub(super) const PLANE_TYPES: &[ConditionType] = &[ConditionType::Accepted];
+
 /// Condition types of a GatewayClass that only its controller sets.
 pub(super) const CLASS_TYPES: &[ConditionType] = &[ConditionType::Accepted, ConditionType::SupportedVersion];
 

@@ -4,7 +4,7 @@
 //! is nothing to do. What others wrote is never dropped, changed or reordered, even where it leaves no room for us.
 
 use super::{
-    fields::{self, CLASS_TYPES, GATEWAY_TYPES, LISTENER_TYPES, ParentKey},
+    fields::{self, CLASS_TYPES, GATEWAY_TYPES, LISTENER_TYPES, PLANE_TYPES, ParentKey},
     print::StatusPrint,
     reasons::ConditionType,
 };
@@ -74,6 +74,9 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
     }
     let mut unplaced = 0;
     let fields = match kind {
+        Kind::DataPlane => {
+            vec![("conditions", merge_conditions(current, wanted, Some(PLANE_TYPES), merging.now, &mut unplaced))]
+        }
         Kind::GatewayClass => vec![
             ("conditions", merge_conditions(current, wanted, Some(CLASS_TYPES), merging.now, &mut unplaced)),
             ("supportedFeatures", fields::items(wanted, "supportedFeatures").to_vec()),
@@ -122,7 +125,7 @@ fn is_stale(merging: &Merging<'_>) -> bool {
 /// The greatest `observedGeneration` of the conditions that are ours.
 fn newest_generation(status: &Value, counts: impl Fn(&Value) -> bool, controller_name: &str) -> Option<i64> {
     let own = fields::items(status, "conditions").iter().filter(|condition| {
-        // GatewayClasses and Gateways share this field; the types of one mean nothing foreign on the other.
+        // DataPlanes, GatewayClasses and Gateways share this field; the types of one mean nothing foreign on the other.
         fields::is_of(condition, CLASS_TYPES) || fields::is_of(condition, GATEWAY_TYPES)
     });
     let listeners = fields::items(status, "listeners")

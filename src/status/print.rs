@@ -6,7 +6,7 @@
 //! lengths: two different statuses of one object would have to collide there for a write to be missed.
 
 use super::{
-    fields::{self, CLASS_TYPES, GATEWAY_TYPES, LISTENER_TYPES, ParentKey},
+    fields::{self, CLASS_TYPES, GATEWAY_TYPES, LISTENER_TYPES, PLANE_TYPES, ParentKey},
     reasons::ConditionType,
 };
 use crate::model::{
@@ -31,6 +31,7 @@ impl StatusPrint {
     #[must_use]
     pub fn of(kind: Kind, status: &Value, controller_name: &str) -> Self {
         let mut parts = match kind {
+            Kind::DataPlane => condition_parts(status, PLANE_TYPES),
             Kind::GatewayClass => class_parts(status),
             Kind::Gateway | Kind::ListenerSet => gateway_parts(status),
             Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => route_parts(status, controller_name),

@@ -79,6 +79,8 @@ pub enum Reason {
     UnsupportedAddress,
     /// Gateway, listener: not programmed because it is not accepted.
     Invalid,
+    /// DataPlane, ours: its prefix and another one begin with each other.
+    PrefixOverlaps,
     /// Gateway: an address was asked for by value and cannot be had.
     AddressNotUsable,
     /// Gateway: an address was asked for, and there is none to give.
@@ -150,6 +152,7 @@ impl Reason {
             Self::ParentNotProgrammed => "ParentNotProgrammed",
             Self::UnsupportedAddress => "UnsupportedAddress",
             Self::Invalid => "Invalid",
+            Self::PrefixOverlaps => "PrefixOverlaps",
             Self::AddressNotUsable => "AddressNotUsable",
             Self::AddressNotAssigned => "AddressNotAssigned",
             Self::Programmed => "Programmed",

@@ -9,8 +9,9 @@ use crate::model::{
     sockets::{Footing, Need, SocketFault},
     verdicts::{
         AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
-        Clash, ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerSetVerdict, ListenerVerdict,
-        NoAddress, Occupant, ParentVerdict, Reception, RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
+        Clash, ClassVerdict, DataPlaneVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerSetVerdict,
+        ListenerVerdict, NoAddress, Occupant, ParametersProblem, ParentVerdict, PlaneFault, PrefixHolder, Reception,
+        RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
     },
 };
 use serde_json::Value;
@@ -35,11 +36,13 @@ pub(super) fn parent(name: &str) -> ParentRef {
 
 /// What is wanted of each sample verdict.
 pub(super) fn all() -> Vec<(Kind, Value)> {
+    let planes = planes().into_iter().map(|verdict| (Kind::DataPlane, Verdict::DataPlane(verdict)));
     let classes = classes().into_iter().map(|verdict| (Kind::GatewayClass, Verdict::GatewayClass(verdict)));
     let gateways = gateways().into_iter().map(|verdict| (Kind::Gateway, Verdict::Gateway(verdict)));
     let routes = routes().into_iter().map(|verdict| (Kind::TcpRoute, Verdict::Route(verdict)));
     let sets = sets().into_iter().map(|verdict| (Kind::ListenerSet, Verdict::ListenerSet(verdict)));
-    classes.chain(gateways).chain(sets).chain(routes).map(|(kind, verdict)| (kind, wanted(kind, &verdict))).collect()
+    let all = planes.chain(classes).chain(gateways).chain(sets).chain(routes);
+    all.map(|(kind, verdict)| (kind, wanted(kind, &verdict))).collect()
 }
 
 /// What is wanted of a route with these parents.
@@ -79,6 +82,12 @@ fn standing(id: &WorkId) -> Standing {
     }
 }
 
+fn planes() -> Vec<DataPlaneVerdict> {
+    let overlaps = PlaneFault::Overlaps { prefix: "/ab".into(), other: "/a".into(), holder: PrefixHolder::Default };
+    let faults = [None, Some(PlaneFault::Invalid("etcdPrefix is none".into())), Some(overlaps)];
+    faults.map(|fault| DataPlaneVerdict { generation: GENERATION, fault }).into()
+}
+
 fn classes() -> Vec<ClassVerdict> {
     let served = |source, bundles: Option<&[&str]>| Served {
         source,
@@ -93,7 +102,7 @@ fn classes() -> Vec<ClassVerdict> {
         passes_tls_through: true,
     };
     let refused = ClassVerdict {
-        unusable_parameters: Some("example.com/Tuning fast".into()),
+        unusable_parameters: Some(ParametersProblem::Missing("edge".into())),
         ..class(served(Source::Cluster, Some(&["v1.9.0"])))
     };
     vec![

@@ -1,7 +1,7 @@
 //! `Desired`: what etcd and the statuses should be, kept up to date change by change.
 
-mod planes;
 pub mod reach;
+mod states;
 mod wanted;
 mod wave;
 
@@ -10,6 +10,7 @@ use super::{
     attachments::Attachments,
     known::Known,
     listeners::{ClassState, Listener},
+    planes::{self, DataPlanes, PlaneOf, PlaneSettings},
     pools::Pool,
     sets::Owners,
     verdicts,
@@ -24,8 +25,7 @@ use crate::{
         verdicts::{ListenerVerdict, Served, Verdict},
     },
 };
-pub use planes::PlaneSettings;
-pub(super) use planes::{PlaneState, Planes};
+pub(super) use states::{PlaneState, Planes};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
@@ -108,6 +108,10 @@ pub struct Desired {
     settings: Settings,
     served: Served,
     known: Known,
+    /// What each DataPlane comes to.
+    data_planes: DataPlanes,
+    /// Where the controller keeps its own keys, if it keeps any.
+    control_prefix: Option<Arc<str>>,
     planes: Planes,
     /// Data planes that etcd says hold documents of ours, or may, with their names.
     recorded: BTreeMap<Plane, Arc<str>>,
@@ -159,6 +163,8 @@ impl Desired {
             kept: BTreeSet::new(),
             served: Served::default(),
             known: Known::default(),
+            data_planes: DataPlanes::new(),
+            control_prefix: None,
             owners: Owners::default(),
             routes: HashMap::new(),
             attached: HashMap::new(),
@@ -166,6 +172,13 @@ impl Desired {
             route_of_pool: BTreeMap::new(),
             pending: wave::Wave::default(),
         }
+    }
+
+    /// The same, where the controller keeps keys of its own under `control_prefix`, which no DataPlane may overlap.
+    #[must_use]
+    pub fn beside(mut self, control_prefix: &str) -> Self {
+        self.control_prefix = Some(control_prefix.into());
+        self
     }
 
     /// Takes in single changes, in any order.
@@ -321,12 +334,14 @@ impl Desired {
     pub fn verdict(&self, object: &ObjectRef) -> Option<Verdict> {
         let name = &object.name;
         match object.kind {
+            Kind::DataPlane => planes::verdict(&self.known, name, &self.data_planes, &self.settings.controller_name)
+                .map(Verdict::DataPlane),
             Kind::GatewayClass => {
                 let class = self.known.classes.get(name)?;
                 let in_use = self.known.class_in_use(name);
-                (class.controller_name == self.settings.controller_name).then(|| {
-                    Verdict::GatewayClass(verdicts::class(class, &self.served, in_use, self.settings.plane.version))
-                })
+                let plane = planes::of_class(class.parameters.as_ref(), &self.data_planes);
+                let verdict = || verdicts::class(class, plane, &self.served, in_use, self.settings.plane.version);
+                (class.controller_name == self.settings.controller_name).then(|| Verdict::GatewayClass(verdict()))
             }
             Kind::Gateway => {
                 let gateway = self.owners.gateways.get(name)?;
@@ -431,8 +446,14 @@ impl Desired {
     }
 
     /// Whether documents of a data plane of this name that is not served are kept.
-    fn keeps_plane(&self, _name: &Arc<str>) -> bool {
-        false
+    fn keeps_plane(&self, name: &Arc<str>) -> bool {
+        // A class that nobody can read may have named it.
+        let absent = |class: &Arc<str>| self.known.classes.get(&ObjectName::cluster(class)).is_none();
+        let unusable = !matches!(self.data_planes.get(name), Some(Ok(_)));
+        let mut named = planes::classes_naming(&self.known, Some(name));
+        let controller_name = &self.settings.controller_name;
+        self.known.gateways_by_class.keys().any(absent)
+            || unusable && named.any(|(_, class)| class.controller_name == *controller_name)
     }
 
     /// Whose the class `name` is.
@@ -440,8 +461,11 @@ impl Desired {
         match self.known.classes.get(&ObjectName::cluster(name)) {
             None => ClassState::Frozen,
             Some(class) if class.controller_name != self.settings.controller_name => ClassState::Foreign,
-            Some(class) if class.parameters.is_some() => ClassState::Frozen,
-            Some(_) => ClassState::Ours(Arc::clone(&self.settings.plane)),
+            Some(class) => match planes::of_class(class.parameters.as_ref(), &self.data_planes) {
+                PlaneOf::Default => ClassState::Ours(Arc::clone(&self.settings.plane)),
+                PlaneOf::Named(_, settings) => ClassState::Ours(settings),
+                PlaneOf::Unusable(_) => ClassState::Frozen,
+            },
         }
     }
 }

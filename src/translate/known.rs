@@ -7,7 +7,8 @@ use crate::model::{
     certificates::SecretFacts,
     facts::{
         BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, ListenerFacts, NamespaceFacts,
-        Observed, ParentRef, ReferenceGrantFacts, RouteFacts, SecretRef, ServiceFacts, listener_sets::ListenerSetFacts,
+        Observed, ParentRef, ReferenceGrantFacts, RouteFacts, SecretRef, ServiceFacts, data_planes::DataPlaneFacts,
+        listener_sets::ListenerSetFacts,
     },
     names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
 };
@@ -17,6 +18,8 @@ use std::sync::Arc;
 /// Every object there is, and who refers to what.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
+    /// DataPlanes.
+    pub data_planes: Shelf<DataPlaneFacts>,
     /// GatewayClasses.
     pub classes: Shelf<GatewayClassFacts>,
     /// Gateways.
@@ -59,6 +62,9 @@ impl Known {
     pub fn set(&mut self, kind: Kind, name: &ObjectName, observed: Option<Observed>) -> bool {
         self.unindex(kind, name);
         let changed = match kind {
+            Kind::DataPlane => set(&mut self.data_planes, name, observed, |facts| {
+                if let Facts::DataPlane(facts) = facts { Some(facts) } else { None }
+            }),
             Kind::GatewayClass => set(&mut self.classes, name, observed, |facts| {
                 if let Facts::GatewayClass(facts) = facts { Some(facts) } else { None }
             }),
@@ -101,6 +107,7 @@ impl Known {
     #[must_use]
     pub fn names(&self, kind: Kind) -> Vec<ObjectName> {
         match kind {
+            Kind::DataPlane => self.data_planes.names().cloned().collect(),
             Kind::GatewayClass => self.classes.names().cloned().collect(),
             Kind::Gateway => self.gateways.names().cloned().collect(),
             Kind::ListenerSet => self.sets.names().cloned().collect(),
@@ -119,6 +126,7 @@ impl Known {
     #[must_use]
     pub fn count(&self, kind: Kind) -> usize {
         match kind {
+            Kind::DataPlane => self.data_planes.len(),
             Kind::GatewayClass => self.classes.len(),
             Kind::Gateway => self.gateways.len(),
             Kind::ListenerSet => self.sets.len(),
@@ -164,7 +172,12 @@ impl Known {
                 self.routes_by_foreign_namespace.add(references.foreign_namespaces, &route);
             }
             Kind::EndpointSlice => self.slices_by_service.add(self.service_of(name), name),
-            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service => {}
+            Kind::DataPlane
+            | Kind::GatewayClass
+            | Kind::ReferenceGrant
+            | Kind::Namespace
+            | Kind::Secret
+            | Kind::Service => {}
         }
     }
 
@@ -186,7 +199,12 @@ impl Known {
                 self.routes_by_foreign_namespace.remove(references.foreign_namespaces, &route);
             }
             Kind::EndpointSlice => self.slices_by_service.remove(self.service_of(name), name),
-            Kind::GatewayClass | Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service => {}
+            Kind::DataPlane
+            | Kind::GatewayClass
+            | Kind::ReferenceGrant
+            | Kind::Namespace
+            | Kind::Secret
+            | Kind::Service => {}
         }
     }
 
@@ -281,7 +299,8 @@ impl Routes {
             Kind::TcpRoute => Some(&self.tcp),
             Kind::UdpRoute => Some(&self.udp),
             Kind::TlsRoute => Some(&self.tls),
-            Kind::GatewayClass
+            Kind::DataPlane
+            | Kind::GatewayClass
             | Kind::Gateway
             | Kind::ListenerSet
             | Kind::ReferenceGrant

@@ -3,7 +3,7 @@
 
 mod protocol;
 
-use super::{addresses, desired::PlaneSettings, grants::Referrer, known::Known, secrets};
+use super::{addresses, grants::Referrer, known::Known, planes::PlaneSettings, secrets};
 use crate::{
     apisix::version::ApisixVersion,
     model::{
@@ -174,7 +174,7 @@ fn listener(facts: &ListenerFacts, conflict: Option<ListenerRefusal>, settings: 
     // Names mean nothing to a protocol that does not carry them.
     let asked = facts.hostname.as_deref().filter(|_| protocol.has_hostnames());
     let hostname = asked.and_then(ServerName::of);
-    let port = port_of(facts.port).map(|asked| settings.port(asked));
+    let port = port_of(facts.port).map(|asked| settings.apisix_port(asked));
     let refusal = match (port, conflict, protocol) {
         (None, _, _) => Some(ListenerRefusal::PortOutOfRange(facts.port)),
         (Some(_), Some(conflict), _) => Some(conflict),

@@ -5,10 +5,10 @@
 //! ports. What it says of routes and certificates is said from its own namespace, not from the Gateway's.
 
 use super::{
-    desired::PlaneSettings,
     grants::Referrer,
     known::{Known, gateway_name},
     listeners::{self, Gateway, Listener},
+    planes::PlaneSettings,
     ports::{ListenerRef, turns::Turn},
 };
 use crate::model::{
@@ -120,7 +120,8 @@ impl Owners {
                     listeners: &set.listeners,
                 })
             }
-            Kind::GatewayClass
+            Kind::DataPlane
+            | Kind::GatewayClass
             | Kind::TcpRoute
             | Kind::UdpRoute
             | Kind::TlsRoute

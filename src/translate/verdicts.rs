@@ -6,6 +6,7 @@ use super::{
     certificates::{Certificates, Ending},
     desired::{PlaneState, Planes},
     listeners::{Gateway, Listener},
+    planes::PlaneOf,
     pools::Pool,
     ports::{ListenerRef, Loss, Ports},
     sets::{ListenerSet, Owners},
@@ -24,12 +25,25 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Of a GatewayClass of ours.
+/// Of a GatewayClass of ours; `plane` is what its parameters lead to.
 #[must_use]
-pub fn class(facts: &GatewayClassFacts, served: &Served, in_use: bool, version: ApisixVersion) -> ClassVerdict {
+pub fn class(
+    facts: &GatewayClassFacts,
+    plane: PlaneOf,
+    served: &Served,
+    in_use: bool,
+    version: ApisixVersion,
+) -> ClassVerdict {
+    let version = match &plane {
+        PlaneOf::Named(_, settings) => settings.version,
+        PlaneOf::Default | PlaneOf::Unusable(_) => version,
+    };
     ClassVerdict {
         generation: facts.generation,
-        unusable_parameters: facts.parameters.clone(),
+        unusable_parameters: match plane {
+            PlaneOf::Default | PlaneOf::Named(..) => None,
+            PlaneOf::Unusable(problem) => Some(problem),
+        },
         served: served.clone(),
         in_use,
         passes_tls_through: version.has_tls_passthrough(),

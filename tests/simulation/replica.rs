@@ -11,7 +11,10 @@ use apisix_etcd_controller::{
     retry::RetryLimits,
     status::queue::{StatusSink, StatusUpdate},
     store::control::ControlKeys,
-    translate::desired::{self, Desired, PlaneSettings},
+    translate::{
+        desired::{self, Desired},
+        planes::PlaneSettings,
+    },
 };
 use futures::future::{BoxFuture, join_all};
 use parking_lot::Mutex;

@@ -24,6 +24,9 @@ use std::{
     },
 };
 
+/// The CRD of our own kind.
+const OURS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/data-planes.yaml");
+
 /// Which Gateway API a cluster has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Crds {
@@ -87,7 +90,7 @@ impl Kubernetes {
         self.server.kubeconfig()
     }
 
-    /// Installs the CRDs (1.6 brings an admission policy with them) and waits until every kind is established.
+    /// Installs the CRDs, ours of DataPlanes among them (1.6 brings an admission policy with them) and waits until every kind is established.
     pub(crate) async fn install(&self, crds: Crds) -> anyhow::Result<()> {
         self.install_but(crds, &[]).await
     }
@@ -95,7 +98,9 @@ impl Kubernetes {
     /// [`Kubernetes::install`] without the CRDs of these names, such as `tcproutes.gateway.networking.k8s.io`.
     pub(crate) async fn install_but(&self, crds: Crds, without: &[&str]) -> anyhow::Result<()> {
         let folder = Binary::Crds.path()?.join(crds.folder());
-        let mut manifests = documents_at(&folder)?;
+        // Ours first: its absence is no reason for the controller to look again soon.
+        let mut manifests = documents_at(Path::new(OURS))?;
+        manifests.extend(documents_at(&folder)?);
         manifests.retain(|manifest| {
             let name = manifest.pointer("/metadata/name").and_then(Value::as_str);
             !name.is_some_and(|name| without.contains(&name))

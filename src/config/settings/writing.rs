@@ -1,12 +1,15 @@
 //! How to write, and who of several replicas does: flags go in, [`WritingSettings`] come out, or every error at once.
 
 use super::{
-    SettingError, keep, prefix_fault,
+    SettingError, keep,
     time::{Bounds, shorter, time, whole_seconds},
 };
 use crate::{
     config::args::{Drift, WritingArgs},
-    model::facts::DriftPolicy,
+    model::{
+        facts::DriftPolicy,
+        places::{prefix_fault, prefixes_overlap},
+    },
 };
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -97,10 +100,9 @@ pub(super) fn check(args: WritingArgs) -> Result<WritingSettings, Vec<SettingErr
     })
 }
 
-/// APISIX reads and watches every key that begins with the text of its prefix, slash or not: `/apisix` brings `/apisix2/…`
-/// too. So neither prefix may begin with the other.
+/// APISIX would read the controller's own keys, or the controller take APISIX's for its own.
 pub(super) fn apart(control: &str, data_plane: &str) -> Result<(), SettingError> {
-    if control.starts_with(data_plane) || data_plane.starts_with(control) {
+    if prefixes_overlap(control, data_plane) {
         return Err(SettingError::PrefixesOverlap { control: control.to_owned(), data_plane: data_plane.to_owned() });
     }
     Ok(())

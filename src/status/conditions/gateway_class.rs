@@ -4,7 +4,7 @@ use super::{Condition, enumerate, render_all};
 use crate::{
     model::{
         names::Kind,
-        verdicts::{ClassVerdict, Served, Source},
+        verdicts::{ClassVerdict, ParametersProblem, Served, Source},
     },
     status::reasons::{ConditionType, Reason},
 };
@@ -29,17 +29,17 @@ pub(super) fn render(verdict: &ClassVerdict) -> Value {
     features.sort_unstable();
     let features: Vec<Value> = features.iter().map(|name| json!({ "name": name })).collect();
     json!({
-        "conditions": render_all([accepted(unusable_parameters.as_deref(), served), supported_version(served)], *generation),
+        "conditions": render_all([accepted(unusable_parameters.as_ref(), served), supported_version(served)], *generation),
         "supportedFeatures": features,
     })
 }
 
-fn accepted(unusable_parameters: Option<&str>, served: &Served) -> Condition {
+fn accepted(unusable_parameters: Option<&ParametersProblem>, served: &Served) -> Condition {
     match unusable_parameters {
-        Some(parameters) => Condition::fails(
+        Some(problem) => Condition::fails(
             ConditionType::Accepted,
             Reason::InvalidParameters,
-            format!("This controller takes no parameters: remove parametersRef {parameters}.{}", versions(served)),
+            format!("{problem}{}", versions(served)),
         ),
         None => Condition::holds(
             ConditionType::Accepted,
@@ -133,6 +133,7 @@ fn is_supported(bundle: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::facts::ParametersRef;
 
     fn class(source: Source, bundles: Option<&[&str]>) -> ClassVerdict {
         ClassVerdict {
@@ -196,8 +197,12 @@ mod tests {
     #[test]
     fn parameters_are_refused_by_name() {
         let mut verdict = class(Source::Folder, None);
-        verdict.unusable_parameters = Some("example.com/Tuning fast".into());
-        check(&verdict, 0, "False InvalidParameters", "remove parametersRef example.com/Tuning fast");
+        let parameters =
+            ParametersRef { group: "example.com".into(), kind: "Tuning".into(), namespace: None, name: "fast".into() };
+        verdict.unusable_parameters = Some(ParametersProblem::Strange(parameters));
+        check(&verdict, 0, "False InvalidParameters", "parametersRef example.com/Tuning fast is of no kind");
+        verdict.unusable_parameters = Some(ParametersProblem::Missing("edge".into()));
+        check(&verdict, 0, "False InvalidParameters", "There is no DataPlane edge: create it");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{WriterSettings, finalizer};
 use crate::{
     clock,
     model::{
-        names::{GATEWAY_GROUP, Kind, ObjectRef},
+        names::{Kind, ObjectRef},
         verdicts::Served,
     },
     status::{
@@ -90,7 +90,7 @@ impl Attempt {
 
 fn api(client: &Client, served: &Served, object: &ObjectRef) -> Option<Api<DynamicObject>> {
     let version = served.version(object.kind).filter(|_| object.kind.has_our_status())?;
-    let kind = GroupVersionKind::gvk(GATEWAY_GROUP, version, object.kind.as_str());
+    let kind = GroupVersionKind::gvk(object.kind.group(), version, object.kind.as_str());
     let resource = ApiResource::from_gvk_with_plural(&kind, object.kind.plural());
     Some(if object.kind.namespaced() {
         Api::namespaced_with(client.clone(), &object.name.namespace, &resource)

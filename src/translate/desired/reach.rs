@@ -13,7 +13,7 @@ use crate::{
         names::{Kind, ObjectName, ObjectRef, RouteRef},
         places::WorkId,
     },
-    translate::{certificates::Ending, known::parent_named},
+    translate::{certificates::Ending, known::parent_named, planes::classes_naming},
 };
 use reached::Reached;
 
@@ -49,6 +49,13 @@ impl Desired {
         };
         let mut reached = Reached::new(self, enough);
         match kind {
+            // One prefix that comes or goes may decide over every other DataPlane.
+            Kind::DataPlane => {
+                for (class, _) in classes_naming(&self.known, None) {
+                    self.known.gateways_by_class.of(&class.name).for_each(|gateway| reached.gateway(gateway));
+                }
+                reached.sets_of_gateways_reached();
+            }
             Kind::GatewayClass => {
                 self.known.gateways_by_class.of(&name.name).for_each(|gateway| reached.gateway(gateway));
                 reached.sets_of_gateways_reached();
@@ -202,6 +209,7 @@ impl Desired {
         let observed_kind = facts.kind();
         let known = &self.known;
         match facts {
+            Facts::DataPlane(facts) => known.data_planes.get(name) == Some(facts),
             Facts::GatewayClass(facts) => known.classes.get(name) == Some(facts),
             Facts::Gateway(facts) => known.gateways.get(name) == Some(facts),
             Facts::ListenerSet(facts) => known.sets.get(name) == Some(facts),

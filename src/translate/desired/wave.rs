@@ -3,6 +3,7 @@
 //! A full rebuild is the same wave over every object there is, from nothing.
 
 mod certificates;
+mod data_planes;
 mod listener_sets;
 
 use super::{Affected, Desired, PlaneState, Route};
@@ -30,6 +31,8 @@ use std::{
 /// What is marked to be computed again, by tier.
 #[derive(Debug, Default)]
 pub(super) struct Wave {
+    /// Whether DataPlanes are to be settled anew.
+    planes: bool,
     gateways: BTreeSet<ObjectName>,
     sets: BTreeSet<ObjectName>,
     ports: BTreeSet<(Plane, Port)>,
@@ -50,10 +53,13 @@ impl Wave {
         // A slice that moves from one Service to another touches both.
         let before = if kind == Kind::EndpointSlice { routes_of_slice(&desired.known, name) } else { Vec::new() };
         let classes_before = classes_used(&desired.known, kind, name);
+        let planes_before = data_planes::named(&desired.known, kind, name);
         if desired.known.set(kind, name, observed) {
             self.pools.extend(before);
             let classes = classes_before.into_iter().chain(classes_used(&desired.known, kind, name));
             self.affected.verdicts.extend(classes);
+            self.affected.verdicts.extend(planes_before);
+            self.affected.verdicts.extend(data_planes::named(&desired.known, kind, name));
             self.mark(desired, kind, name);
         }
     }
@@ -65,6 +71,9 @@ impl Wave {
 
     /// Works through the tiers in their order.
     pub(super) fn run(mut self, desired: &mut Desired) -> Affected {
+        if self.planes {
+            self.planes_tier(desired);
+        }
         for name in std::mem::take(&mut self.gateways) {
             self.listeners_tier(desired, &name);
         }
@@ -84,14 +93,23 @@ impl Wave {
         for name in std::mem::take(&mut self.pools) {
             self.pools_tier(desired, &name);
         }
+        if self.planes {
+            self.leave_planes(desired);
+        }
+        desired.judge_left(&mut self.affected);
         self.affected
     }
 
     fn mark(&mut self, desired: &Desired, kind: Kind, name: &ObjectName) {
         let known = &desired.known;
         match kind {
+            Kind::DataPlane => {
+                self.verdict(kind, name);
+                self.planes = true;
+            }
             Kind::GatewayClass => {
                 self.verdict(kind, name);
+                self.planes = true;
                 self.gateways.extend(known.gateways_by_class.of(&name.name).cloned());
             }
             Kind::Gateway => {

@@ -1,7 +1,7 @@
 //! ListenerSets whose Gateways, namespaces or selves come, go and cannot be read; each step is held to a rebuild.
 
 use crate::model::places::Plane;
-use crate::translate::desired::PlaneSettings;
+use crate::translate::planes::PlaneSettings;
 use crate::{
     apisix::{ids, version::ApisixVersion},
     model::{
@@ -117,7 +117,7 @@ fn receptions(desired: &Desired, sets: &[&str]) -> Vec<Option<Reception>> {
         let object = ObjectRef::new(Kind::ListenerSet, ObjectName::new("apps", name));
         match desired.verdict(&object)? {
             Verdict::ListenerSet(set) => Some(set.reception),
-            Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::Route(_) => None,
+            Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::Route(_) => None,
         }
     };
     sets.iter().map(reception).collect()

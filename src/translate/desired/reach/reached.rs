@@ -123,7 +123,7 @@ impl<'a> Reached<'a> {
         let room = self.enough.saturating_sub(self.places.len());
         let desired = self.desired;
         for (plane, state) in desired.planes.all() {
-            let slots = state.slots.held_on(state.settings.port(port));
+            let slots = state.slots.held_on(state.settings.apisix_port(port));
             for slot in slots.filter(|slot| slot.name.is_some()).take(room) {
                 self.places.insert(Place::Held(plane, slot.clone()));
                 self.others_named(slot.name.as_ref());

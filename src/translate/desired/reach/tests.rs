@@ -2,7 +2,7 @@
 
 use super::{reached::ROUTES_LOOKED_AT, *};
 use crate::model::places::Plane;
-use crate::translate::desired::PlaneSettings;
+use crate::translate::planes::PlaneSettings;
 use crate::{
     apisix::{documents, version::ApisixVersion},
     model::{

@@ -1,15 +1,13 @@
 //! The data planes that there are, and what the tiers say of each.
 
 use crate::{
-    apisix::version::ApisixVersion,
     model::{
-        addresses::AddressSource,
         names::ObjectRef,
         places::{Plane, Port, Slot},
-        sockets::StreamProxy,
     },
     translate::{
         certificates::{Certificates, View},
+        planes::PlaneSettings,
         ports::Ports,
         sets::Owners,
         slots::Slots,
@@ -19,42 +17,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-
-/// What one data plane is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlaneSettings {
-    /// The prefix it reads.
-    pub plane: Plane,
-    /// The oldest APISIX that reads it.
-    pub version: ApisixVersion,
-    /// Where APISIX listens, and what it runs there.
-    pub stream: StreamProxy,
-    /// The port that APISIX listens on for a Gateway's port, where it is another one.
-    pub ports: BTreeMap<Port, Port>,
-    /// Who says where clients reach it.
-    pub addresses: AddressSource,
-}
-
-impl PlaneSettings {
-    /// Of a data plane of which nothing more is said: every port is taken on trust, and clients know its addresses from elsewhere.
-    #[must_use]
-    pub fn new(plane: Plane, version: ApisixVersion) -> Self {
-        let (stream, addresses) = (StreamProxy::default(), AddressSource::Nobody);
-        Self { plane, version, stream, ports: BTreeMap::new(), addresses }
-    }
-
-    /// The port that APISIX listens on for a port of a Gateway.
-    #[must_use]
-    pub fn port(&self, asked: Port) -> Port {
-        self.ports.get(&asked).copied().unwrap_or(asked)
-    }
-
-    /// The ports of Gateways that are this port of APISIX.
-    fn asked(&self, port: Port) -> impl Iterator<Item = Port> {
-        let own = (!self.ports.contains_key(&port)).then_some(port);
-        self.ports.iter().filter(move |(_, of_apisix)| **of_apisix == port).map(|(asked, _)| *asked).chain(own)
-    }
-}
 
 /// What the tiers said of one data plane.
 #[derive(Debug)]
@@ -127,16 +89,26 @@ impl Planes {
         self.states.keys().copied()
     }
 
+    /// There is one more.
+    pub(in crate::translate) fn begin(&mut self, name: Arc<str>, settings: Arc<PlaneSettings>) {
+        self.states.entry(settings.plane).or_insert_with(|| PlaneState::new(name, settings));
+    }
+
+    /// There is one less.
+    pub(in crate::translate) fn end(&mut self, plane: Plane) {
+        self.states.remove(&plane);
+    }
+
     /// Whether a frozen object lists a port that is this one of APISIX's on that data plane.
     pub(in crate::translate) fn is_frozen(&self, plane: Plane, port: Port) -> bool {
-        let of = |state: &PlaneState| state.settings.asked(port).any(|asked| self.frozen.contains_key(&asked));
+        let of = |state: &PlaneState| state.settings.gateway_ports(port).any(|asked| self.frozen.contains_key(&asked));
         !self.frozen.is_empty() && self.of(plane).is_some_and(of)
     }
 
     /// The ports of a data plane for which [`Planes::is_frozen`] holds.
     pub(in crate::translate) fn frozen(&self, plane: Plane) -> impl Iterator<Item = Port> {
         let settings = self.of(plane).map(|state| &state.settings);
-        settings.into_iter().flat_map(|settings| self.frozen.keys().map(|asked| settings.port(*asked)))
+        settings.into_iter().flat_map(|settings| self.frozen.keys().map(|asked| settings.apisix_port(*asked)))
     }
 
     /// Takes in which ports a frozen object lists, `before` and `now`; gives whether that differs.
