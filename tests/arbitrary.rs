@@ -57,6 +57,13 @@ spec:
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
+metadata: {name: neighbour-elsewhere, namespace: neighbours}
+spec:
+  gatewayClassName: neighbours-elsewhere
+  listeners: [{name: tcp, port: 64009, protocol: TCP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
 metadata: {name: neighbour, namespace: neighbours}
 spec:
   gatewayClassName: neighbours

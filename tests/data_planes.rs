@@ -89,14 +89,13 @@ async fn an_api_server_refuses_what_it_can_know_to_be_wrong() -> anyhow::Result<
         ),
         (with("addresses", json!([])), "spec.addresses"),
         (with("addresses", json!(addresses)), "spec.addresses"),
-        (with("addresses", json!(null)), "spec.addresses"),
         (with("publishService", json!({"namespace": "a", "name": "B"})), "spec.publishService.name"),
         (
             json!({"etcdPrefix": "/refused", "addresses": ["192.0.2.1"], "publishService": service}),
             "addresses and publishService both say the addresses",
         ),
     ] {
-        // As it is created: server-side apply would say of duplicates and nulls what it makes of them.
+        // As it is created: server-side apply says of duplicates what it makes of them.
         let refused = create(&kubernetes, &spec).await;
         let error = refused.err().with_context(|| format!("{spec} is taken"))?;
         ensure!(format!("{error:#}").contains(part), "{spec}: {error:#}");

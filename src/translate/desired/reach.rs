@@ -50,16 +50,8 @@ impl Desired {
         let mut reached = Reached::new(self, enough);
         match kind {
             // One prefix that comes or goes may decide over every other DataPlane.
-            Kind::DataPlane => {
-                for (class, _) in classes_naming(&self.known, None) {
-                    self.known.gateways_by_class.of(&class.name).for_each(|gateway| reached.gateway(gateway));
-                }
-                reached.sets_of_gateways_reached();
-            }
-            Kind::GatewayClass => {
-                self.known.gateways_by_class.of(&name.name).for_each(|gateway| reached.gateway(gateway));
-                reached.sets_of_gateways_reached();
-            }
+            Kind::DataPlane => classes_naming(&self.known, None).for_each(|(class, _)| reached.class(class)),
+            Kind::GatewayClass => reached.class(name),
             Kind::Gateway => {
                 reached.gateway(name);
                 if let Some(Facts::Gateway(facts)) = now {

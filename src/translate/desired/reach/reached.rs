@@ -54,6 +54,13 @@ impl<'a> Reached<'a> {
         }
     }
 
+    /// The Gateways of a class, and their ListenerSets.
+    pub(super) fn class(&mut self, name: &ObjectName) {
+        let known = &self.desired.known;
+        known.gateways_by_class.of(&name.name).for_each(|gateway| self.gateway(gateway));
+        self.sets_of_gateways_reached();
+    }
+
     /// A Gateway with all that its ListenerSets add.
     pub(super) fn gateway(&mut self, name: &ObjectName) {
         let known = &self.desired.known;
