@@ -10,7 +10,9 @@ use apisix_etcd_controller::{
             AddressFacts, BackendRef, Change, EndpointFacts, EndpointSliceFacts, Facts, FromNamespaces,
             GatewayClassFacts, GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector,
             ListenerFacts, NamespaceFacts, Observed, ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef,
-            ServiceFacts, ServicePortFacts, SlicePortFacts, TlsFacts, Transport, listener_sets::ListenerSetFacts,
+            ServiceFacts, ServicePortFacts, SlicePortFacts, TlsFacts, Transport,
+            listener_sets::ListenerSetFacts,
+            policies::{BackendTlsPolicyFacts, PolicyTarget},
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
         places::{Directory, ServerName, WorkId},
@@ -204,6 +206,15 @@ fn grant() -> impl Strategy<Value = Facts> {
     (vec(from, 0..3), vec(to, 0..3)).prop_map(|(from, to)| Facts::ReferenceGrant(ReferenceGrantFacts { from, to }))
 }
 
+fn policy() -> impl Strategy<Value = Facts> {
+    let section = option::weighted(0.4, text(&["main", "none"]));
+    let target = (text(&["Service", "Service", "Service", "Other"]), text(&["svc", "svc2"]), section)
+        .prop_map(|(kind, name, section_name)| PolicyTarget { group: "".into(), kind, name, section_name });
+    (created(), vec(target, 0..3)).prop_map(|(created, targets)| {
+        Facts::BackendTlsPolicy(BackendTlsPolicyFacts { generation: 1, created, targets })
+    })
+}
+
 fn labels() -> impl Strategy<Value = Facts> {
     option::of(text(&["a", "b"])).prop_map(|team| {
         let labels = team.into_iter().map(|team| (Arc::from("team"), team)).collect();
@@ -224,8 +235,9 @@ fn secret() -> impl Strategy<Value = Facts> {
 }
 
 fn service() -> impl Strategy<Value = Facts> {
-    let port = (text(&["", "", "", "main"]), select(vec![80_i64, 80, 80, 81]), transport())
-        .prop_map(|(name, port, transport)| ServicePortFacts { name, port, transport });
+    let app_protocol = option::weighted(0.2, text(&["http", "https"]));
+    let port = (text(&["", "", "", "main"]), select(vec![80_i64, 80, 80, 81]), transport(), app_protocol)
+        .prop_map(|(name, port, transport, app_protocol)| ServicePortFacts { name, port, transport, app_protocol });
     let family = option::weighted(0.3, select(vec![IpFamily::V4, IpFamily::V6]));
     let address = select(vec!["192.0.2.1", "192.0.2.2", "edge"]).prop_filter_map("an address", Address::of);
     (prop::bool::weighted(0.05), family, vec(port, 0..4), vec(address, 0..3)).prop_map(
@@ -274,6 +286,7 @@ fn universe() -> Vec<(Kind, Vec<&'static str>)> {
         (Kind::UdpRoute, vec!["route"]),
         (Kind::TlsRoute, vec!["route", "tls"]),
         (Kind::ReferenceGrant, vec!["grant"]),
+        (Kind::BackendTlsPolicy, vec!["policy", "policy2"]),
         (Kind::Namespace, NAMESPACES.to_vec()),
         (Kind::Secret, vec!["certificate", "certificate2"]),
         (Kind::Service, vec!["svc", "svc2"]),
@@ -306,6 +319,7 @@ fn facts(kind: Kind) -> BoxedStrategy<Facts> {
             })
             .boxed(),
         Kind::ReferenceGrant => grant().boxed(),
+        Kind::BackendTlsPolicy => policy().boxed(),
         Kind::Namespace => labels().boxed(),
         Kind::Secret => secret().boxed(),
         Kind::Service => service().boxed(),
@@ -344,6 +358,7 @@ fn tls_change() -> impl Strategy<Value = Change> {
                 | Facts::UdpRoute(_)
                 | Facts::TlsRoute(_)
                 | Facts::ReferenceGrant(_)
+                | Facts::BackendTlsPolicy(_)
                 | Facts::Namespace(_)
                 | Facts::Secret(_)
                 | Facts::Service(_)
@@ -492,7 +507,7 @@ impl Said {
     fn routes(&self) -> impl Iterator<Item = (&ObjectRef, &RouteVerdict)> {
         self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
             Verdict::Route(verdict) => Some((object, verdict)),
-            Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => None,
+            Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) | Verdict::Policy(_) => None,
         })
     }
 
@@ -501,7 +516,7 @@ impl Said {
         self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
             Verdict::Gateway(verdict) => Some((object, verdict.refusal.is_none(), verdict.listeners.as_slice())),
             Verdict::ListenerSet(verdict) => Some((object, verdict.is_accepted(), verdict.listeners.as_slice())),
-            Verdict::GatewayClass(_) | Verdict::Route(_) => None,
+            Verdict::GatewayClass(_) | Verdict::Route(_) | Verdict::Policy(_) => None,
         })
     }
 
@@ -589,6 +604,7 @@ fn takes(protocol: &str, kind: Kind) -> bool {
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Secret
         | Kind::Service

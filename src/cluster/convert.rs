@@ -9,7 +9,9 @@ use crate::model::{
         AddressFacts, BackendRef, DriftPolicy, EndpointFacts, EndpointSliceFacts, FromNamespaces, GatewayClassFacts,
         GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement, LabelSelector, ListenerFacts, NamespaceFacts,
         ParentRef, ReferenceGrantFacts, RouteFacts, RouteKind, SecretRef, ServiceFacts, ServicePortFacts,
-        SlicePortFacts, TlsFacts, Transport, listener_sets::ListenerSetFacts,
+        SlicePortFacts, TlsFacts, Transport,
+        listener_sets::ListenerSetFacts,
+        policies::{BackendTlsPolicyFacts, PolicyTarget},
     },
     names::{Created, GATEWAY_GROUP},
 };
@@ -190,6 +192,21 @@ pub(super) fn reference_grant(spec: &ReferenceGrantSpec) -> ReferenceGrantFacts 
     ReferenceGrantFacts { from: from.collect(), to: to.collect() }
 }
 
+/// A BackendTLSPolicy.
+pub(super) fn backend_tls_policy<L>(metadata: &Metadata<L>, spec: wire::BackendTlsPolicySpec) -> BackendTlsPolicyFacts {
+    let target = |target: wire::PolicyTarget| PolicyTarget {
+        group: target.group.0,
+        kind: target.kind.0,
+        name: target.name.0,
+        section_name: unless_empty(target.section_name),
+    };
+    BackendTlsPolicyFacts {
+        generation: generation(metadata),
+        created: created(metadata),
+        targets: spec.target_refs.into_iter().map(target).collect(),
+    }
+}
+
 /// A Namespace.
 pub(super) fn namespace(namespace: wire::Namespace) -> NamespaceFacts {
     let labels = namespace.metadata.labels.into_iter().flatten();
@@ -204,6 +221,7 @@ pub(super) fn service(service: wire::Service) -> ServiceFacts {
         name: or(port.name, ""),
         port: port.port,
         transport: transport(port.protocol.as_ref()),
+        app_protocol: unless_empty(port.app_protocol),
     };
     ServiceFacts {
         external_name: spec.kind.is_some_and(|kind| &*kind.0 == "ExternalName"),

@@ -15,7 +15,8 @@ pub fn from_crd(kind: Kind) -> bool {
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute
-        | Kind::ReferenceGrant => true,
+        | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy => true,
         Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => false,
     }
 }
@@ -30,6 +31,7 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::TlsRoute
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Secret
         | Kind::Service
@@ -48,6 +50,7 @@ pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Secret
         | Kind::Service
@@ -67,6 +70,7 @@ pub fn selected(kind: Kind) -> Option<(&'static str, &'static str)> {
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Service
         | Kind::EndpointSlice => None,
@@ -86,6 +90,7 @@ pub fn may_be_withheld(kind: Kind) -> bool {
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Service
         | Kind::EndpointSlice => false,

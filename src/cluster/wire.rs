@@ -257,6 +257,23 @@ pub(super) struct Backend {
     pub(super) weight: Option<i64>,
 }
 
+/// `spec` of a BackendTLSPolicy.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BackendTlsPolicySpec {
+    pub(super) target_refs: Vec<PolicyTarget>,
+}
+
+/// `spec.targetRefs[]`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PolicyTarget {
+    pub(super) group: Text,
+    pub(super) kind: Text,
+    pub(super) name: Text,
+    pub(super) section_name: Option<Text>,
+}
+
 /// A Namespace: nothing of it but its metadata.
 #[derive(Debug, Deserialize)]
 pub(super) struct Namespace {
@@ -338,10 +355,12 @@ pub(super) struct ServiceSpec {
 
 /// `spec.ports[]` of a Service.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ServicePort {
     pub(super) name: Option<Text>,
     pub(super) port: i64,
     pub(super) protocol: Option<Text>,
+    pub(super) app_protocol: Option<Text>,
 }
 
 /// An EndpointSlice.

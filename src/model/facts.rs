@@ -5,6 +5,7 @@
 
 mod grants;
 pub mod listener_sets;
+pub mod policies;
 
 use super::{
     addresses::Address,
@@ -13,6 +14,7 @@ use super::{
 };
 pub use grants::{GrantFrom, GrantTo, ReferenceGrantFacts};
 use listener_sets::ListenerSetFacts;
+use policies::BackendTlsPolicyFacts;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The facts of one object.
@@ -32,6 +34,8 @@ pub enum Facts {
     TlsRoute(RouteFacts),
     /// Of a ReferenceGrant.
     ReferenceGrant(ReferenceGrantFacts),
+    /// Of a BackendTLSPolicy.
+    BackendTlsPolicy(BackendTlsPolicyFacts),
     /// Of a Namespace.
     Namespace(NamespaceFacts),
     /// Of a Secret of type `kubernetes.io/tls`.
@@ -54,6 +58,7 @@ impl Facts {
             Self::UdpRoute(_) => Kind::UdpRoute,
             Self::TlsRoute(_) => Kind::TlsRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+            Self::BackendTlsPolicy(_) => Kind::BackendTlsPolicy,
             Self::Namespace(_) => Kind::Namespace,
             Self::Secret(_) => Kind::Secret,
             Self::Service(_) => Kind::Service,
@@ -302,6 +307,7 @@ impl Transport {
             | Kind::Gateway
             | Kind::ListenerSet
             | Kind::ReferenceGrant
+            | Kind::BackendTlsPolicy
             | Kind::Namespace
             | Kind::Secret
             | Kind::Service
@@ -341,6 +347,8 @@ pub struct ServicePortFacts {
     pub port: i64,
     /// `protocol`.
     pub transport: Transport,
+    /// `appProtocol`; `None` where absent or empty.
+    pub app_protocol: Option<Arc<str>>,
 }
 
 /// Of an EndpointSlice.

@@ -19,6 +19,8 @@ pub enum Kind {
     TlsRoute,
     /// `gateway.networking.k8s.io` ReferenceGrant.
     ReferenceGrant,
+    /// `gateway.networking.k8s.io` BackendTLSPolicy.
+    BackendTlsPolicy,
     /// Core Namespace; only its labels matter.
     Namespace,
     /// Core Secret of type `kubernetes.io/tls`; no other is ever asked for.
@@ -37,7 +39,7 @@ pub const GATEWAY_EXISTS_FINALIZER: &str = "gateway-exists-finalizer.gateway.net
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::GatewayClass,
         Self::Gateway,
         Self::ListenerSet,
@@ -45,6 +47,7 @@ impl Kind {
         Self::UdpRoute,
         Self::TlsRoute,
         Self::ReferenceGrant,
+        Self::BackendTlsPolicy,
         Self::Namespace,
         Self::Secret,
         Self::Service,
@@ -64,7 +67,8 @@ impl Kind {
             | Self::TcpRoute
             | Self::UdpRoute
             | Self::TlsRoute
-            | Self::ReferenceGrant => GATEWAY_GROUP,
+            | Self::ReferenceGrant
+            | Self::BackendTlsPolicy => GATEWAY_GROUP,
             Self::Namespace | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
         }
@@ -81,6 +85,7 @@ impl Kind {
             Self::UdpRoute => "UDPRoute",
             Self::TlsRoute => "TLSRoute",
             Self::ReferenceGrant => "ReferenceGrant",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::Namespace => "Namespace",
             Self::Secret => "Secret",
             Self::Service => "Service",
@@ -99,6 +104,7 @@ impl Kind {
             Self::UdpRoute => "udproutes",
             Self::TlsRoute => "tlsroutes",
             Self::ReferenceGrant => "referencegrants",
+            Self::BackendTlsPolicy => "backendtlspolicies",
             Self::Namespace => "namespaces",
             Self::Secret => "secrets",
             Self::Service => "services",
@@ -132,6 +138,7 @@ impl Kind {
             | Self::UdpRoute
             | Self::TlsRoute
             | Self::ReferenceGrant
+            | Self::BackendTlsPolicy
             | Self::Secret
             | Self::Service
             | Self::EndpointSlice => true,
@@ -147,7 +154,8 @@ impl Kind {
             | Self::ListenerSet
             | Self::TcpRoute
             | Self::UdpRoute
-            | Self::TlsRoute => true,
+            | Self::TlsRoute
+            | Self::BackendTlsPolicy => true,
             Self::ReferenceGrant | Self::Namespace | Self::Secret | Self::Service | Self::EndpointSlice => false,
         }
     }

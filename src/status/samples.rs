@@ -8,9 +8,10 @@ use crate::model::{
     places::{Directory, WorkId},
     sockets::{Footing, Need, SocketFault},
     verdicts::{
-        AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
-        Clash, ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerSetVerdict, ListenerVerdict,
-        NoAddress, Occupant, ParentVerdict, Reception, RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
+        AddressProblem, AncestorVerdict, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict,
+        ClaimOutcome, ClaimVerdict, Clash, ClassVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal,
+        ListenerSetVerdict, ListenerVerdict, NoAddress, Occupant, Overlap, ParentVerdict, PolicyRefusal, PolicyVerdict,
+        Reception, RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
     },
 };
 use serde_json::Value;
@@ -39,7 +40,14 @@ pub(super) fn all() -> Vec<(Kind, Value)> {
     let gateways = gateways().into_iter().map(|verdict| (Kind::Gateway, Verdict::Gateway(verdict)));
     let routes = routes().into_iter().map(|verdict| (Kind::TcpRoute, Verdict::Route(verdict)));
     let sets = sets().into_iter().map(|verdict| (Kind::ListenerSet, Verdict::ListenerSet(verdict)));
-    classes.chain(gateways).chain(sets).chain(routes).map(|(kind, verdict)| (kind, wanted(kind, &verdict))).collect()
+    let policies = policies().into_iter().map(|verdict| (Kind::BackendTlsPolicy, Verdict::Policy(verdict)));
+    classes
+        .chain(gateways)
+        .chain(sets)
+        .chain(routes)
+        .chain(policies)
+        .map(|(kind, verdict)| (kind, wanted(kind, &verdict)))
+        .collect()
 }
 
 /// What is wanted of a route with these parents.
@@ -114,6 +122,7 @@ fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
         invalid_kinds: if name == "kinds" { vec![kind("UDPRoute")] } else { Vec::new() },
         attached_routes: 3,
         certificates: None,
+        overlap: (name == "kinds").then(|| Overlap { own: vec!["a".into()], others: true }),
     }
 }
 
@@ -209,6 +218,31 @@ fn route_of(parents: Vec<ParentVerdict>) -> RouteVerdict {
     }
 }
 
+/// What is wanted of a policy at Gateways of these names.
+pub(super) fn policy(gateways: &[&str]) -> Value {
+    let ancestor =
+        |name: &&str| AncestorVerdict { gateway: ObjectName::new("infra", name), refusal: PolicyRefusal::CannotVerify };
+    wanted(Kind::BackendTlsPolicy, &Verdict::Policy(policy_of(gateways.iter().map(ancestor).collect())))
+}
+
+fn policy_of(ancestors: Vec<AncestorVerdict>) -> PolicyVerdict {
+    PolicyVerdict { generation: GENERATION, ancestors, frozen_ancestors: Vec::new() }
+}
+
+fn policies() -> Vec<PolicyVerdict> {
+    let service = ObjectName::new("default", "service");
+    let refusals = [
+        PolicyRefusal::CannotVerify,
+        PolicyRefusal::Conflicted { winner: ObjectName::new("default", "elder") },
+        PolicyRefusal::NoSuchPort { service, port: "tls".into() },
+    ];
+    let ancestors = refusals
+        .into_iter()
+        .enumerate()
+        .map(|(n, refusal)| AncestorVerdict { gateway: ObjectName::new("infra", &format!("gw{n}")), refusal });
+    vec![policy_of(Vec::new()), policy_of(ancestors.collect())]
+}
+
 fn routes() -> Vec<RouteVerdict> {
     let service = || ObjectName::new("other", "service");
     let superseded = |namespace| ClaimOutcome::Superseded {
@@ -243,6 +277,8 @@ fn routes() -> Vec<RouteVerdict> {
         BackendFault::NotFound(service()),
         BackendFault::Unreadable(service()),
         BackendFault::OtherTransport { service: service(), port: 53 },
+        BackendFault::TlsDemanded { service: service(), policy: "policy".into() },
+        BackendFault::TlsProtocol { service: service(), port: 443, protocol: "https".into() },
     ];
     let routes = faults.into_iter().map(|fault| {
         let mut route = crowd.clone();

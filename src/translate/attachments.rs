@@ -44,6 +44,8 @@ pub struct AttachedListener {
     pub name: Arc<str>,
     /// What the route claims through it, or why it claims nothing.
     pub claims: Result<Vec<Claim>, NoClaims>,
+    /// Whether it is to end TLS.
+    pub ends_tls: bool,
 }
 
 /// Why nothing can be claimed through a listener that takes a route.
@@ -88,6 +90,22 @@ impl Attachments {
     #[must_use]
     pub fn claims(&self) -> BTreeSet<Slot> {
         self.made().map(|claim| claim.slot.clone()).collect()
+    }
+
+    /// The Gateways and ListenerSets by whose listeners TLS is ended for the route.
+    ///
+    /// A listener counts once it is accepted, whoever holds its slots and also while it has no certificate: otherwise what
+    /// becomes of a backend would change with other people's routes, and with each Secret that is replaced.
+    pub fn ending_tls(&self) -> impl Iterator<Item = &ObjectRef> {
+        let ends = |listener: &AttachedListener| listener.ends_tls && listener.claims != Err(NoClaims::NotAccepted);
+        let parents = self.parents.iter().filter(move |parent| parent.listeners.iter().flatten().any(ends));
+        parents.map(|parent| &parent.owner)
+    }
+
+    /// Whether TLS is ended for the route anywhere.
+    #[must_use]
+    pub fn ends_tls(&self) -> bool {
+        self.ending_tls().next().is_some()
     }
 
     /// Every claim that is one.
@@ -173,7 +191,8 @@ fn listeners_taking(
                 Some(_) if listener.lacks_certificate() => Err(NoClaims::NoCertificate),
                 Some(port) => Ok(names.into_iter().map(|name| claim(port, name, listener, ports)).collect()),
             };
-            Some(AttachedListener { name: Arc::clone(&listener.name), claims })
+            let ends_tls = listener.protocol.ends_tls();
+            Some(AttachedListener { name: Arc::clone(&listener.name), claims, ends_tls })
         })
         .collect();
     if taking.is_empty() { Err(AttachmentRefusal::NoMatchingListenerHostname) } else { Ok(taking) }

@@ -10,6 +10,7 @@ use super::{
     certificates::{Certificates, View},
     known::Known,
     listeners::Listener,
+    policies,
     pools::Pool,
     ports::Ports,
     sets::Owners,
@@ -302,6 +303,16 @@ impl Desired {
                     pool.as_ref(),
                     pool_id,
                 )))
+            }
+            Kind::BackendTlsPolicy => {
+                let facts = self.known.policies.get(name)?;
+                let services = policies::services_of(&self.known, name);
+                let routes = services.iter().flat_map(|service| self.known.routes_by_service.of(service));
+                let user = |route| {
+                    let Route { attachments, pool, .. } = self.routes.get(route)?;
+                    Some((route, attachments, pool.as_ref()))
+                };
+                Some(Verdict::Policy(policies::verdict(name, facts, routes.filter_map(user), &self.known)))
             }
             Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => None,
         }

@@ -128,6 +128,7 @@ impl Owners {
             | Kind::UdpRoute
             | Kind::TlsRoute
             | Kind::ReferenceGrant
+            | Kind::BackendTlsPolicy
             | Kind::Namespace
             | Kind::Secret
             | Kind::Service

@@ -44,7 +44,7 @@ pub(super) fn render(
 }
 
 /// The parentRef as the spec has it, with group and kind, which the API server fills in there too.
-fn render_parent(parent: &ParentRef) -> Value {
+pub(super) fn render_parent(parent: &ParentRef) -> Value {
     let ParentRef { group, kind, namespace, name, section_name, port } = parent;
     let mut entry = Map::new();
     entry.insert("group".into(), group.as_ref().into());
@@ -148,7 +148,9 @@ fn reason(fault: &BackendFault) -> Reason {
         | BackendFault::Unreadable(_)
         | BackendFault::PortMissing(_)
         | BackendFault::PortNotFound { .. } => Reason::BackendNotFound,
-        BackendFault::OtherTransport { .. } => Reason::UnsupportedProtocol,
+        BackendFault::OtherTransport { .. } | BackendFault::TlsDemanded { .. } | BackendFault::TlsProtocol { .. } => {
+            Reason::UnsupportedProtocol
+        }
     }
 }
 
@@ -174,6 +176,21 @@ fn describe(route: &ObjectRef, fault: &BackendFault) -> String {
         BackendFault::ExternalName(service) => {
             format!("Service {service} is of type ExternalName, which is not served.")
         }
+        BackendFault::TlsDemanded { service, policy } => {
+            let which = if service.namespace == route.name.namespace {
+                format!("BackendTLSPolicy {}/{policy}", service.namespace)
+            } else {
+                "a BackendTLSPolicy".to_owned()
+            };
+            format!(
+                "{which} demands verified TLS to Service {service}, and APISIX ends the TLS of this route's connections and \
+                 begins none: use a listener of mode Passthrough, or remove the policy."
+            )
+        }
+        BackendFault::TlsProtocol { service, port, protocol } => format!(
+            "port {port} of Service {service} is for TLS (appProtocol {protocol}), and APISIX ends the TLS of this route's \
+             connections and begins none: use a listener of mode Passthrough, or a port without TLS."
+        ),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod listener_sets;
+mod policies;
 
 use super::{Affected, Desired, Route};
 use crate::{
@@ -46,9 +47,12 @@ impl Wave {
     pub(super) fn take_in(&mut self, desired: &mut Desired, kind: Kind, name: &ObjectName, observed: Option<Observed>) {
         // A slice that moves from one Service to another touches both.
         let before = if kind == Kind::EndpointSlice { routes_of_slice(&desired.known, name) } else { Vec::new() };
+        let touched_before = policies::touched(&desired.known, kind, name);
         let classes_before = classes_used(&desired.known, kind, name);
         if desired.known.set(kind, name, observed) {
             self.pools.extend(before);
+            self.touch(touched_before);
+            self.touch(policies::touched(&desired.known, kind, name));
             let classes = classes_before.into_iter().chain(classes_used(&desired.known, kind, name));
             self.affected.verdicts.extend(classes);
             self.mark(desired, kind, name);
@@ -131,6 +135,8 @@ impl Wave {
                 }
             }
             Kind::EndpointSlice => self.pools.extend(routes_of_slice(known, name)),
+            // What it touches was marked when it was taken in.
+            Kind::BackendTlsPolicy => self.verdict(kind, name),
         }
     }
 
@@ -214,10 +220,13 @@ impl Wave {
         while let Some(port) = self.ports.pop_first() {
             // The slot may have become frozen, or stopped being so.
             self.affected.documents.insert(ids::port_slot(port));
-            let Settled { owners, hostnames } = desired.ports.settle(port);
+            let Settled { owners, hostnames, overlapped } = desired.ports.settle(port);
             for name in hostnames {
                 self.mark_names_within(desired, port, name.as_ref());
                 self.affected.documents.insert(ids::slot(&Slot { port, name }));
+            }
+            for owner in overlapped {
+                self.verdict(owner.kind, &owner.name);
             }
             for gateway in owners.iter().filter(|owner| owner.kind == Kind::Gateway) {
                 self.stand(desired, &gateway.name);
@@ -263,7 +272,10 @@ impl Wave {
         // How a slot takes its connections is said by the listener it is claimed through.
         self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
         self.route_verdict(name);
-        if attachments_before.parents.is_empty() != now.parents.is_empty() {
+        self.policies_about(desired, name);
+        if attachments_before.parents.is_empty() != now.parents.is_empty()
+            || attachments_before.ends_tls() != now.ends_tls()
+        {
             self.pools.insert(name.clone());
         }
         self.count(desired, &attachments_before.counted(), &now.counted());
@@ -324,17 +336,24 @@ impl Wave {
         let splits = desired.splits();
         let Some(route) = desired.routes.get_mut(name) else { return };
         let facts = desired.known.routes.get(name).filter(|_| !route.attachments.parents.is_empty());
-        let now = facts.map(|facts| pools::pool(name, facts, &desired.known, splits));
+        let ends_tls = route.attachments.ends_tls();
+        let now = facts.map(|facts| pools::pool(name, facts, &desired.known, splits, ends_tls));
         if route.pool == now {
             return;
         }
         let split_of = |pool: &Option<pools::Pool>| pool.as_ref().and_then(|pool| pool.split);
         let split_changed = split_of(&route.pool) != split_of(&now);
+        let policies_of =
+            |pool: &Option<pools::Pool>| pool.as_ref().map(|pool| pool.policies.clone()).unwrap_or_default();
+        let policies_changed = policies_of(&route.pool) != policies_of(&now);
         route.pool = now;
         self.affected.documents.insert(route.pool_id.clone());
         self.route_verdict(name);
         if split_changed {
             self.affected.documents.extend(desired.slots.held_by(name).map(ids::slot));
+        }
+        if policies_changed {
+            self.policies_about(desired, name);
         }
     }
 

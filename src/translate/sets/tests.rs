@@ -120,7 +120,7 @@ fn receptions(desired: &Desired, sets: &[&str]) -> Vec<Option<Reception>> {
         let object = ObjectRef::new(Kind::ListenerSet, ObjectName::new("apps", name));
         match desired.verdict(&object)? {
             Verdict::ListenerSet(set) => Some(set.reception),
-            Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::Route(_) => None,
+            Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::Route(_) | Verdict::Policy(_) => None,
         }
     };
     sets.iter().map(reception).collect()

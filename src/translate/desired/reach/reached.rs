@@ -2,13 +2,17 @@
 
 use crate::{
     model::{
-        facts::{EndpointSliceFacts, FromNamespaces, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
+        facts::{
+            EndpointSliceFacts, FromNamespaces, GatewayFacts, ListenerFacts, ParentRef, RouteFacts,
+            policies::BackendTlsPolicyFacts,
+        },
         names::{ObjectName, ObjectRef, RouteRef},
         places::{Port, ServerName, Slot},
     },
     translate::{
         desired::Desired,
         known::{parent_named, secret_name},
+        policies,
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -169,6 +173,15 @@ impl<'a> Reached<'a> {
                     Some(hostname) => name(hostname),
                 });
             }
+        }
+    }
+
+    /// The routes to Services that a policy is about, or is about `now`.
+    pub(super) fn policy(&mut self, name: &ObjectName, now: Option<&BackendTlsPolicyFacts>) {
+        let known = &self.desired.known;
+        let after = now.into_iter().flat_map(|facts| policies::targeted(facts, name));
+        for service in policies::services_concerned(known, name).into_iter().chain(after) {
+            self.routes(known.routes_by_service.of(&service));
         }
     }
 

@@ -113,7 +113,7 @@ fn route(namespace: &str, name: &str, parents: Vec<ParentRef>, service: (&str, &
 }
 
 fn service(namespace: &str, name: &str, port: i64) -> Change {
-    let port = ServicePortFacts { name: "".into(), port, transport: Transport::Tcp };
+    let port = ServicePortFacts { name: "".into(), port, transport: Transport::Tcp, app_protocol: None };
     let facts = ServiceFacts { external_name: false, family: None, ports: vec![port], addresses: Vec::new() };
     is(Kind::Service, namespace, name, Some(Facts::Service(facts)))
 }
