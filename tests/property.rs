@@ -492,6 +492,17 @@ impl Objects {
         }
     }
 
+    /// Whether some policy demands TLS of every port of a Service.
+    fn demand_tls(&self, service: &ObjectName) -> bool {
+        self.0.iter().any(|((_, name), observed)| {
+            let Observed::Facts(Facts::BackendTlsPolicy(facts)) = observed else { return false };
+            let whole = |target: &PolicyTarget| {
+                &*target.kind == "Service" && target.name == service.name && target.section_name.is_none()
+            };
+            name.namespace == service.namespace && facts.targets.iter().any(whole)
+        })
+    }
+
     /// Whether some grant in `namespace` is for routes of this kind and namespace.
     fn grant_for(&self, route: &ObjectRef, namespace: &Arc<str>) -> bool {
         let from_route =
@@ -909,6 +920,77 @@ proptest! {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn where_tls_is_ended_no_backend_is_reached_that_a_policy_wants_with_tls(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.19.0", objects.changes());
+        for (route, verdict) in said.routes() {
+            let ended = said.claims().any(|(of, owner, claim)| {
+                let listener = objects.listeners(&owner).iter().find(|listener| listener.name == claim.listener).unwrap();
+                let ends = listener.tls.as_ref().is_some_and(|tls| &*tls.mode == "Terminate");
+                of == route && ends && claim.outcome != ClaimOutcome::ListenerNotAccepted
+            });
+            for (index, backend) in objects.route(route).backends.iter().enumerate() {
+                let namespace = backend.namespace.as_ref().unwrap_or(&route.name.namespace);
+                let service = ObjectName::new(namespace, &backend.name);
+                let problem = verdict.backends.problems.iter().find(|problem| problem.index == index);
+                let for_tls = problem.is_some_and(|problem| {
+                    matches!(problem.fault, BackendFault::TlsDemanded { .. } | BackendFault::TlsProtocol { .. })
+                });
+                prop_assert!(ended || !for_tls, "no TLS is ended for {}", route);
+                let demanded = &*backend.kind == "Service" && objects.demand_tls(&service);
+                prop_assert!(!(ended && demanded) || problem.is_some(), "{} reaches {}", route, service);
+            }
+        }
+    }
+
+    #[test]
+    fn listeners_of_one_gateway_and_port_are_told_of_each_other_when_their_hostnames_overlap(
+        history in history(),
+        tls in vec(tls_change(), 0..40),
+    ) {
+        let mut objects = Objects::default();
+        history.iter().flatten().chain(&tls).for_each(|change| objects.take_in(change));
+        let mut desired = Desired::new(settings("3.19.0"));
+        desired.apply(history.into_iter().flatten());
+        for change in tls {
+            let before = Said::by(&desired);
+            let affected = desired.apply([change]);
+            let differs = before.difference(&Said::by(&desired));
+            prop_assert!(affected.verdicts.is_superset(&differs.verdicts), "unannounced: {:?}", differs.verdicts);
+        }
+        let said = Said::by(&desired);
+        let mut serving = Vec::new();
+        for (owner, verdict) in &said.verdicts {
+            let (gateway, listeners) = match (verdict, objects.0.get(&(owner.kind, owner.name.clone()))) {
+                (Verdict::Gateway(verdict), _) if verdict.refusal.is_none() => (owner.clone(), &verdict.listeners),
+                (Verdict::ListenerSet(verdict), Some(Observed::Facts(Facts::ListenerSet(facts))))
+                    if matches!(verdict.reception, Reception::Taken | Reception::ParentNotProgrammed) =>
+                {
+                    (self::owner(owner, &facts.parent), &verdict.listeners)
+                }
+                _ => continue,
+            };
+            for (verdict, facts) in listeners.iter().zip(objects.listeners(owner)) {
+                if verdict.refusal.is_none() && &*facts.protocol == "TLS" {
+                    let hostname = facts.hostname.as_deref().and_then(ServerName::of);
+                    serving.push((gateway.clone(), facts.port, hostname, verdict.overlap.is_some()));
+                }
+            }
+        }
+        for (at, (gateway, port, hostname, told)) in serving.iter().enumerate() {
+            let overlaps = |(other, (of, on, name, _)): (usize, &(ObjectRef, i64, Option<ServerName>, bool))| {
+                let both = match (hostname, name) {
+                    (Some(one), Some(other)) => one.intersection(other).is_some(),
+                    (None, _) | (_, None) => true,
+                };
+                at != other && of == gateway && on == port && both
+            };
+            prop_assert_eq!(*told, serving.iter().enumerate().any(overlaps), "{} {} {:?}", gateway, port, hostname);
         }
     }
 

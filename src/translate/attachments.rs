@@ -21,6 +21,8 @@ pub struct Attachments {
     pub parents: Vec<ParentAttachment>,
     /// parentRefs whose Gateway is frozen.
     pub frozen: Vec<ParentRef>,
+    /// These Gateways.
+    pub frozen_gateways: BTreeSet<ObjectName>,
     /// Whether what a parent says hangs on an object that exists but could never be read: the Gateway or ListenerSet itself, or
     /// a Namespace where labels decide.
     pub parent_unreadable: bool,
@@ -33,6 +35,8 @@ pub struct ParentAttachment {
     pub parent: ParentRef,
     /// The Gateway or ListenerSet it names.
     pub owner: ObjectRef,
+    /// The Gateway it is, or adds to.
+    pub gateway: ObjectName,
     /// The listeners that take the route, or why none does.
     pub listeners: Result<Vec<AttachedListener>, AttachmentRefusal>,
 }
@@ -92,14 +96,14 @@ impl Attachments {
         self.made().map(|claim| claim.slot.clone()).collect()
     }
 
-    /// The Gateways and ListenerSets by whose listeners TLS is ended for the route.
+    /// The Gateways by whose listeners, or those of their ListenerSets, TLS is ended for the route.
     ///
     /// A listener counts once it is accepted, whoever holds its slots and also while it has no certificate: otherwise what
     /// becomes of a backend would change with other people's routes, and with each Secret that is replaced.
-    pub fn ending_tls(&self) -> impl Iterator<Item = &ObjectRef> {
+    pub fn ending_tls(&self) -> impl Iterator<Item = &ObjectName> {
         let ends = |listener: &AttachedListener| listener.ends_tls && listener.claims != Err(NoClaims::NotAccepted);
         let parents = self.parents.iter().filter(move |parent| parent.listeners.iter().flatten().any(ends));
-        parents.map(|parent| &parent.owner)
+        parents.map(|parent| &parent.gateway)
     }
 
     /// Whether TLS is ended for the route anywhere.
@@ -130,10 +134,12 @@ pub(super) fn attach(
         let Some(named) = parent_named(parent, &route.name) else { continue };
         attachments.parent_unreadable |= is_unreadable(&named, known);
         let Some(owner) = owners.of(&named) else { continue };
+        let Some(gateway) = gateway_of(&named, known) else { continue };
         let by_label = listeners::select_by_label(owner.listeners);
         attachments.parent_unreadable |= owner.unreadable || by_label && known.namespaces.is_unreadable(&home);
         if owner.frozen {
             attachments.frozen.push(parent.clone());
+            attachments.frozen_gateways.insert(gateway);
             continue;
         }
         let listeners = if owner.disallowed {
@@ -141,9 +147,14 @@ pub(super) fn attach(
         } else {
             listeners_taking(route, facts, parent, &named, owner, ports, known)
         };
-        attachments.parents.push(ParentAttachment { parent: parent.clone(), owner: named, listeners });
+        attachments.parents.push(ParentAttachment { parent: parent.clone(), owner: named, gateway, listeners });
     }
     attachments
+}
+
+/// The Gateway of a parent: a Gateway, or a ListenerSet that adds to one.
+fn gateway_of(named: &ObjectRef, known: &Known) -> Option<ObjectName> {
+    if named.kind == Kind::ListenerSet { known.gateway_of(&named.name) } else { Some(named.name.clone()) }
 }
 
 /// Whether the Gateway, or the ListenerSet or its Gateway, exists but could never be read.

@@ -310,7 +310,7 @@ impl Desired {
                 let routes = services.iter().flat_map(|service| self.known.routes_by_service.of(service));
                 let user = |route| {
                     let Route { attachments, pool, .. } = self.routes.get(route)?;
-                    Some((route, attachments, pool.as_ref()))
+                    Some((attachments, pool.as_ref()))
                 };
                 Some(Verdict::Policy(policies::verdict(name, facts, routes.filter_map(user), &self.known)))
             }

@@ -6,17 +6,13 @@
 //!
 //! Facts, attachments and pools in; bearings and verdicts out. Nothing here decides how a share is refused.
 
-use super::{
-    attachments::Attachments,
-    known::{Known, parent_named},
-    pools::Pool,
-};
+use super::{attachments::Attachments, known::Known, pools::Pool};
 use crate::model::{
     facts::{
         ServiceFacts, ServicePortFacts,
         policies::{BackendTlsPolicyFacts, PolicyTarget},
     },
-    names::{Kind, ObjectName, ObjectRef, RouteRef},
+    names::{ObjectName, RouteRef},
     verdicts::{AncestorVerdict, PolicyRefusal, PolicyVerdict, ancestor_ref},
 };
 use std::{
@@ -123,18 +119,17 @@ pub fn speaks_tls(app_protocol: &str) -> bool {
 pub(super) fn verdict<'a>(
     policy: &ObjectName,
     facts: &BackendTlsPolicyFacts,
-    users: impl Iterator<Item = (&'a RouteRef, &'a Attachments, Option<&'a Pool>)>,
+    users: impl Iterator<Item = (&'a Attachments, Option<&'a Pool>)>,
     known: &Known,
 ) -> PolicyVerdict {
     let mut concerned: BTreeMap<ObjectName, BTreeSet<&Bearing>> = BTreeMap::new();
     let mut frozen = BTreeSet::new();
-    for (route, attachments, pool) in users {
-        let parents = attachments.frozen.iter().filter_map(|parent| parent_named(parent, &route.name));
-        frozen.extend(parents.filter_map(|parent| gateway_of(&parent, known)));
+    for (attachments, pool) in users {
+        frozen.extend(&attachments.frozen_gateways);
         let own = || pool.into_iter().flat_map(|pool| &pool.policies).filter(|bearing| bearing.policy == *policy);
         if own().next().is_some() {
-            for gateway in attachments.ending_tls().filter_map(|owner| gateway_of(owner, known)) {
-                concerned.entry(gateway).or_default().extend(own());
+            for gateway in attachments.ending_tls() {
+                concerned.entry(gateway.clone()).or_default().extend(own());
             }
         }
     }
@@ -144,7 +139,11 @@ pub(super) fn verdict<'a>(
     };
     PolicyVerdict {
         generation: facts.generation,
-        frozen_ancestors: frozen.iter().filter(|gateway| !concerned.contains_key(*gateway)).map(ancestor_ref).collect(),
+        frozen_ancestors: frozen
+            .into_iter()
+            .filter(|gateway| !concerned.contains_key(*gateway))
+            .map(ancestor_ref)
+            .collect(),
         ancestors: concerned.into_iter().map(ancestor).collect(),
     }
 }
@@ -192,9 +191,4 @@ fn winner<'a>(
 fn service_named(target: &PolicyTarget, policy: &ObjectName) -> Option<ObjectName> {
     (target.group.is_empty() && &*target.kind == "Service")
         .then(|| ObjectName { namespace: Arc::clone(&policy.namespace), name: Arc::clone(&target.name) })
-}
-
-/// The Gateway of a parent: a Gateway, or a ListenerSet that adds to one.
-fn gateway_of(owner: &ObjectRef, known: &Known) -> Option<ObjectName> {
-    if owner.kind == Kind::ListenerSet { known.gateway_of(&owner.name) } else { Some(owner.name.clone()) }
 }
