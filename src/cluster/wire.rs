@@ -5,8 +5,11 @@
 //! 64 bits wide and closed sets are plain text, so that one odd value gets a verdict instead of hiding its whole object.
 //! A test in [`super::decode`] holds these shapes to the generated types, which are used as they are where they fit.
 
+mod policies;
+
 use crate::model::names::{Created, GATEWAY_GROUP};
 use jiff::Timestamp;
+pub(super) use policies::{BackendTlsPolicySpec, PolicyTarget};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use std::{
@@ -255,23 +258,6 @@ pub(super) struct Backend {
     pub(super) name: Text,
     pub(super) port: Option<i64>,
     pub(super) weight: Option<i64>,
-}
-
-/// `spec` of a BackendTLSPolicy.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct BackendTlsPolicySpec {
-    pub(super) target_refs: Vec<PolicyTarget>,
-}
-
-/// `spec.targetRefs[]`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct PolicyTarget {
-    pub(super) group: Text,
-    pub(super) kind: Text,
-    pub(super) name: Text,
-    pub(super) section_name: Option<Text>,
 }
 
 /// A Namespace: nothing of it but its metadata.

@@ -5,6 +5,7 @@
 //! not (no revisions, no endpoint counts): every new message is a write to the API server.
 
 mod addresses;
+mod backends;
 mod certificates;
 mod gateway;
 mod gateway_class;

@@ -425,6 +425,49 @@ mod tests {
         assert_eq!(merge(&Merging { current: &status, ..merging }).write, Write::Unchanged);
     }
 
+    #[test]
+    fn a_policys_ancestors_are_merged_as_a_routes_parents_are() {
+        let theirs = json!({"controllerName": "example.com/other", "ancestorRef": {"name": "gw"}, "conditions": []});
+        let ours = |namespace: &str, name: &str| {
+            let ancestor = json!({"namespace": namespace, "name": name});
+            json!({"controllerName": OURS, "ancestorRef": ancestor, "conditions": [{"type": "Accepted"}]})
+        };
+        let current =
+            json!({"ancestors": [ours("infra", "gone"), theirs, ours("infra", "frozen"), ours("infra", "gw")]});
+        let frozen = [ParentRef { namespace: Some("infra".into()), ..parent("frozen") }];
+        let wanted = samples::policy(&["gw", "new"]);
+        let merging = Merging { frozen_parents: &frozen, ..merging(Kind::BackendTlsPolicy, &current, &wanted) };
+        let status = applied(&merging);
+        let ancestors = status["ancestors"].as_array().unwrap();
+        assert_eq!(ancestors[0].to_string(), theirs.to_string());
+        assert_eq!(ancestors[1], current["ancestors"][2]);
+        let named: Vec<&Value> = ancestors[2..].iter().map(|entry| &entry["ancestorRef"]["name"]).collect();
+        assert_eq!(named, ["gw", "new"]);
+        assert_eq!(ancestors[2]["conditions"][0]["reason"], "Invalid");
+        assert_eq!(merge(&Merging { current: &status, ..merging }).write, Write::Unchanged);
+    }
+
+    #[test]
+    fn a_policy_has_at_most_sixteen_ancestors_and_those_of_others_stay() {
+        let wanted = samples::policy(&["a", "b"]);
+        for (n_theirs, n_placed) in [(14, 2), (15, 1), (16, 0)] {
+            let theirs =
+                (0..n_theirs).map(|n| json!({"controllerName": "example.com/other", "ancestorRef": {"name": n}}));
+            let current = json!({"ancestors": theirs.collect::<Vec<_>>()});
+            let Merge { write, unplaced } = merge(&merging(Kind::BackendTlsPolicy, &current, &wanted));
+            assert_eq!(unplaced, 2 - n_placed);
+            match write {
+                Write::Patch(patch) => {
+                    let ancestors = patch["ancestors"].as_array().unwrap();
+                    assert_eq!(ancestors.len(), n_theirs + n_placed);
+                    assert_eq!(ancestors[..n_theirs], *current["ancestors"].as_array().unwrap());
+                }
+                Write::Unchanged => assert_eq!(n_placed, 0),
+                Write::Stale => panic!("nothing is stale here"),
+            }
+        }
+    }
+
     fn crowded(n_theirs: usize) -> Value {
         let theirs = (0..n_theirs).map(|n| json!({"controllerName": "example.com/other", "parentRef": {"name": n}}));
         json!({"parents": theirs.collect::<Vec<_>>()})
@@ -476,6 +519,11 @@ mod tests {
                 Kind::TcpRoute,
                 json!({"parents": [{"controllerName": OURS, "parentRef": {"name": "x"}, "conditions": [condition]}]}),
                 samples::route(&[parent("gw")]),
+            ),
+            (
+                Kind::BackendTlsPolicy,
+                json!({"ancestors": [{"controllerName": OURS, "ancestorRef": {"name": "x"}, "conditions": [condition]}]}),
+                samples::policy(&["gw"]),
             ),
         ] {
             let merging = Merging { generation: Some(object), ..merging(kind, &current, &wanted) };
