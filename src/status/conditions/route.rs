@@ -354,6 +354,7 @@ mod tests {
     use crate::model::{
         names::{GATEWAY_GROUP, ObjectName, RouteRef},
         places::Directory,
+        verdicts::{BackendFault, BackendProblem},
     };
 
     const OURS: &str = "apisix-etcd.io/gateway-controller";
@@ -559,6 +560,22 @@ mod tests {
             (BackendFault::PortMissing(name()), "BackendNotFound", "must be named"),
             (BackendFault::PortNotFound { service: name(), port: 1 }, "BackendNotFound", "has no port 1"),
             (BackendFault::OtherTransport { service: name(), port: 53 }, "UnsupportedProtocol", "not a TCP port"),
+            // Whose policy it is, is nobody else's business.
+            (
+                BackendFault::TlsDemanded { service: name(), policy: "p".into() },
+                "UnsupportedProtocol",
+                "]: a BackendTLSPolicy demands verified TLS to Service other/s",
+            ),
+            (
+                BackendFault::TlsDemanded { service: ObjectName::new("default", "s"), policy: "p".into() },
+                "UnsupportedProtocol",
+                "]: BackendTLSPolicy default/p demands verified TLS to Service default/s",
+            ),
+            (
+                BackendFault::TlsProtocol { service: name(), port: 443, protocol: "https".into() },
+                "UnsupportedProtocol",
+                "port 443 of Service other/s is for TLS (appProtocol https)",
+            ),
         ];
         let last = BackendProblem { index: 9, fault: BackendFault::NotFound(ObjectName::new("default", "last")) };
         for (fault, reason, part) in faults {
