@@ -95,11 +95,7 @@ impl Desired {
                     reached.listeners_ending_tls(owner, |secret| secret == name);
                 }
             }
-            Kind::BackendTlsPolicy => {
-                let now =
-                    now.and_then(|facts| if let Facts::BackendTlsPolicy(policy) = facts { Some(policy) } else { None });
-                reached.policy(name, now);
-            }
+            Kind::BackendTlsPolicy => reached.policy(name, now),
             Kind::Service => reached.routes(self.known.routes_by_service.of(name)),
             Kind::EndpointSlice => {
                 let now =

@@ -2,10 +2,7 @@
 
 use crate::{
     model::{
-        facts::{
-            EndpointSliceFacts, FromNamespaces, GatewayFacts, ListenerFacts, ParentRef, RouteFacts,
-            policies::BackendTlsPolicyFacts,
-        },
+        facts::{EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
         names::{ObjectName, ObjectRef, RouteRef},
         places::{Port, ServerName, Slot},
     },
@@ -177,9 +174,10 @@ impl<'a> Reached<'a> {
     }
 
     /// The routes to Services that a policy is about, or is about `now`.
-    pub(super) fn policy(&mut self, name: &ObjectName, now: Option<&BackendTlsPolicyFacts>) {
+    pub(super) fn policy(&mut self, name: &ObjectName, now: Option<&Facts>) {
         let known = &self.desired.known;
-        let after = now.into_iter().flat_map(|facts| policies::targeted(facts, name));
+        let facts = now.and_then(|facts| if let Facts::BackendTlsPolicy(facts) = facts { Some(facts) } else { None });
+        let after = facts.into_iter().flat_map(|facts| policies::targeted(facts, name));
         for service in policies::services_concerned(known, name).into_iter().chain(after) {
             self.routes(known.routes_by_service.of(&service));
         }
