@@ -125,7 +125,7 @@ fn route(number: usize) -> Facts {
 }
 
 fn service() -> Facts {
-    let port = ServicePortFacts { name: "".into(), port: 80, transport: Transport::Tcp };
+    let port = ServicePortFacts { name: "".into(), port: 80, transport: Transport::Tcp, app_protocol: None };
     Facts::Service(ServiceFacts {
         external_name: false,
         family: Some(IpFamily::V4),

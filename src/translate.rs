@@ -11,7 +11,8 @@
 //! | [`attachments`] | a route, the listeners of its parents, namespace labels | parents' verdicts and claims |
 //! | [`slots`] | the claims on one slot | the holder |
 //! | [`certificates`] | listeners that end TLS and the slots held through them | who has each server name's certificate |
-//! | [`pools`] | a route's backends, Services, EndpointSlices, grants | nodes, weights, refused share |
+//! | [`pools`] | a route's backends, Services, EndpointSlices, grants, policies | nodes, weights, refused share |
+//! | [`policies`] | a BackendTLSPolicy, and the routes and pools that it bears on | what each Gateway says of it |
 //! | [`addresses`] | the data plane's addresses, those a Gateway asks for | those it has, and what it lacks |
 //! | [`verdicts`] | all of these | what is said of each object |
 
@@ -23,6 +24,7 @@ pub mod grants;
 pub mod known;
 pub mod listeners;
 pub mod planes;
+pub mod policies;
 pub mod pools;
 pub mod ports;
 pub mod secrets;

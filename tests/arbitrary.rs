@@ -412,9 +412,11 @@ fn strange(random: &mut fastrand::Rng) -> Value {
 fn status_is_good(name: &ObjectRef, verdict: &Verdict, object: &Value, random: &mut fastrand::Rng) -> Result<()> {
     let standing = |_: &WorkId| match verdict {
         Verdict::Route(_) => Standing::Programmed,
-        Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => {
-            Standing::Pending
-        }
+        Verdict::DataPlane(_)
+        | Verdict::GatewayClass(_)
+        | Verdict::Gateway(_)
+        | Verdict::ListenerSet(_)
+        | Verdict::Policy(_) => Standing::Pending,
     };
     let wanted = conditions::render(name, verdict, CONTROLLER, &standing);
     for condition in conditions_of(&wanted) {
@@ -453,7 +455,8 @@ fn status_is_good(name: &ObjectRef, verdict: &Verdict, object: &Value, random: &
 }
 
 fn conditions_of(status: &Value) -> impl Iterator<Item = &Value> {
-    let below = ["listeners", "parents"].into_iter().filter_map(|field| status[field].as_array()).flatten();
+    let below =
+        ["listeners", "parents", "ancestors"].into_iter().filter_map(|field| status[field].as_array()).flatten();
     [status].into_iter().chain(below).filter_map(|entry| entry["conditions"].as_array()).flatten()
 }
 
@@ -464,6 +467,12 @@ fn others_write(kind: Kind, status: &mut Value, random: &mut fastrand::Rng) {
         (
             "parents",
             json!({"controllerName": "example.com/other", "parentRef": {"name": "gw"}, "conditions": conditions}),
+        )
+    } else if kind == Kind::BackendTlsPolicy {
+        let conditions = json!([{"type": "Accepted", "status": "True"}]);
+        (
+            "ancestors",
+            json!({"controllerName": "example.com/other", "ancestorRef": {"name": "gw"}, "conditions": conditions}),
         )
     } else {
         ("conditions", json!({"type": "example.com/Theirs", "status": "True"}))
@@ -487,6 +496,7 @@ fn foreign(status: &Value) -> Vec<&Value> {
         status[field].as_array().into_iter().flatten().filter(theirs).collect()
     };
     let mut all = of("parents", |entry| entry["controllerName"] == "example.com/other");
+    all.extend(of("ancestors", |entry| entry["controllerName"] == "example.com/other"));
     all.extend(of("conditions", |condition| condition["type"] == "example.com/Theirs"));
     all
 }

@@ -26,6 +26,8 @@ mod drift;
 mod listener_sets;
 #[path = "cluster/outages.rs"]
 mod outages;
+#[path = "cluster/policies.rs"]
+mod policies;
 #[path = "cluster/references.rs"]
 mod references;
 #[path = "cluster/removal.rs"]

@@ -208,7 +208,7 @@ async fn version_of(kubernetes: &Kubernetes, named: &Named<'_>) -> anyhow::Resul
     Ok(CacheVersion(version.parse()?))
 }
 
-const OF_CRDS: [Kind; 8] = [
+const OF_CRDS: [Kind; 9] = [
     Kind::DataPlane,
     Kind::GatewayClass,
     Kind::Gateway,
@@ -217,6 +217,7 @@ const OF_CRDS: [Kind; 8] = [
     Kind::UdpRoute,
     Kind::TlsRoute,
     Kind::ReferenceGrant,
+    Kind::BackendTlsPolicy,
 ];
 const OF_KUBERNETES: [Kind; 4] = [Kind::Namespace, Kind::Secret, Kind::Service, Kind::EndpointSlice];
 
@@ -270,6 +271,7 @@ async fn every_kind_is_listed_once_and_then_each_change_is_told() -> anyhow::Res
             | Kind::UdpRoute
             | Kind::TlsRoute
             | Kind::ReferenceGrant
+            | Kind::BackendTlsPolicy
             | Kind::Secret => {
                 assert!(objects.is_empty());
             }
@@ -324,9 +326,13 @@ async fn a_server_of_the_older_version_only_is_read_at_it() -> anyhow::Result<()
     let older = |kind| match kind {
         Kind::TcpRoute | Kind::UdpRoute => Some("v1alpha2"),
         Kind::ReferenceGrant => Some("v1beta1"),
-        Kind::GatewayClass | Kind::Gateway | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {
-            Some("v1")
-        }
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::BackendTlsPolicy
+        | Kind::Namespace
+        | Kind::Secret
+        | Kind::Service
+        | Kind::EndpointSlice => Some("v1"),
         // Ours, whatever Gateway API is there.
         Kind::DataPlane => Some("v1alpha1"),
         // They had another shape or name then.

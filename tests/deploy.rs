@@ -31,8 +31,8 @@ const GATEWAY_API: &str = "gateway.networking.k8s.io/v1";
 /// Controllers that run at once while rights are taken away.
 const AT_ONCE: usize = 6;
 
-/// What a place needs for a DataPlane, a ListenerSet and a route of each kind that is served, beside its class, and for a TLSRoute that no
-/// listener takes.
+/// What a place needs for a DataPlane, a ListenerSet and a route of each kind that is served, beside its class, and for a TLSRoute
+/// whose listener has no certificate and whose backend has a policy: both are told.
 /// `$NS` and `$CLASS` stand for its names.
 const OBJECTS: &str = "
 ---
@@ -53,7 +53,7 @@ kind: Gateway
 metadata: {name: gateway, namespace: $NS}
 spec:
   gatewayClassName: $CLASS
-  listeners: [{name: one, protocol: TCP, port: 9100}, {name: two, protocol: UDP, port: 9200}]
+  listeners: [{name: one, protocol: TCP, port: 9100}, {name: two, protocol: UDP, port: 9200}, {name: three, protocol: TLS, port: 9400, tls: {mode: Terminate, certificateRefs: [{name: none}]}}]
   allowedListeners: {namespaces: {from: Same}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -74,7 +74,7 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: TLSRoute
 metadata: {name: route, namespace: $NS}
 spec:
-  parentRefs: [{name: gateway, sectionName: one}]
+  parentRefs: [{name: gateway, sectionName: three}]
   hostnames: [a.example.com]
   rules: [{backendRefs: [{name: service, port: 8080}]}]
 ---
@@ -84,6 +84,13 @@ metadata: {name: route, namespace: $NS}
 spec:
   parentRefs: [{name: gateway, sectionName: two}]
   rules: [{backendRefs: [{name: service, port: 8080}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: policy, namespace: $NS}
+spec:
+  targetRefs: [{group: '', kind: Service, name: service}]
+  validation: {hostname: service.internal, wellKnownCACertificates: System}
 ---
 apiVersion: v1
 kind: Service
@@ -361,6 +368,7 @@ async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Pl
     let plane = Named { api_version: "apisix-etcd.io/v1alpha1", kind: "DataPlane", namespace: "", name: namespace };
     let gateway = Named { api_version: GATEWAY_API, kind: "Gateway", namespace, name: "gateway" };
     let set = Named { api_version: GATEWAY_API, kind: "ListenerSet", namespace, name: "set" };
+    let policy = Named { api_version: GATEWAY_API, kind: "BackendTLSPolicy", namespace, name: "policy" };
     let routes =
         ["TCPRoute", "UDPRoute"].map(|kind| Named { api_version: GATEWAY_API, kind, namespace, name: "route" });
     let refused = controller
@@ -374,6 +382,7 @@ async fn programmed(controller: &Controller, kubernetes: &Kubernetes, place: &Pl
             says(kubernetes, &plane, "/status/conditions", "Accepted", "True").await?;
             says(kubernetes, &gateway, "/status/conditions", "Programmed", "True").await?;
             says(kubernetes, &set, "/status/conditions", "Programmed", "True").await?;
+            says(kubernetes, &policy, "/status/ancestors/0/conditions", "Accepted", "False").await?;
             for route in &routes {
                 says(kubernetes, route, "/status/parents/0/conditions", "apisix-etcd.io/Programmed", "True").await?;
             }

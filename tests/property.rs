@@ -15,6 +15,7 @@ use apisix_etcd_controller::{
             RouteKind, SecretRef, ServiceFacts, ServicePortFacts, SlicePortFacts, TlsFacts, Transport,
             data_planes::{DataPlaneFacts, PortMappingFacts},
             listener_sets::ListenerSetFacts,
+            policies::{BackendTlsPolicyFacts, PolicyTarget},
         },
         names::{Created, GATEWAY_GROUP, Kind, OWN_GROUP, ObjectName, ObjectRef},
         places::{Directory, ServerName, WorkId},
@@ -237,6 +238,15 @@ fn grant() -> impl Strategy<Value = Facts> {
     (vec(from, 0..3), vec(to, 0..3)).prop_map(|(from, to)| Facts::ReferenceGrant(ReferenceGrantFacts { from, to }))
 }
 
+fn policy() -> impl Strategy<Value = Facts> {
+    let section = option::weighted(0.4, text(&["main", "none"]));
+    let target = (text(&["Service", "Service", "Service", "Other"]), text(&["svc", "svc2"]), section)
+        .prop_map(|(kind, name, section_name)| PolicyTarget { group: "".into(), kind, name, section_name });
+    (created(), vec(target, 0..3)).prop_map(|(created, targets)| {
+        Facts::BackendTlsPolicy(BackendTlsPolicyFacts { generation: 1, created, targets })
+    })
+}
+
 fn labels() -> impl Strategy<Value = Facts> {
     option::of(text(&["a", "b"])).prop_map(|team| {
         let labels = team.into_iter().map(|team| (Arc::from("team"), team)).collect();
@@ -257,8 +267,9 @@ fn secret() -> impl Strategy<Value = Facts> {
 }
 
 fn service() -> impl Strategy<Value = Facts> {
-    let port = (text(&["", "", "", "main"]), select(vec![80_i64, 80, 80, 81]), transport())
-        .prop_map(|(name, port, transport)| ServicePortFacts { name, port, transport });
+    let app_protocol = option::weighted(0.2, text(&["http", "https"]));
+    let port = (text(&["", "", "", "main"]), select(vec![80_i64, 80, 80, 81]), transport(), app_protocol)
+        .prop_map(|(name, port, transport, app_protocol)| ServicePortFacts { name, port, transport, app_protocol });
     let family = option::weighted(0.3, select(vec![IpFamily::V4, IpFamily::V6]));
     let address = select(vec!["192.0.2.1", "192.0.2.2", "edge"]).prop_filter_map("an address", Address::of);
     (prop::bool::weighted(0.05), family, vec(port, 0..4), vec(address, 0..3)).prop_map(
@@ -308,6 +319,7 @@ fn universe() -> Vec<(Kind, Vec<&'static str>)> {
         (Kind::UdpRoute, vec!["route"]),
         (Kind::TlsRoute, vec!["route", "tls"]),
         (Kind::ReferenceGrant, vec!["grant"]),
+        (Kind::BackendTlsPolicy, vec!["policy", "policy2"]),
         (Kind::Namespace, NAMESPACES.to_vec()),
         (Kind::Secret, vec!["certificate", "certificate2"]),
         (Kind::Service, vec!["svc", "svc2"]),
@@ -341,6 +353,7 @@ fn facts(kind: Kind) -> BoxedStrategy<Facts> {
             })
             .boxed(),
         Kind::ReferenceGrant => grant().boxed(),
+        Kind::BackendTlsPolicy => policy().boxed(),
         Kind::Namespace => labels().boxed(),
         Kind::Secret => secret().boxed(),
         Kind::Service => service().boxed(),
@@ -380,6 +393,7 @@ fn tls_change() -> impl Strategy<Value = Change> {
                 | Facts::UdpRoute(_)
                 | Facts::TlsRoute(_)
                 | Facts::ReferenceGrant(_)
+                | Facts::BackendTlsPolicy(_)
                 | Facts::Namespace(_)
                 | Facts::Secret(_)
                 | Facts::Service(_)
@@ -514,6 +528,17 @@ impl Objects {
         }
     }
 
+    /// Whether some policy demands TLS of every port of a Service.
+    fn demand_tls(&self, service: &ObjectName) -> bool {
+        self.0.iter().any(|((_, name), observed)| {
+            let Observed::Facts(Facts::BackendTlsPolicy(facts)) = observed else { return false };
+            let whole = |target: &PolicyTarget| {
+                &*target.kind == "Service" && target.name == service.name && target.section_name.is_none()
+            };
+            name.namespace == service.namespace && facts.targets.iter().any(whole)
+        })
+    }
+
     /// Whether some grant in `namespace` is for routes of this kind and namespace.
     fn grant_for(&self, route: &ObjectRef, namespace: &Arc<str>) -> bool {
         let from_route =
@@ -529,7 +554,11 @@ impl Said {
     fn routes(&self) -> impl Iterator<Item = (&ObjectRef, &RouteVerdict)> {
         self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
             Verdict::Route(verdict) => Some((object, verdict)),
-            Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => None,
+            Verdict::DataPlane(_)
+            | Verdict::GatewayClass(_)
+            | Verdict::Gateway(_)
+            | Verdict::ListenerSet(_)
+            | Verdict::Policy(_) => None,
         })
     }
 
@@ -538,7 +567,7 @@ impl Said {
         self.verdicts.iter().filter_map(|(object, verdict)| match verdict {
             Verdict::Gateway(verdict) => Some((object, verdict.refusal.is_none(), verdict.listeners.as_slice())),
             Verdict::ListenerSet(verdict) => Some((object, verdict.is_accepted(), verdict.listeners.as_slice())),
-            Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Route(_) => None,
+            Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Route(_) | Verdict::Policy(_) => None,
         })
     }
 
@@ -627,6 +656,7 @@ fn takes(protocol: &str, kind: Kind) -> bool {
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Secret
         | Kind::Service
@@ -933,6 +963,77 @@ proptest! {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn where_tls_is_ended_no_backend_is_reached_that_a_policy_wants_with_tls(history in history()) {
+        let mut objects = Objects::default();
+        history.iter().flatten().for_each(|change| objects.take_in(change));
+        let said = rebuilt("3.19.0", objects.changes());
+        for (route, verdict) in said.routes() {
+            let ended = said.claims().any(|(of, owner, claim)| {
+                let listener = objects.listeners(&owner).iter().find(|listener| listener.name == claim.listener).unwrap();
+                let ends = listener.tls.as_ref().is_some_and(|tls| &*tls.mode == "Terminate");
+                of == route && ends && claim.outcome != ClaimOutcome::ListenerNotAccepted
+            });
+            for (index, backend) in objects.route(route).backends.iter().enumerate() {
+                let namespace = backend.namespace.as_ref().unwrap_or(&route.name.namespace);
+                let service = ObjectName::new(namespace, &backend.name);
+                let problem = verdict.backends.problems.iter().find(|problem| problem.index == index);
+                let for_tls = problem.is_some_and(|problem| {
+                    matches!(problem.fault, BackendFault::TlsDemanded { .. } | BackendFault::TlsProtocol { .. })
+                });
+                prop_assert!(ended || !for_tls, "no TLS is ended for {}", route);
+                let demanded = &*backend.kind == "Service" && objects.demand_tls(&service);
+                prop_assert!(!(ended && demanded) || problem.is_some(), "{} reaches {}", route, service);
+            }
+        }
+    }
+
+    #[test]
+    fn listeners_of_one_gateway_and_port_are_told_of_each_other_when_their_hostnames_overlap(
+        history in history(),
+        tls in vec(tls_change(), 0..40),
+    ) {
+        let mut objects = Objects::default();
+        history.iter().flatten().chain(&tls).for_each(|change| objects.take_in(change));
+        let mut desired = Desired::new(settings("3.19.0"));
+        desired.apply(history.into_iter().flatten());
+        for change in tls {
+            let before = Said::by(&desired);
+            let affected = desired.apply([change]);
+            let differs = before.difference(&Said::by(&desired));
+            prop_assert!(affected.verdicts.is_superset(&differs.verdicts), "unannounced: {:?}", differs.verdicts);
+        }
+        let said = Said::by(&desired);
+        let mut serving = Vec::new();
+        for (owner, verdict) in &said.verdicts {
+            let (gateway, listeners) = match (verdict, objects.0.get(&(owner.kind, owner.name.clone()))) {
+                (Verdict::Gateway(verdict), _) if verdict.refusal.is_none() => (owner.clone(), &verdict.listeners),
+                (Verdict::ListenerSet(verdict), Some(Observed::Facts(Facts::ListenerSet(facts))))
+                    if matches!(verdict.reception, Reception::Taken | Reception::ParentNotProgrammed) =>
+                {
+                    (self::owner(owner, &facts.parent), &verdict.listeners)
+                }
+                _ => continue,
+            };
+            for (verdict, facts) in listeners.iter().zip(objects.listeners(owner)) {
+                if verdict.refusal.is_none() && &*facts.protocol == "TLS" {
+                    let hostname = facts.hostname.as_deref().and_then(ServerName::of);
+                    serving.push((gateway.clone(), facts.port, hostname, verdict.overlap.is_some()));
+                }
+            }
+        }
+        for (at, (gateway, port, hostname, told)) in serving.iter().enumerate() {
+            let overlaps = |(other, (of, on, name, _)): (usize, &(ObjectRef, i64, Option<ServerName>, bool))| {
+                let both = match (hostname, name) {
+                    (Some(one), Some(other)) => one.intersection(other).is_some(),
+                    (None, _) | (_, None) => true,
+                };
+                at != other && of == gateway && on == port && both
+            };
+            prop_assert_eq!(*told, serving.iter().enumerate().any(overlaps), "{} {} {:?}", gateway, port, hostname);
         }
     }
 

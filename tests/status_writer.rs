@@ -153,6 +153,7 @@ fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
         invalid_kinds: vec![kind("UDPRoute")],
         attached_routes: 1,
         certificates: None,
+        overlap: None,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::model::{
         ServicePortFacts, SlicePortFacts, TlsFacts, Transport,
         data_planes::{DataPlaneFacts, ListenFacts, PortMappingFacts},
         listener_sets::ListenerSetFacts,
+        policies::{BackendTlsPolicyFacts, PolicyTarget},
     },
     names::{Created, GATEWAY_GROUP, ObjectName},
 };
@@ -217,6 +218,21 @@ pub(super) fn reference_grant(spec: &ReferenceGrantSpec) -> ReferenceGrantFacts 
     ReferenceGrantFacts { from: from.collect(), to: to.collect() }
 }
 
+/// A BackendTLSPolicy.
+pub(super) fn backend_tls_policy<L>(metadata: &Metadata<L>, spec: wire::BackendTlsPolicySpec) -> BackendTlsPolicyFacts {
+    let target = |target: wire::PolicyTarget| PolicyTarget {
+        group: target.group.0,
+        kind: target.kind.0,
+        name: target.name.0,
+        section_name: unless_empty(target.section_name),
+    };
+    BackendTlsPolicyFacts {
+        generation: generation(metadata),
+        created: created(metadata),
+        targets: spec.target_refs.into_iter().map(target).collect(),
+    }
+}
+
 /// A Namespace.
 pub(super) fn namespace(namespace: wire::Namespace) -> NamespaceFacts {
     let labels = namespace.metadata.labels.into_iter().flatten();
@@ -231,6 +247,7 @@ pub(super) fn service(service: wire::Service) -> ServiceFacts {
         name: or(port.name, ""),
         port: port.port,
         transport: transport(port.protocol.as_ref()),
+        app_protocol: unless_empty(port.app_protocol),
     };
     ServiceFacts {
         external_name: spec.kind.is_some_and(|kind| &*kind.0 == "ExternalName"),

@@ -102,6 +102,9 @@ fn whole(kind: Kind, json: &str, controller_name: &str) -> Result<Decoded, serde
         Kind::ReferenceGrant => {
             specified(kind, json, controller_name, |_, spec| Facts::ReferenceGrant(convert::reference_grant(&spec)))
         }
+        Kind::BackendTlsPolicy => specified(kind, json, controller_name, |metadata, spec| {
+            Facts::BackendTlsPolicy(convert::backend_tls_policy(metadata, spec))
+        }),
         Kind::Service => {
             let mut service: wire::Service = serde_json::from_str(json)?;
             let identity = identity(kind, &mut service.metadata);
@@ -205,6 +208,7 @@ fn quoting_nothing(kind: Kind, error: serde_json::Error) -> serde_json::Error {
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Service
         | Kind::EndpointSlice => error,

@@ -16,7 +16,8 @@ pub fn from_crd(kind: Kind) -> bool {
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute
-        | Kind::ReferenceGrant => true,
+        | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy => true,
         Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => false,
     }
 }
@@ -32,6 +33,7 @@ pub fn versions(kind: Kind) -> &'static [&'static str] {
         | Kind::Gateway
         | Kind::ListenerSet
         | Kind::TlsRoute
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Secret
         | Kind::Service
@@ -51,6 +53,7 @@ pub fn manifest_versions(kind: Kind) -> &'static [&'static str] {
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Secret
         | Kind::Service
@@ -71,6 +74,7 @@ pub fn selected(kind: Kind) -> Option<(&'static str, &'static str)> {
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Service
         | Kind::EndpointSlice => None,
@@ -87,6 +91,7 @@ pub fn may_be_withheld(kind: Kind) -> bool {
         | Kind::GatewayClass
         | Kind::Gateway
         | Kind::ListenerSet
+        | Kind::BackendTlsPolicy
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::TlsRoute
@@ -109,6 +114,7 @@ pub fn is_extra(kind: Kind) -> bool {
         | Kind::UdpRoute
         | Kind::TlsRoute
         | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
         | Kind::Namespace
         | Kind::Secret
         | Kind::Service

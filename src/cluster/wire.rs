@@ -7,8 +7,11 @@
 
 pub(super) mod data_planes;
 
+mod policies;
+
 use crate::model::names::{Created, GATEWAY_GROUP};
 use jiff::Timestamp;
+pub(super) use policies::{BackendTlsPolicySpec, PolicyTarget};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use std::{
@@ -340,10 +343,12 @@ pub(super) struct ServiceSpec {
 
 /// `spec.ports[]` of a Service.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ServicePort {
     pub(super) name: Option<Text>,
     pub(super) port: i64,
     pub(super) protocol: Option<Text>,
+    pub(super) app_protocol: Option<Text>,
 }
 
 /// An EndpointSlice.

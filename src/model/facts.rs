@@ -7,6 +7,7 @@ mod classes;
 pub mod data_planes;
 mod grants;
 pub mod listener_sets;
+pub mod policies;
 
 use super::{
     addresses::Address,
@@ -17,6 +18,7 @@ pub use classes::{GatewayClassFacts, ParametersRef};
 use data_planes::DataPlaneFacts;
 pub use grants::{GrantFrom, GrantTo, ReferenceGrantFacts};
 use listener_sets::ListenerSetFacts;
+use policies::BackendTlsPolicyFacts;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The facts of one object.
@@ -38,6 +40,8 @@ pub enum Facts {
     TlsRoute(RouteFacts),
     /// Of a ReferenceGrant.
     ReferenceGrant(ReferenceGrantFacts),
+    /// Of a BackendTLSPolicy.
+    BackendTlsPolicy(BackendTlsPolicyFacts),
     /// Of a Namespace.
     Namespace(NamespaceFacts),
     /// Of a Secret of type `kubernetes.io/tls`.
@@ -61,6 +65,7 @@ impl Facts {
             Self::UdpRoute(_) => Kind::UdpRoute,
             Self::TlsRoute(_) => Kind::TlsRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+            Self::BackendTlsPolicy(_) => Kind::BackendTlsPolicy,
             Self::Namespace(_) => Kind::Namespace,
             Self::Secret(_) => Kind::Secret,
             Self::Service(_) => Kind::Service,
@@ -299,6 +304,7 @@ impl Transport {
             | Kind::Gateway
             | Kind::ListenerSet
             | Kind::ReferenceGrant
+            | Kind::BackendTlsPolicy
             | Kind::Namespace
             | Kind::Secret
             | Kind::Service
@@ -338,6 +344,8 @@ pub struct ServicePortFacts {
     pub port: i64,
     /// `protocol`.
     pub transport: Transport,
+    /// `appProtocol`; `None` where absent or empty.
+    pub app_protocol: Option<Arc<str>>,
 }
 
 /// Of an EndpointSlice.

@@ -21,6 +21,8 @@ pub enum Kind {
     TlsRoute,
     /// `gateway.networking.k8s.io` ReferenceGrant.
     ReferenceGrant,
+    /// `gateway.networking.k8s.io` BackendTLSPolicy.
+    BackendTlsPolicy,
     /// Core Namespace; only its labels matter.
     Namespace,
     /// Core Secret of type `kubernetes.io/tls`; no other is ever asked for.
@@ -42,7 +44,7 @@ pub const GATEWAY_EXISTS_FINALIZER: &str = "gateway-exists-finalizer.gateway.net
 
 impl Kind {
     /// Every kind, in the order in which they depend on each other.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DataPlane,
         Self::GatewayClass,
         Self::Gateway,
@@ -51,6 +53,7 @@ impl Kind {
         Self::UdpRoute,
         Self::TlsRoute,
         Self::ReferenceGrant,
+        Self::BackendTlsPolicy,
         Self::Namespace,
         Self::Secret,
         Self::Service,
@@ -71,7 +74,8 @@ impl Kind {
             | Self::TcpRoute
             | Self::UdpRoute
             | Self::TlsRoute
-            | Self::ReferenceGrant => GATEWAY_GROUP,
+            | Self::ReferenceGrant
+            | Self::BackendTlsPolicy => GATEWAY_GROUP,
             Self::Namespace | Self::Secret | Self::Service => "",
             Self::EndpointSlice => "discovery.k8s.io",
         }
@@ -89,6 +93,7 @@ impl Kind {
             Self::UdpRoute => "UDPRoute",
             Self::TlsRoute => "TLSRoute",
             Self::ReferenceGrant => "ReferenceGrant",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
             Self::Namespace => "Namespace",
             Self::Secret => "Secret",
             Self::Service => "Service",
@@ -108,6 +113,7 @@ impl Kind {
             Self::UdpRoute => "udproutes",
             Self::TlsRoute => "tlsroutes",
             Self::ReferenceGrant => "referencegrants",
+            Self::BackendTlsPolicy => "backendtlspolicies",
             Self::Namespace => "namespaces",
             Self::Secret => "secrets",
             Self::Service => "services",
@@ -141,6 +147,7 @@ impl Kind {
             | Self::UdpRoute
             | Self::TlsRoute
             | Self::ReferenceGrant
+            | Self::BackendTlsPolicy
             | Self::Secret
             | Self::Service
             | Self::EndpointSlice => true,
@@ -157,7 +164,8 @@ impl Kind {
             | Self::ListenerSet
             | Self::TcpRoute
             | Self::UdpRoute
-            | Self::TlsRoute => true,
+            | Self::TlsRoute
+            | Self::BackendTlsPolicy => true,
             Self::ReferenceGrant | Self::Namespace | Self::Secret | Self::Service | Self::EndpointSlice => false,
         }
     }

@@ -3,6 +3,7 @@
 //! Closed enums that carry what a message needs; no reason strings and no sentences.
 
 mod planes;
+mod policies;
 mod routes;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     sockets::{Footing, Need, SocketFault},
 };
 pub use planes::{DataPlaneVerdict, ParametersProblem, PlaneFault, PrefixHolder};
+pub use policies::{AncestorVerdict, PolicyRefusal, PolicyVerdict, ancestor_ref};
 pub use routes::{
     AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict, ParentVerdict,
     RefusedShare, RouteVerdict,
@@ -33,6 +35,8 @@ pub enum Verdict {
     ListenerSet(ListenerSetVerdict),
     /// Of a route, whoever its parents are: an empty list of parents says that no status entry of ours belongs there.
     Route(RouteVerdict),
+    /// Of a BackendTLSPolicy, whomever it is about: no ancestors say that no status entry of ours belongs there.
+    Policy(PolicyVerdict),
 }
 
 /// Of a GatewayClass.
@@ -204,6 +208,8 @@ pub struct ListenerVerdict {
     pub attached_routes: u32,
     /// What it has to end TLS with; `None` if it does not.
     pub certificates: Option<CertificatesVerdict>,
+    /// Other listeners of its Gateway and port whose hostnames overlap with its own, if any.
+    pub overlap: Option<Overlap>,
 }
 
 impl ListenerVerdict {
@@ -212,6 +218,15 @@ impl ListenerVerdict {
     pub fn is_valid(&self) -> bool {
         self.refusal.is_none() && self.certificates.as_ref().is_none_or(|certificates| certificates.usable)
     }
+}
+
+/// Listeners for TLS whose hostnames overlap with that of a listener of the same Gateway, or of a ListenerSet of it, and port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overlap {
+    /// Those of the same object, by name.
+    pub own: Vec<Arc<str>>,
+    /// Whether there are others: the Gateway's, or those of its ListenerSets. Whose these are is nobody else's business.
+    pub others: bool,
 }
 
 /// Of what a listener has to end TLS with.

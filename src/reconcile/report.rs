@@ -180,6 +180,7 @@ impl<K: StatusSink> State<K> {
                 conditions::render_held(&object, &verdict, &self.report.controller_name, &standing, held.as_deref());
             let (frozen_parents, finalizer) = match verdict {
                 Verdict::Route(route) => (route.frozen_parents, false),
+                Verdict::Policy(policy) => (policy.frozen_ancestors, false),
                 Verdict::DataPlane(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => (Vec::new(), false),
                 Verdict::GatewayClass(class) => (Vec::new(), class.in_use),
             };
@@ -209,7 +210,7 @@ fn documents_of(verdict: &Verdict) -> impl Iterator<Item = &WorkId> {
         Verdict::Route(route) => (route.parents.as_slice(), [].as_slice()),
         Verdict::Gateway(gateway) => ([].as_slice(), gateway.listeners.as_slice()),
         Verdict::ListenerSet(set) => ([].as_slice(), set.listeners.as_slice()),
-        Verdict::DataPlane(_) | Verdict::GatewayClass(_) => ([].as_slice(), [].as_slice()),
+        Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Policy(_) => ([].as_slice(), [].as_slice()),
     };
     let certificates = listeners.iter().filter_map(|listener| listener.certificates.as_ref());
     let certificates = certificates.flat_map(|certificates| &certificates.documents);

@@ -58,7 +58,7 @@ pub enum Part {
     Whole,
     /// A listener of a Gateway or a ListenerSet.
     Listener(String),
-    /// A route at one parent.
+    /// A route at one parent, or a policy at one ancestor.
     Parent(String),
 }
 
@@ -99,6 +99,8 @@ struct Status {
     listeners: Vec<Listener>,
     #[serde(default)]
     parents: Vec<Parent>,
+    #[serde(default)]
+    ancestors: Vec<Parent>,
 }
 
 #[derive(Deserialize)]
@@ -121,6 +123,7 @@ struct Listener {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Parent {
+    #[serde(alias = "ancestorRef")]
     parent_ref: ParentRef,
     conditions: Vec<Condition>,
 }
@@ -167,10 +170,15 @@ impl ParentRef {
 /// The parts of `object`'s status, in their order, each with its conditions.
 #[must_use]
 pub fn parts(object: &ObjectRef, status: &Value) -> Vec<(Part, Vec<ShownCondition>)> {
-    let Ok(Status { conditions, listeners, parents }) = Status::deserialize(status) else { return Vec::new() };
+    let Ok(Status { conditions, listeners, parents, ancestors }) = Status::deserialize(status) else {
+        return Vec::new();
+    };
     let whole = if conditions.is_empty() { None } else { Some((Part::Whole, conditions)) };
     let listeners = listeners.into_iter().map(|listener| (Part::Listener(listener.name), listener.conditions));
-    let parents = parents.into_iter().map(|parent| (Part::Parent(parent.parent_ref.shown(object)), parent.conditions));
+    let parents = parents
+        .into_iter()
+        .chain(ancestors)
+        .map(|parent| (Part::Parent(parent.parent_ref.shown(object)), parent.conditions));
     whole
         .into_iter()
         .chain(listeners)
@@ -185,7 +193,7 @@ pub fn parts(object: &ObjectRef, status: &Value) -> Vec<(Part, Vec<ShownConditio
 /// `attachedRoutes` by listener.
 #[must_use]
 pub fn attached_routes(status: &Value) -> BTreeMap<String, u64> {
-    let Ok(Status { conditions: _, listeners, parents: _ }) = Status::deserialize(status) else {
+    let Ok(Status { conditions: _, listeners, parents: _, ancestors: _ }) = Status::deserialize(status) else {
         return BTreeMap::new();
     };
     listeners.into_iter().map(|listener| (listener.name, listener.attached_routes)).collect()
@@ -274,12 +282,14 @@ fn document(desired: &Desired, id: &WorkId) -> Option<Arc<[u8]>> {
     })
 }
 
-/// Whether a status only says that there is nothing of ours in it: a route none of whose parents is ours.
+/// Whether a status only says that there is nothing of ours in it: a route none of whose parents is ours, a
+/// policy that concerns no Gateway of ours.
 fn says_nothing(object: &ObjectRef, status: &Value) -> bool {
     match object.kind {
         Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
             status.get("parents").and_then(Value::as_array).is_none_or(Vec::is_empty)
         }
+        Kind::BackendTlsPolicy => status.get("ancestors").and_then(Value::as_array).is_none_or(Vec::is_empty),
         Kind::DataPlane
         | Kind::GatewayClass
         | Kind::Gateway

@@ -25,6 +25,7 @@ pub fn render(overview: &Overview, width: Option<u16>) -> String {
     let places = overview.places();
     let mut routes = table(width, &["ROUTE", "PARENT", "SLOT", "NODES (WEIGHT)", "CONDITIONS"]);
     let mut gateways = table(width, &["GATEWAY", "LISTENER", "ROUTES", "CONDITIONS"]);
+    let mut policies = table(width, &["POLICY", "GATEWAY", "CONDITIONS"]);
     let mut classes = table(width, &["CLASS", "CONDITIONS"]);
     let mut planes = table(width, &["DATA PLANE", "CONDITIONS"]);
     for (object, status) in &overview.statuses {
@@ -34,12 +35,14 @@ pub fn render(overview: &Overview, width: Option<u16>) -> String {
             }
             Kind::Gateway | Kind::ListenerSet => add_gateway(&mut gateways, object, status),
             Kind::DataPlane => add_class(&mut planes, object, status),
+            Kind::BackendTlsPolicy => add_policy(&mut policies, object, status),
             Kind::GatewayClass => add_class(&mut classes, object, status),
             // These have no status of ours.
             Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => {}
         }
     }
-    let sections = [routes, gateways, classes, planes, refusals(overview, width)].map(|table| finished(&table));
+    let sections =
+        [routes, gateways, policies, classes, planes, refusals(overview, width)].map(|table| finished(&table));
     sections.into_iter().filter(|section| !section.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
@@ -103,6 +106,18 @@ fn add_gateway(table: &mut Table, gateway: &ObjectRef, status: &Value) {
             Part::Parent(parent) => [String::new(), parent, String::new()],
         };
         table.add_row([name, listener, routes, summary(&conditions)]);
+    }
+}
+
+/// One row for each Gateway.
+fn add_policy(table: &mut Table, policy: &ObjectRef, status: &Value) {
+    let mut name = policy.to_string();
+    for (part, conditions) in parts(policy, status) {
+        let gateway = match part {
+            Part::Parent(gateway) => gateway,
+            Part::Whole | Part::Listener(_) => String::new(),
+        };
+        table.add_row([std::mem::take(&mut name), gateway, summary(&conditions)]);
     }
 }
 

@@ -5,11 +5,13 @@
 //! not (no revisions, no endpoint counts): every new message is a write to the API server.
 
 mod addresses;
+mod backends;
 mod certificates;
 mod data_plane;
 mod gateway;
 mod gateway_class;
 mod listener_set;
+mod policy;
 mod route;
 
 use super::reasons::{ConditionStatus, ConditionType, Reason};
@@ -35,6 +37,7 @@ const MESSAGE_CHARS_MAX: usize = 32_768;
 /// - Gateway: `{conditions, listeners}`, the listeners in the order of the spec; `attachedListenerSets` where it is not 0
 /// - ListenerSet: `{conditions, listeners}`, as of a Gateway
 /// - route: `{parents}`, in the order of the spec; empty when no parent is ours
+/// - BackendTLSPolicy: `{ancestors}`, in the order of the Gateways' names; empty when it concerns none of ours
 ///
 /// `standing` is asked only for the documents a route's claims or a listener's certificates name.
 #[must_use]
@@ -62,6 +65,7 @@ pub fn render_held(
         Verdict::GatewayClass(class) => gateway_class::render(class),
         Verdict::Gateway(gateway) => gateway::render(gateway, standing),
         Verdict::ListenerSet(set) => listener_set::render(set, standing),
+        Verdict::Policy(policy) => policy::render(policy, controller_name),
         Verdict::Route(route) => route::render(object, route, controller_name, standing, held),
     }
 }

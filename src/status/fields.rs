@@ -1,5 +1,5 @@
 //! The fields of a `.status` that concern us, read from arbitrary JSON: which entries and condition types are ours, and
-//! which parent an entry is about. Shared by [`super::print`] and [`super::merge`], which must never disagree on it.
+//! which parent or ancestor an entry is about. Shared by [`super::print`] and [`super::merge`], which must never disagree on it.
 
 use super::reasons::ConditionType;
 use crate::model::{facts::ParentRef, names::GATEWAY_GROUP};
@@ -17,8 +17,30 @@ pub(super) const GATEWAY_TYPES: &[ConditionType] =
     &[ConditionType::Accepted, ConditionType::Programmed, ConditionType::ResolvedRefs];
 
 /// Condition types of a listener that only its Gateway's controller sets.
-pub(super) const LISTENER_TYPES: &[ConditionType] =
-    &[ConditionType::Accepted, ConditionType::Programmed, ConditionType::ResolvedRefs, ConditionType::Conflicted];
+pub(super) const LISTENER_TYPES: &[ConditionType] = &[
+    ConditionType::Accepted,
+    ConditionType::Programmed,
+    ConditionType::ResolvedRefs,
+    ConditionType::Conflicted,
+    ConditionType::OverlappingTlsConfig,
+];
+
+/// A list of a status in which every controller has entries of its own, one for each object that the status is about.
+#[derive(Debug)]
+pub(super) struct Entries {
+    /// The field it is in.
+    pub(super) field: &'static str,
+    /// The field of an entry that names the object.
+    pub(super) reference: &'static str,
+    /// `maxItems` of the list.
+    pub(super) max: usize,
+}
+
+/// `status.parents` of a route.
+pub(super) const PARENTS: Entries = Entries { field: "parents", reference: "parentRef", max: 32 };
+
+/// `status.ancestors` of a policy.
+pub(super) const ANCESTORS: Entries = Entries { field: "ancestors", reference: "ancestorRef", max: 16 };
 
 /// The elements of an array field; none where it is absent or something else.
 pub(super) fn items<'a>(value: &'a Value, field: &str) -> &'a [Value] {
@@ -35,7 +57,7 @@ pub(super) fn is_of(condition: &Value, types: &[ConditionType]) -> bool {
     text(condition, "type").is_some_and(|found| types.iter().any(|r#type| r#type.as_str() == found))
 }
 
-/// Whether an entry of a route's `parents` is ours.
+/// Whether an entry of a route's `parents`, or of a policy's `ancestors`, is ours.
 pub(super) fn is_ours(entry: &Value, controller_name: &str) -> bool {
     text(entry, "controllerName") == Some(controller_name)
 }
@@ -53,9 +75,9 @@ pub(super) struct ParentKey<'a> {
 }
 
 impl<'a> ParentKey<'a> {
-    /// Of an entry of `parents`.
-    pub(super) fn of_entry(entry: &'a Value) -> Self {
-        let parent = entry.get("parentRef").unwrap_or(&Value::Null);
+    /// Of an entry of such a list.
+    pub(super) fn of_entry(entries: &Entries, entry: &'a Value) -> Self {
+        let parent = entry.get(entries.reference).unwrap_or(&Value::Null);
         Self {
             group: text(parent, "group").unwrap_or(GATEWAY_GROUP),
             kind: text(parent, "kind").unwrap_or("Gateway"),

@@ -4,15 +4,12 @@
 //! is nothing to do. What others wrote is never dropped, changed or reordered, even where it leaves no room for us.
 
 use super::{
-    fields::{self, CLASS_TYPES, GATEWAY_TYPES, LISTENER_TYPES, PLANE_TYPES, ParentKey},
+    fields::{self, ANCESTORS, CLASS_TYPES, Entries, GATEWAY_TYPES, LISTENER_TYPES, PARENTS, PLANE_TYPES, ParentKey},
     print::StatusPrint,
     reasons::ConditionType,
 };
 use crate::model::{facts::ParentRef, names::Kind};
 use serde_json::{Map, Value};
-
-/// `maxItems` of a route's `status.parents`.
-const PARENTS_MAX: usize = 32;
 
 /// `maxItems` of every list of conditions.
 const CONDITIONS_MAX: usize = 8;
@@ -33,7 +30,7 @@ pub struct Merging<'a> {
     pub wanted: &'a Value,
     /// `controllerName` of our entries.
     pub controller_name: &'a str,
-    /// Parents whose entries of ours are left as they are.
+    /// Parents or ancestors whose entries of ours are left as they are.
     pub frozen_parents: &'a [ParentRef],
     /// Now, as RFC 3339 in UTC with whole seconds: `lastTransitionTime` of conditions whose status changes.
     pub now: &'a str,
@@ -87,7 +84,10 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
             // Ours as a whole, and gone where we know of none: what an earlier controller left there claims something.
             ("addresses", fields::items(wanted, "addresses").to_vec()),
         ],
-        Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => vec![("parents", merge_parents(merging, &mut unplaced))],
+        Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
+            vec![(PARENTS.field, merge_entries(&PARENTS, merging, &mut unplaced))]
+        }
+        Kind::BackendTlsPolicy => vec![(ANCESTORS.field, merge_entries(&ANCESTORS, merging, &mut unplaced))],
         Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => Vec::new(),
     };
     let mut patch: Map<String, Value> = fields
@@ -112,18 +112,18 @@ pub fn merge(merging: &Merging<'_>) -> Merge {
 /// somebody made it up); taking it for the truth would keep us from ever writing again.
 fn is_stale(merging: &Merging<'_>) -> bool {
     let Merging { kind: _, generation, current, wanted, controller_name, frozen_parents, now: _ } = *merging;
-    let Some(ours) = newest_generation(wanted, |_| true, controller_name) else {
+    let Some(ours) = newest_generation(wanted, |_, _| true, controller_name) else {
         // Nothing is wanted but that entries of ours go, which is right whatever they were computed from.
         return false;
     };
-    let frozen = |entry: &Value| is_frozen(entry, frozen_parents);
-    let theirs = newest_generation(current, |entry| !frozen(entry), controller_name);
+    let counts = |entries: &Entries, entry: &Value| !is_frozen(entries, entry, frozen_parents);
+    let theirs = newest_generation(current, counts, controller_name);
     let generation = generation.unwrap_or(i64::MAX);
     generation < ours || theirs.is_some_and(|theirs| ours < theirs && theirs <= generation)
 }
 
 /// The greatest `observedGeneration` of the conditions that are ours.
-fn newest_generation(status: &Value, counts: impl Fn(&Value) -> bool, controller_name: &str) -> Option<i64> {
+fn newest_generation(status: &Value, counts: impl Fn(&Entries, &Value) -> bool, controller_name: &str) -> Option<i64> {
     let own = fields::items(status, "conditions").iter().filter(|condition| {
         // DataPlanes, GatewayClasses and Gateways share this field; the types of one mean nothing foreign on the other.
         fields::is_of(condition, CLASS_TYPES) || fields::is_of(condition, GATEWAY_TYPES)
@@ -132,18 +132,18 @@ fn newest_generation(status: &Value, counts: impl Fn(&Value) -> bool, controller
         .iter()
         .flat_map(|listener| fields::items(listener, "conditions"))
         .filter(|condition| fields::is_of(condition, LISTENER_TYPES));
-    let parents = fields::items(status, "parents")
-        .iter()
-        .filter(|entry| fields::is_ours(entry, controller_name) && counts(entry))
-        .flat_map(|entry| fields::items(entry, "conditions"));
+    let entries = [PARENTS, ANCESTORS].into_iter().flat_map(|entries| {
+        let ours = fields::items(status, entries.field).iter().filter(|entry| fields::is_ours(entry, controller_name));
+        ours.filter(|entry| counts(&entries, entry)).collect::<Vec<_>>()
+    });
     own.chain(listeners)
-        .chain(parents)
+        .chain(entries.flat_map(|entry| fields::items(entry, "conditions")))
         .filter_map(|condition| condition.get("observedGeneration").and_then(Value::as_i64))
         .max()
 }
 
-fn is_frozen(entry: &Value, frozen_parents: &[ParentRef]) -> bool {
-    let key = ParentKey::of_entry(entry);
+fn is_frozen(entries: &Entries, entry: &Value, frozen_parents: &[ParentRef]) -> bool {
+    let key = ParentKey::of_entry(entries, entry);
     frozen_parents.iter().any(|parent| ParentKey::of_ref(parent) == key)
 }
 
@@ -203,28 +203,28 @@ fn merge_listeners(current: &Value, wanted: &Value, now: &str, unplaced: &mut us
         .collect()
 }
 
-/// Entries of others and of frozen parents as they are and where they are, ours brought up to date or taken out, new
+/// Entries of others and of frozen parents or ancestors as they are and where they are, ours brought up to date or taken out, new
 /// ones behind them.
-fn merge_parents(merging: &Merging<'_>, unplaced: &mut usize) -> Vec<Value> {
+fn merge_entries(entries: &Entries, merging: &Merging<'_>, unplaced: &mut usize) -> Vec<Value> {
     let Merging { kind: _, generation: _, current, wanted, controller_name, frozen_parents, now } = *merging;
-    let mut left: Vec<&Value> = fields::items(wanted, "parents").iter().collect();
+    let mut left: Vec<&Value> = fields::items(wanted, entries.field).iter().collect();
     let mut merged = Vec::new();
-    for entry in fields::items(current, "parents") {
+    for entry in fields::items(current, entries.field) {
         if !fields::is_ours(entry, controller_name) {
             merged.push(entry.clone());
             continue;
         }
-        let key = ParentKey::of_entry(entry);
-        if let Some(index) = left.iter().position(|wanted| ParentKey::of_entry(wanted) == key) {
+        let key = ParentKey::of_entry(entries, entry);
+        if let Some(index) = left.iter().position(|wanted| ParentKey::of_entry(entries, wanted) == key) {
             let wanted = left.remove(index);
             let conditions = merge_conditions(entry, wanted, None, now, unplaced);
             merged.push(overlay(entry, wanted, conditions));
-        } else if is_frozen(entry, frozen_parents) {
+        } else if is_frozen(entries, entry, frozen_parents) {
             merged.push(entry.clone());
         }
     }
     for wanted in left {
-        if merged.len() < PARENTS_MAX {
+        if merged.len() < entries.max {
             let conditions = merge_conditions(&Value::Null, wanted, None, now, unplaced);
             merged.push(overlay(&Value::Null, wanted, conditions));
         } else {
@@ -428,6 +428,49 @@ mod tests {
         assert_eq!(merge(&Merging { current: &status, ..merging }).write, Write::Unchanged);
     }
 
+    #[test]
+    fn a_policys_ancestors_are_merged_as_a_routes_parents_are() {
+        let theirs = json!({"controllerName": "example.com/other", "ancestorRef": {"name": "gw"}, "conditions": []});
+        let ours = |namespace: &str, name: &str| {
+            let ancestor = json!({"namespace": namespace, "name": name});
+            json!({"controllerName": OURS, "ancestorRef": ancestor, "conditions": [{"type": "Accepted"}]})
+        };
+        let current =
+            json!({"ancestors": [ours("infra", "gone"), theirs, ours("infra", "frozen"), ours("infra", "gw")]});
+        let frozen = [ParentRef { namespace: Some("infra".into()), ..parent("frozen") }];
+        let wanted = samples::policy(&["gw", "new"]);
+        let merging = Merging { frozen_parents: &frozen, ..merging(Kind::BackendTlsPolicy, &current, &wanted) };
+        let status = applied(&merging);
+        let ancestors = status["ancestors"].as_array().unwrap();
+        assert_eq!(ancestors[0].to_string(), theirs.to_string());
+        assert_eq!(ancestors[1], current["ancestors"][2]);
+        let named: Vec<&Value> = ancestors[2..].iter().map(|entry| &entry["ancestorRef"]["name"]).collect();
+        assert_eq!(named, ["gw", "new"]);
+        assert_eq!(ancestors[2]["conditions"][0]["reason"], "Invalid");
+        assert_eq!(merge(&Merging { current: &status, ..merging }).write, Write::Unchanged);
+    }
+
+    #[test]
+    fn a_policy_has_at_most_sixteen_ancestors_and_those_of_others_stay() {
+        let wanted = samples::policy(&["a", "b"]);
+        for (n_theirs, n_placed) in [(14, 2), (15, 1), (16, 0)] {
+            let theirs =
+                (0..n_theirs).map(|n| json!({"controllerName": "example.com/other", "ancestorRef": {"name": n}}));
+            let current = json!({"ancestors": theirs.collect::<Vec<_>>()});
+            let Merge { write, unplaced } = merge(&merging(Kind::BackendTlsPolicy, &current, &wanted));
+            assert_eq!(unplaced, 2 - n_placed);
+            match write {
+                Write::Patch(patch) => {
+                    let ancestors = patch["ancestors"].as_array().unwrap();
+                    assert_eq!(ancestors.len(), n_theirs + n_placed);
+                    assert_eq!(ancestors[..n_theirs], *current["ancestors"].as_array().unwrap());
+                }
+                Write::Unchanged => assert_eq!(n_placed, 0),
+                Write::Stale => panic!("nothing is stale here"),
+            }
+        }
+    }
+
     fn crowded(n_theirs: usize) -> Value {
         let theirs = (0..n_theirs).map(|n| json!({"controllerName": "example.com/other", "parentRef": {"name": n}}));
         json!({"parents": theirs.collect::<Vec<_>>()})
@@ -479,6 +522,11 @@ mod tests {
                 Kind::TcpRoute,
                 json!({"parents": [{"controllerName": OURS, "parentRef": {"name": "x"}, "conditions": [condition]}]}),
                 samples::route(&[parent("gw")]),
+            ),
+            (
+                Kind::BackendTlsPolicy,
+                json!({"ancestors": [{"controllerName": OURS, "ancestorRef": {"name": "x"}, "conditions": [condition]}]}),
+                samples::policy(&["gw"]),
             ),
         ] {
             let merging = Merging { generation: Some(object), ..merging(kind, &current, &wanted) };

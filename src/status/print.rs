@@ -6,7 +6,7 @@
 //! lengths: two different statuses of one object would have to collide there for a write to be missed.
 
 use super::{
-    fields::{self, CLASS_TYPES, GATEWAY_TYPES, LISTENER_TYPES, PLANE_TYPES, ParentKey},
+    fields::{self, ANCESTORS, CLASS_TYPES, Entries, GATEWAY_TYPES, LISTENER_TYPES, PARENTS, PLANE_TYPES, ParentKey},
     reasons::ConditionType,
 };
 use crate::model::{
@@ -15,7 +15,8 @@ use crate::model::{
 };
 use serde_json::Value;
 
-/// What a status says of us, by part (a route's parent entry, a Gateway's listener, a condition): part hash to content hash.
+/// What a status says of us, by part (a route's parent entry, a policy's ancestor, a Gateway's listener, a
+/// condition): part hash to content hash.
 /// Times and what other controllers wrote leave no trace in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StatusPrint {
@@ -34,7 +35,8 @@ impl StatusPrint {
             Kind::DataPlane => condition_parts(status, PLANE_TYPES),
             Kind::GatewayClass => class_parts(status),
             Kind::Gateway | Kind::ListenerSet => gateway_parts(status),
-            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => route_parts(status, controller_name),
+            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => entry_parts(&PARENTS, status, controller_name),
+            Kind::BackendTlsPolicy => entry_parts(&ANCESTORS, status, controller_name),
             Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => Vec::new(),
         };
         parts.sort_unstable();
@@ -55,7 +57,7 @@ impl StatusPrint {
     }
 
     /// Whether an object whose status prints as `seen` must be written to say what `self` says. Entries seen of `frozen`
-    /// parents are left as they are and do not count, unless `self` has something to say of that parent after all.
+    /// parents or ancestors are left as they are and do not count, unless `self` has something to say of that parent after all.
     #[must_use]
     pub fn differs_from(&self, seen: &Self, frozen: &[ParentRef]) -> bool {
         if frozen.is_empty() {
@@ -118,15 +120,15 @@ fn gateway_parts(status: &Value) -> Vec<(u64, u64)> {
     parts
 }
 
-fn route_parts(status: &Value, controller_name: &str) -> Vec<(u64, u64)> {
-    fields::items(status, "parents")
+fn entry_parts(entries: &Entries, status: &Value, controller_name: &str) -> Vec<(u64, u64)> {
+    fields::items(status, entries.field)
         .iter()
         .filter(|entry| fields::is_ours(entry, controller_name))
         .map(|entry| {
             let mut content = Digest::new("parent content");
             // An entry with our controller name is ours as a whole, whatever types of condition it holds.
             content.conditions(fields::items(entry, "conditions").iter());
-            (parent_part(&ParentKey::of_entry(entry)), content.finish())
+            (parent_part(&ParentKey::of_entry(entries, entry)), content.finish())
         })
         .collect()
 }

@@ -25,7 +25,7 @@ pub struct StatusUpdate {
     pub object: ObjectRef,
     /// The part of its `.status` that is ours, as [`super::conditions::render`] makes it.
     pub status: Value,
-    /// parentRefs of a route whose entries of ours are left as they are.
+    /// parentRefs of a route, or ancestors of a policy, whose entries of ours are left as they are.
     pub frozen_parents: Vec<ParentRef>,
     /// Whether a GatewayClass is to carry the finalizer that keeps it while a Gateway uses it. Of other kinds `false`, and
     /// not looked at.

@@ -12,6 +12,8 @@ pub enum ConditionType {
     ResolvedRefs,
     /// Of listeners, only while it is true: another listener cannot be told apart from this one.
     Conflicted,
+    /// Of listeners, only while it is true: another listener's hostname overlaps with this one's.
+    OverlappingTlsConfig,
     /// Of a GatewayClass: whether the installed CRDs are of a release of Gateway API that we know.
     SupportedVersion,
     /// Of a route at one parent: whether etcd holds the documents that serve it there.
@@ -27,6 +29,7 @@ impl ConditionType {
             Self::Programmed => "Programmed",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Conflicted => "Conflicted",
+            Self::OverlappingTlsConfig => "OverlappingTLSConfig",
             Self::SupportedVersion => "SupportedVersion",
             Self::RouteProgrammed => "apisix-etcd.io/Programmed",
         }
@@ -77,7 +80,7 @@ pub enum Reason {
     ParentNotProgrammed,
     /// Gateway: an address of a type that cannot be asked for.
     UnsupportedAddress,
-    /// Gateway, listener: not programmed because it is not accepted.
+    /// Gateway, listener: not programmed because it is not accepted. BackendTLSPolicy: demands what the data plane cannot do.
     Invalid,
     /// DataPlane, ours: its prefix and another one begin with each other.
     PrefixOverlaps,
@@ -89,7 +92,8 @@ pub enum Reason {
     Programmed,
     /// Listener: the port cannot be had.
     PortUnavailable,
-    /// Listener: a protocol that is not served. Route: a backend port of another transport protocol.
+    /// Listener: a protocol that is not served. Route: a backend port of another transport
+    /// protocol, or one for TLS where TLS is ended.
     UnsupportedProtocol,
     /// Listener: something that the data plane cannot do, or that means nothing.
     UnsupportedValue,
@@ -99,6 +103,8 @@ pub enum Reason {
     HostnameConflict,
     /// Listener of a ListenerSet: one port, one protocol without hostnames.
     ListenerConflict,
+    /// Listener: the hostname of another one of the port is within its own, or the other way round.
+    OverlappingHostnames,
     /// Listener: kinds of route are listed that its protocol cannot carry.
     InvalidRouteKinds,
     /// Listener: a certificate that is not there or cannot be used.
@@ -111,6 +117,10 @@ pub enum Reason {
     NotAllowedByListeners,
     /// Route: no hostname of it is a listener's.
     NoMatchingListenerHostname,
+    /// BackendTLSPolicy: another one has its target.
+    Conflicted,
+    /// BackendTLSPolicy: the Service that it targets has no such port.
+    TargetNotFound,
     /// Route: a backend of a kind that is not served.
     InvalidKind,
     /// Listener, route: a Secret or backend in another namespace that grants nothing.
@@ -162,12 +172,15 @@ impl Reason {
             Self::ProtocolConflict => "ProtocolConflict",
             Self::HostnameConflict => "HostnameConflict",
             Self::ListenerConflict => "ListenerConflict",
+            Self::OverlappingHostnames => "OverlappingHostnames",
             Self::InvalidRouteKinds => "InvalidRouteKinds",
             Self::InvalidCertificateRef => "InvalidCertificateRef",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::NoMatchingParent => "NoMatchingParent",
             Self::NotAllowedByListeners => "NotAllowedByListeners",
             Self::NoMatchingListenerHostname => "NoMatchingListenerHostname",
+            Self::Conflicted => "Conflicted",
+            Self::TargetNotFound => "TargetNotFound",
             Self::InvalidKind => "InvalidKind",
             Self::RefNotPermitted => "RefNotPermitted",
             Self::BackendNotFound => "BackendNotFound",

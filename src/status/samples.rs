@@ -8,10 +8,11 @@ use crate::model::{
     places::{Directory, Plane, WorkId},
     sockets::{Footing, Need, SocketFault},
     verdicts::{
-        AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict,
-        Clash, ClassVerdict, DataPlaneVerdict, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerSetVerdict,
-        ListenerVerdict, NoAddress, Occupant, ParametersProblem, ParentVerdict, PlaneFault, PrefixHolder, Reception,
-        RefusedShare, RouteVerdict, Served, Source, Standing, Verdict,
+        AddressProblem, AncestorVerdict, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict,
+        ClaimOutcome, ClaimVerdict, Clash, ClassVerdict, DataPlaneVerdict, GatewayRefusal, GatewayVerdict,
+        ListenerRefusal, ListenerSetVerdict, ListenerVerdict, NoAddress, Occupant, Overlap, ParametersProblem,
+        ParentVerdict, PlaneFault, PolicyRefusal, PolicyVerdict, PrefixHolder, Reception, RefusedShare, RouteVerdict,
+        Served, Source, Standing, Verdict,
     },
 };
 use serde_json::Value;
@@ -41,7 +42,8 @@ pub(super) fn all() -> Vec<(Kind, Value)> {
     let gateways = gateways().into_iter().map(|verdict| (Kind::Gateway, Verdict::Gateway(verdict)));
     let routes = routes().into_iter().map(|verdict| (Kind::TcpRoute, Verdict::Route(verdict)));
     let sets = sets().into_iter().map(|verdict| (Kind::ListenerSet, Verdict::ListenerSet(verdict)));
-    let all = planes.chain(classes).chain(gateways).chain(sets).chain(routes);
+    let policies = policies().into_iter().map(|verdict| (Kind::BackendTlsPolicy, Verdict::Policy(verdict)));
+    let all = planes.chain(classes).chain(gateways).chain(sets).chain(routes).chain(policies);
     all.map(|(kind, verdict)| (kind, wanted(kind, &verdict))).collect()
 }
 
@@ -123,6 +125,7 @@ fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
         invalid_kinds: if name == "kinds" { vec![kind("UDPRoute")] } else { Vec::new() },
         attached_routes: 3,
         certificates: None,
+        overlap: (name == "kinds").then(|| Overlap { own: vec!["a".into()], others: true }),
     }
 }
 
@@ -218,6 +221,32 @@ fn route_of(parents: Vec<ParentVerdict>) -> RouteVerdict {
     }
 }
 
+/// What is wanted of a policy at Gateways of these names.
+pub(super) fn policy(gateways: &[&str]) -> Value {
+    let ancestor =
+        |name: &&str| AncestorVerdict { gateway: ObjectName::new("infra", name), refusal: PolicyRefusal::CannotVerify };
+    wanted(Kind::BackendTlsPolicy, &Verdict::Policy(policy_of(gateways.iter().map(ancestor).collect())))
+}
+
+fn policy_of(ancestors: Vec<AncestorVerdict>) -> PolicyVerdict {
+    PolicyVerdict { generation: GENERATION, ancestors, frozen_ancestors: Vec::new() }
+}
+
+fn policies() -> Vec<PolicyVerdict> {
+    let service = ObjectName::new("default", "service");
+    let refusals = [
+        PolicyRefusal::CannotVerify,
+        PolicyRefusal::Conflicted { winner: ObjectName::new("default", "elder") },
+        PolicyRefusal::NoSuchPort { service, port: "tls".into() },
+    ];
+    let ancestors = refusals
+        .into_iter()
+        .enumerate()
+        .map(|(n, refusal)| AncestorVerdict { gateway: ObjectName::new("infra", &format!("gw{n}")), refusal });
+    // One without ancestors says nothing, as a route without parents does.
+    vec![policy_of(ancestors.collect())]
+}
+
 fn routes() -> Vec<RouteVerdict> {
     let service = || ObjectName::new("other", "service");
     let superseded = |namespace| ClaimOutcome::Superseded {
@@ -252,6 +281,8 @@ fn routes() -> Vec<RouteVerdict> {
         BackendFault::NotFound(service()),
         BackendFault::Unreadable(service()),
         BackendFault::OtherTransport { service: service(), port: 53 },
+        BackendFault::TlsDemanded { service: service(), policy: "policy".into() },
+        BackendFault::TlsProtocol { service: service(), port: 443, protocol: "https".into() },
     ];
     let routes = faults.into_iter().map(|fault| {
         let mut route = crowd.clone();

@@ -22,6 +22,8 @@ pub struct Attachments {
     pub parents: Vec<ParentAttachment>,
     /// parentRefs whose Gateway is frozen.
     pub frozen: Vec<ParentRef>,
+    /// These Gateways.
+    pub frozen_gateways: BTreeSet<ObjectName>,
     /// Whether what a parent says hangs on an object that exists but could never be read: the Gateway or ListenerSet itself, or
     /// a Namespace where labels decide.
     pub parent_unreadable: bool,
@@ -36,6 +38,8 @@ pub struct ParentAttachment {
     pub owner: ObjectRef,
     /// Its data plane.
     pub plane: Plane,
+    /// The Gateway it is, or adds to.
+    pub gateway: ObjectName,
     /// The listeners that take the route, or why none does.
     pub listeners: Result<Vec<AttachedListener>, AttachmentRefusal>,
 }
@@ -47,6 +51,8 @@ pub struct AttachedListener {
     pub name: Arc<str>,
     /// What the route claims through it, or why it claims nothing.
     pub claims: Result<Vec<Claim>, NoClaims>,
+    /// Whether it is to end TLS.
+    pub ends_tls: bool,
 }
 
 /// Why nothing can be claimed through a listener that takes a route.
@@ -99,6 +105,22 @@ impl Attachments {
         self.parents.iter().map(|parent| parent.plane).collect()
     }
 
+    /// The Gateways by whose listeners, or those of their ListenerSets, TLS is ended for the route.
+    ///
+    /// A listener counts once it is accepted, whoever holds its slots and also while it has no certificate: otherwise what
+    /// becomes of a backend would change with other people's routes, and with each Secret that is replaced.
+    pub fn ending_tls(&self) -> impl Iterator<Item = &ObjectName> {
+        let ends = |listener: &AttachedListener| listener.ends_tls && listener.claims != Err(NoClaims::NotAccepted);
+        let parents = self.parents.iter().filter(move |parent| parent.listeners.iter().flatten().any(ends));
+        parents.map(|parent| &parent.gateway)
+    }
+
+    /// Whether TLS is ended for the route anywhere.
+    #[must_use]
+    pub fn ends_tls(&self) -> bool {
+        self.ending_tls().next().is_some()
+    }
+
     /// Every claim that is one.
     fn made(&self) -> impl Iterator<Item = (Plane, &Claim)> {
         self.parents.iter().flat_map(|parent| parent.made().map(|claim| (parent.plane, claim)))
@@ -127,10 +149,12 @@ pub(super) fn attach(
         let Some(named) = parent_named(parent, &route.name) else { continue };
         attachments.parent_unreadable |= is_unreadable(&named, known);
         let Some(owner) = owners.of(&named) else { continue };
+        let Some(gateway) = gateway_of(&named, known) else { continue };
         let by_label = listeners::select_by_label(owner.listeners);
         attachments.parent_unreadable |= owner.unreadable || by_label && known.namespaces.is_unreadable(&home);
         let Some((plane, state)) = owner.plane.and_then(|plane| Some((plane, planes.of(plane)?))) else {
             attachments.frozen.push(parent.clone());
+            attachments.frozen_gateways.insert(gateway);
             continue;
         };
         let listeners = if owner.disallowed {
@@ -138,9 +162,14 @@ pub(super) fn attach(
         } else {
             listeners_taking(route, facts, parent, &named, owner, &state.ports, known)
         };
-        attachments.parents.push(ParentAttachment { parent: parent.clone(), owner: named, plane, listeners });
+        attachments.parents.push(ParentAttachment { parent: parent.clone(), owner: named, plane, gateway, listeners });
     }
     attachments
+}
+
+/// The Gateway of a parent: a Gateway, or a ListenerSet that adds to one.
+fn gateway_of(named: &ObjectRef, known: &Known) -> Option<ObjectName> {
+    if named.kind == Kind::ListenerSet { known.gateway_of(&named.name) } else { Some(named.name.clone()) }
 }
 
 /// Whether the Gateway, or the ListenerSet or its Gateway, exists but could never be read.
@@ -188,7 +217,8 @@ fn listeners_taking(
                 Some(_) if listener.lacks_certificate() => Err(NoClaims::NoCertificate),
                 Some(port) => Ok(names.into_iter().map(|name| claim(port, name, listener, ports)).collect()),
             };
-            Some(AttachedListener { name: Arc::clone(&listener.name), claims })
+            let ends_tls = listener.protocol.ends_tls();
+            Some(AttachedListener { name: Arc::clone(&listener.name), claims, ends_tls })
         })
         .collect();
     if taking.is_empty() { Err(AttachmentRefusal::NoMatchingListenerHostname) } else { Ok(taking) }

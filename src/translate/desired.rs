@@ -11,6 +11,7 @@ use super::{
     known::Known,
     listeners::{ClassState, Listener},
     planes::{self, DataPlanes, PlaneOf, PlaneSettings},
+    policies,
     pools::Pool,
     sets::Owners,
     verdicts,
@@ -364,6 +365,16 @@ impl Desired {
                 let Route { pool_id, attachments, .. } = route;
                 let of = verdicts::Routed { name: &name, attachments, pool_id };
                 Some(Verdict::Route(verdicts::route(of, facts, route.any_pool(), &self.planes, &self.owners)))
+            }
+            Kind::BackendTlsPolicy => {
+                let facts = self.known.policies.get(name)?;
+                let services = policies::services_of(&self.known, name);
+                let routes = services.iter().flat_map(|service| self.known.routes_by_service.of(service));
+                let user = |route| {
+                    let route = self.routes.get(route)?;
+                    Some((&route.attachments, route.any_pool()))
+                };
+                Some(Verdict::Policy(policies::verdict(name, facts, routes.filter_map(user), &self.known)))
             }
             Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => None,
         }

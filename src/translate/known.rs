@@ -3,12 +3,13 @@
 
 pub mod shelf;
 
+use super::policies;
 use crate::model::{
     certificates::SecretFacts,
     facts::{
         BackendRef, EndpointSliceFacts, Facts, GatewayClassFacts, GatewayFacts, ListenerFacts, NamespaceFacts,
         Observed, ParentRef, ReferenceGrantFacts, RouteFacts, SecretRef, ServiceFacts, data_planes::DataPlaneFacts,
-        listener_sets::ListenerSetFacts,
+        listener_sets::ListenerSetFacts, policies::BackendTlsPolicyFacts,
     },
     names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
 };
@@ -30,6 +31,8 @@ pub struct Known {
     pub routes: Routes,
     /// ReferenceGrants.
     pub grants: Shelf<ReferenceGrantFacts>,
+    /// BackendTLSPolicies.
+    pub policies: Shelf<BackendTlsPolicyFacts>,
     /// Namespaces.
     pub namespaces: Shelf<NamespaceFacts>,
     /// Secrets of type `kubernetes.io/tls`.
@@ -52,6 +55,8 @@ pub struct Known {
     pub routes_by_service: Index<ObjectName, RouteRef>,
     /// Namespace to the routes elsewhere that name a backend in it.
     pub routes_by_foreign_namespace: Index<Arc<str>, RouteRef>,
+    /// Service to the BackendTLSPolicies that target it or a port of it.
+    pub policies_by_service: Index<ObjectName, ObjectName>,
     /// Service to its EndpointSlices.
     pub slices_by_service: Index<ObjectName, ObjectName>,
 }
@@ -86,6 +91,9 @@ impl Known {
             Kind::ReferenceGrant => set(&mut self.grants, name, observed, |facts| {
                 if let Facts::ReferenceGrant(facts) = facts { Some(facts) } else { None }
             }),
+            Kind::BackendTlsPolicy => set(&mut self.policies, name, observed, |facts| {
+                if let Facts::BackendTlsPolicy(facts) = facts { Some(facts) } else { None }
+            }),
             Kind::Namespace => set(&mut self.namespaces, name, observed, |facts| {
                 if let Facts::Namespace(facts) = facts { Some(facts) } else { None }
             }),
@@ -115,6 +123,7 @@ impl Known {
             Kind::UdpRoute => self.routes.udp.names().cloned().collect(),
             Kind::TlsRoute => self.routes.tls.names().cloned().collect(),
             Kind::ReferenceGrant => self.grants.names().cloned().collect(),
+            Kind::BackendTlsPolicy => self.policies.names().cloned().collect(),
             Kind::Namespace => self.namespaces.names().cloned().collect(),
             Kind::Secret => self.secrets.names().cloned().collect(),
             Kind::Service => self.services.names().cloned().collect(),
@@ -134,6 +143,7 @@ impl Known {
             Kind::UdpRoute => self.routes.udp.len(),
             Kind::TlsRoute => self.routes.tls.len(),
             Kind::ReferenceGrant => self.grants.len(),
+            Kind::BackendTlsPolicy => self.policies.len(),
             Kind::Namespace => self.namespaces.len(),
             Kind::Secret => self.secrets.len(),
             Kind::Service => self.services.len(),
@@ -171,6 +181,7 @@ impl Known {
                 self.routes_by_service.add(references.services, &route);
                 self.routes_by_foreign_namespace.add(references.foreign_namespaces, &route);
             }
+            Kind::BackendTlsPolicy => self.policies_by_service.add(policies::services_of(self, name), name),
             Kind::EndpointSlice => self.slices_by_service.add(self.service_of(name), name),
             Kind::DataPlane
             | Kind::GatewayClass
@@ -198,6 +209,7 @@ impl Known {
                 self.routes_by_service.remove(references.services, &route);
                 self.routes_by_foreign_namespace.remove(references.foreign_namespaces, &route);
             }
+            Kind::BackendTlsPolicy => self.policies_by_service.remove(policies::services_of(self, name), name),
             Kind::EndpointSlice => self.slices_by_service.remove(self.service_of(name), name),
             Kind::DataPlane
             | Kind::GatewayClass
@@ -242,6 +254,12 @@ impl Known {
     #[must_use]
     pub fn gateway_of(&self, set: &ObjectName) -> Option<ObjectName> {
         gateway_name(&self.sets.get(set)?.parent, set)
+    }
+
+    /// The Services that a route names as backends.
+    #[must_use]
+    pub fn services_named_by(&self, route: &RouteRef) -> Vec<ObjectName> {
+        self.references(route).services
     }
 
     fn references(&self, route: &RouteRef) -> References {
@@ -304,6 +322,7 @@ impl Routes {
             | Kind::Gateway
             | Kind::ListenerSet
             | Kind::ReferenceGrant
+            | Kind::BackendTlsPolicy
             | Kind::Namespace
             | Kind::Secret
             | Kind::Service

@@ -3,6 +3,7 @@
 use super::{
     grants::{self, Referrer},
     known::{Known, service_name},
+    policies::{self, Bearing},
     weights::{self, Share},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     },
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -30,21 +31,27 @@ pub struct Pool {
     pub verdict: BackendsVerdict,
     /// Whether an object this was computed over exists but could never be read: then what etcd holds is kept.
     pub unreadable: bool,
+    /// BackendTLSPolicies that bear on a backend; none where TLS is not ended for the route.
+    pub policies: BTreeSet<Bearing>,
 }
 
 /// Computes the pool of `route`.
 ///
 /// A backend that is invalid or has no endpoint keeps its share, and that share is refused, never given to the others
 /// (Gateway API, `BackendRef`). With `split` the refusing is done beside the pool, otherwise by a dead node in it.
+///
+/// `ends_tls` says that TLS is ended for the route by some listener: then a backend that wants TLS is as good as invalid, for
+/// every listener, because a route has one pool.
 #[must_use]
-pub fn pool(route: &RouteRef, facts: &RouteFacts, known: &Known, split: bool) -> Pool {
+pub fn pool(route: &RouteRef, facts: &RouteFacts, known: &Known, split: bool, ends_tls: bool) -> Pool {
     let mut pool = Pool::default();
     let mut good = Vec::new();
     let (mut refused, mut total) = (0, 0);
     for (index, backend) in facts.backends.iter().enumerate() {
         let weight = u64::try_from(backend.weight).unwrap_or(0).min(weights::WEIGHT_MAX);
-        let resolved = resolve(route, backend, known);
+        let resolved = resolve(route, backend, known, ends_tls);
         pool.unreadable |= resolved.unreadable;
+        pool.policies.extend(resolved.policies);
         if let Some(fault) = resolved.fault {
             pool.verdict.problems.push(BackendProblem { index, fault });
         }
@@ -91,6 +98,7 @@ struct Resolved {
     endpoints: Vec<SocketAddr>,
     fault: Option<BackendFault>,
     unreadable: bool,
+    policies: BTreeSet<Bearing>,
 }
 
 impl Resolved {
@@ -100,7 +108,7 @@ impl Resolved {
 }
 
 /// The checks stand in this order so that a reference nobody permitted does not reveal whether its target exists.
-fn resolve(route: &RouteRef, backend: &BackendRef, known: &Known) -> Resolved {
+fn resolve(route: &RouteRef, backend: &BackendRef, known: &Known, ends_tls: bool) -> Resolved {
     let Some(service) = service_name(backend, &route.name) else {
         let (group, kind) = (Arc::clone(&backend.group), Arc::clone(&backend.kind));
         return Resolved::faulty(BackendFault::UnknownKind { group, kind });
@@ -123,10 +131,37 @@ fn resolve(route: &RouteRef, backend: &BackendRef, known: &Known) -> Resolved {
     let transport = Transport::of_routes(route.kind);
     let of_number = || facts.ports.iter().filter(|of_service| of_service.port == port);
     match of_number().find(|of_service| of_service.transport == transport) {
+        Some(of_service) if ends_tls => with_tls_ended(&service, facts, of_service, known),
         Some(of_service) => endpoints(&service, facts, of_service, known),
         None if of_number().next().is_some() => Resolved::faulty(BackendFault::OtherTransport { service, port }),
         None => Resolved::faulty(BackendFault::PortNotFound { service, port }),
     }
+}
+
+/// A backend that gets what is left when TLS is ended: nothing, if it wants TLS.
+fn with_tls_ended(
+    service: &ObjectName,
+    facts: &ServiceFacts,
+    of_service: &ServicePortFacts,
+    known: &Known,
+) -> Resolved {
+    let policies = policies::bearings(service, facts, of_service, known);
+    // What an unreadable policy targets cannot be told, so it stands in the way of every Service of its namespace.
+    let unreadable = known.policies.any_unreadable_in(&service.namespace);
+    let demanded = policies.iter().find(|bearing| bearing.found).map(|bearing| BackendFault::TlsDemanded {
+        service: service.clone(),
+        policy: Arc::clone(&bearing.policy.name),
+    });
+    let spoken = || {
+        let protocol = of_service.app_protocol.as_ref().filter(|protocol| policies::speaks_tls(protocol))?;
+        let (service, port, protocol) = (service.clone(), of_service.port, Arc::clone(protocol));
+        Some(BackendFault::TlsProtocol { service, port, protocol })
+    };
+    let resolved = match demanded.or_else(spoken) {
+        Some(fault) => Resolved::faulty(fault),
+        None => endpoints(service, facts, of_service, known),
+    };
+    Resolved { unreadable: unreadable || resolved.unreadable, policies, ..resolved }
 }
 
 /// What the slices of a Service say of one address and port; several slices may name it.
@@ -168,7 +203,7 @@ fn endpoints(service: &ObjectName, facts: &ServiceFacts, of_service: &ServicePor
     if endpoints.is_empty() {
         endpoints = chosen(|state| state.leaving);
     }
-    Resolved { endpoints, fault: None, unreadable }
+    Resolved { endpoints, unreadable, ..Resolved::default() }
 }
 
 #[cfg(test)]
@@ -195,8 +230,13 @@ mod tests {
             rules: 1,
             backends: ["a", "b", "c"].map(backend).to_vec(),
         };
-        let pool =
-            pool(&RouteRef::new(Kind::TcpRoute, ObjectName::new("ns", "route")), &facts, &Known::default(), false);
+        let pool = pool(
+            &RouteRef::new(Kind::TcpRoute, ObjectName::new("ns", "route")),
+            &facts,
+            &Known::default(),
+            false,
+            false,
+        );
         assert_eq!(pool.verdict.refused, Some(RefusedShare::All));
     }
 }

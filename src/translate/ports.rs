@@ -11,6 +11,7 @@
 //!
 //! Sets of a Gateway that is not accepted have no turn.
 
+mod overlaps;
 pub mod turns;
 
 use super::listeners::{Protocol, Told};
@@ -84,6 +85,8 @@ pub(super) struct Settled {
     pub(super) owners: BTreeSet<ObjectRef>,
     /// Hostnames that came or went, and those that they cover.
     pub(super) hostnames: BTreeSet<Option<ServerName>>,
+    /// Gateways and ListenerSets with a listener there of which other hostnames may overlap.
+    pub(super) overlapped: BTreeSet<ObjectRef>,
 }
 
 impl Ports {
@@ -292,6 +295,7 @@ fn difference(before: &Held, now: &Held) -> Settled {
         }
         settled.owners.extend(was.into_iter().chain(is).map(|holder| holder.listener.owner.clone()));
         settled.hostnames.insert(hostname.clone());
+        settled.overlapped.extend(overlaps::told(now, hostname.as_ref(), [was, is]));
         if was.is_some() != is.is_some() {
             // What a wider listener may serve is less, or more.
             let wider = hostname.iter().flat_map(ServerName::wider).map(Some).chain([None]);

@@ -126,6 +126,7 @@ impl Owners {
             | Kind::UdpRoute
             | Kind::TlsRoute
             | Kind::ReferenceGrant
+            | Kind::BackendTlsPolicy
             | Kind::Namespace
             | Kind::Secret
             | Kind::Service

@@ -113,6 +113,9 @@ pub(super) fn listeners(
             invalid_kinds: listener.invalid_kinds.clone(),
             attached_routes: attached.and_then(|attached| attached.get(&listener.name)).copied().unwrap_or(0),
             certificates: of_certificates(owner, listener, ports, certificates),
+            overlap: listener
+                .port
+                .and_then(|port| ports.overlap(port, listener.hostname.as_ref(), owner, &listener.name)),
         }
     };
     listeners.iter().map(verdict).collect()

@@ -20,7 +20,7 @@ const WITHOUT: &[(&str, &str)] =
 const NAME: &str = "a.example.com";
 
 /// A Secret with a new certificate for `NAME`: its manifest, the certificate, and the key.
-fn secret(name: &str) -> anyhow::Result<(String, String, String)> {
+pub(super) fn secret(name: &str) -> anyhow::Result<(String, String, String)> {
     let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
     let (certificate, key) = (cert.pem().replace("\r\n", "\n"), signing_key.serialize_pem().replace("\r\n", "\n"));
     let [crt, pem] = [&certificate, &key].map(|text| BASE64.encode(text.as_bytes()));
@@ -37,7 +37,7 @@ data: {{tls.crt: {crt}, tls.key: {pem}}}
     Ok((manifest, certificate, key))
 }
 
-const GATEWAY: &str = "
+pub(super) const GATEWAY: &str = "
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -52,7 +52,7 @@ spec:
     tls: {mode: Terminate, certificateRefs: [{name: cert}]}
 ";
 
-const ROUTE: &str = "
+pub(super) const ROUTE: &str = "
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: TLSRoute

@@ -82,6 +82,7 @@ impl Healed {
             let seen = cluster.status(&object).unwrap_or_default();
             let (frozen, finalizer) = match verdict {
                 Verdict::Route(route) => (route.frozen_parents, false),
+                Verdict::Policy(policy) => (policy.frozen_ancestors, false),
                 Verdict::DataPlane(_) | Verdict::Gateway(_) | Verdict::ListenerSet(_) => (Vec::new(), false),
                 Verdict::GatewayClass(class) => (Vec::new(), class.in_use),
             };

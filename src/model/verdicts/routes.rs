@@ -152,4 +152,20 @@ pub enum BackendFault {
     },
     /// The Service is of type ExternalName.
     ExternalName(ObjectName),
+    /// TLS is ended for the route, and a BackendTLSPolicy demands that connections to the Service are of TLS again.
+    TlsDemanded {
+        /// The Service.
+        service: ObjectName,
+        /// The policy, in the Service's namespace; the first by name where there are several.
+        policy: Arc<str>,
+    },
+    /// TLS is ended for the route, and the port's `appProtocol` is one of TLS.
+    TlsProtocol {
+        /// The Service.
+        service: ObjectName,
+        /// The port asked for.
+        port: i64,
+        /// `appProtocol`.
+        protocol: Arc<str>,
+    },
 }

@@ -7,7 +7,7 @@ use crate::{
         names::Kind,
         places::{Port, WorkId},
         sockets::{Footing, Need, Socket, SocketFault},
-        verdicts::{Clash, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, Standing},
+        verdicts::{Clash, GatewayRefusal, GatewayVerdict, ListenerRefusal, ListenerVerdict, Overlap, Standing},
     },
     status::reasons::{ConditionType, Reason},
 };
@@ -146,6 +146,7 @@ fn listener_conditions(
         invalid_kinds,
         attached_routes: _,
         certificates,
+        overlap,
     } = verdict;
     let mut conditions = match refusal {
         Some(refusal) => of_refused(refusal, of),
@@ -168,7 +169,26 @@ fn listener_conditions(
         Some(certificates) => certificates::resolved(certificates, resolved_refs),
         None => resolved_refs,
     });
+    conditions.extend(overlap.as_ref().map(overlapping));
     conditions
+}
+
+/// Only while it holds, as Gateway API wants it.
+fn overlapping(overlap: &Overlap) -> Condition {
+    let Overlap { own, others } = overlap;
+    let with = match (own.is_empty(), *others) {
+        (false, false) => listeners_named(own),
+        (false, true) => format!("{}, and with others at the Gateway", listeners_named(own)),
+        (true, _) => "another listener at the Gateway".to_owned(),
+    };
+    Condition::holds(
+        ConditionType::OverlappingTlsConfig,
+        Reason::OverlappingHostnames,
+        format!(
+            "The hostname overlaps with that of {with}, on the same port: connections get to the most specific listener's \
+             routes alone."
+        ),
+    )
 }
 
 /// What is said of an accepted listener, with what the data plane does at its port as far as that is known.
@@ -361,6 +381,7 @@ mod tests {
             invalid_kinds: Vec::new(),
             attached_routes: 2,
             certificates: None,
+            overlap: None,
         }
     }
 

@@ -101,6 +101,7 @@ mod tests {
             invalid_kinds: Vec::new(),
             attached_routes: 1,
             certificates: None,
+            overlap: None,
         }
     }
 

@@ -1,14 +1,14 @@
 //! A route's verdict as one entry for each of its parents.
 
-use super::{Condition, NAMES_MAX, add_sentence, certificates, listeners_named, render_all};
+use super::{Condition, NAMES_MAX, add_sentence, backends, certificates, listeners_named, render_all};
 use crate::{
     model::{
         facts::{ParentRef, Transport},
         names::{Kind, ObjectRef},
         places::WorkId,
         verdicts::{
-            AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome, ClaimVerdict, Occupant,
-            ParentVerdict, RefusedShare, RouteVerdict, Standing,
+            AttachmentRefusal, BackendsVerdict, ClaimOutcome, ClaimVerdict, Occupant, ParentVerdict, RefusedShare,
+            RouteVerdict, Standing,
         },
     },
     status::reasons::{ConditionType, Reason},
@@ -30,7 +30,7 @@ pub(super) fn render(
         .map(|ParentVerdict { parent, attachment }| {
             let conditions = [
                 accepted(route, parent, attachment, *rules_not_served),
-                resolved_refs(route, &backends.problems),
+                backends::resolved_refs(route, &backends.problems),
                 programmed(route, attachment, backends, standing).unless_held(held),
             ];
             json!({
@@ -44,7 +44,7 @@ pub(super) fn render(
 }
 
 /// The parentRef as the spec has it, with group and kind, which the API server fills in there too.
-fn render_parent(parent: &ParentRef) -> Value {
+pub(super) fn render_parent(parent: &ParentRef) -> Value {
     let ParentRef { group, kind, namespace, name, section_name, port } = parent;
     let mut entry = Map::new();
     entry.insert("group".into(), group.as_ref().into());
@@ -125,55 +125,6 @@ fn asked_for(parent: &ParentRef) -> String {
         (Some(section), None) => format!(" named {section}"),
         (None, Some(port)) => format!(" on port {port}"),
         (Some(section), Some(port)) => format!(" named {section} on port {port}"),
-    }
-}
-
-/// The reason is that of the first problem in the spec, the message names all of them.
-fn resolved_refs(route: &ObjectRef, problems: &[BackendProblem]) -> Condition {
-    let Some(first) = problems.first() else {
-        return Condition::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, "All backends are resolved.");
-    };
-    let mut message = String::new();
-    for BackendProblem { index, fault } in problems {
-        add_sentence(&mut message, format_args!("backendRefs[{index}]: {}", describe(route, fault)));
-    }
-    Condition::fails(ConditionType::ResolvedRefs, reason(&first.fault), message)
-}
-
-fn reason(fault: &BackendFault) -> Reason {
-    match fault {
-        BackendFault::UnknownKind { .. } | BackendFault::ExternalName(_) => Reason::InvalidKind,
-        BackendFault::NotPermitted(_) => Reason::RefNotPermitted,
-        BackendFault::NotFound(_)
-        | BackendFault::Unreadable(_)
-        | BackendFault::PortMissing(_)
-        | BackendFault::PortNotFound { .. } => Reason::BackendNotFound,
-        BackendFault::OtherTransport { .. } => Reason::UnsupportedProtocol,
-    }
-}
-
-fn describe(route: &ObjectRef, fault: &BackendFault) -> String {
-    match fault {
-        BackendFault::UnknownKind { group, kind } if group.is_empty() => {
-            format!("kind {kind} is not served: use a Service.")
-        }
-        BackendFault::UnknownKind { group, kind } => format!("kind {group}/{kind} is not served: use a Service."),
-        // Nothing may depend on whether the Service exists.
-        BackendFault::NotPermitted(service) => {
-            format!("Service {service} is in another namespace, and no ReferenceGrant there permits this reference.")
-        }
-        BackendFault::NotFound(service) => format!("Service {service} does not exist."),
-        BackendFault::Unreadable(service) => {
-            format!("Service {service} cannot be read: the controller's log says why. What etcd holds is kept.")
-        }
-        BackendFault::PortMissing(service) => format!("a port of Service {service} must be named."),
-        BackendFault::PortNotFound { service, port } => format!("Service {service} has no port {port}."),
-        BackendFault::OtherTransport { service, port } => {
-            format!("port {port} of Service {service} is not a {} port.", Carried::by(route.kind).protocol)
-        }
-        BackendFault::ExternalName(service) => {
-            format!("Service {service} is of type ExternalName, which is not served.")
-        }
     }
 }
 
@@ -353,15 +304,15 @@ fn describe_occupant(occupant: &Occupant) -> String {
 }
 
 /// What a route carries, in the words for it.
-struct Carried {
-    protocol: &'static str,
+pub(super) struct Carried {
+    pub(super) protocol: &'static str,
     unit: &'static str,
     /// What becomes of the share of a bad backend: UDP has nothing to refuse a datagram with.
     turned_away: &'static str,
 }
 
 impl Carried {
-    fn by(route: Kind) -> Self {
+    pub(super) fn by(route: Kind) -> Self {
         match Transport::of_routes(route) {
             Transport::Udp => Self { protocol: "UDP", unit: "session", turned_away: "dropped" },
             Transport::Tcp | Transport::Other => Self { protocol: "TCP", unit: "connection", turned_away: "refused" },
@@ -404,6 +355,7 @@ mod tests {
     use crate::model::{
         names::{GATEWAY_GROUP, ObjectName, RouteRef},
         places::Directory,
+        verdicts::{BackendFault, BackendProblem},
     };
 
     const OURS: &str = "apisix-etcd.io/gateway-controller";
@@ -609,6 +561,22 @@ mod tests {
             (BackendFault::PortMissing(name()), "BackendNotFound", "must be named"),
             (BackendFault::PortNotFound { service: name(), port: 1 }, "BackendNotFound", "has no port 1"),
             (BackendFault::OtherTransport { service: name(), port: 53 }, "UnsupportedProtocol", "not a TCP port"),
+            // Whose policy it is, is nobody else's business.
+            (
+                BackendFault::TlsDemanded { service: name(), policy: "p".into() },
+                "UnsupportedProtocol",
+                "]: a BackendTLSPolicy demands verified TLS to Service other/s",
+            ),
+            (
+                BackendFault::TlsDemanded { service: ObjectName::new("default", "s"), policy: "p".into() },
+                "UnsupportedProtocol",
+                "]: BackendTLSPolicy default/p demands verified TLS to Service default/s",
+            ),
+            (
+                BackendFault::TlsProtocol { service: name(), port: 443, protocol: "https".into() },
+                "UnsupportedProtocol",
+                "port 443 of Service other/s is for TLS (appProtocol https)",
+            ),
         ];
         let last = BackendProblem { index: 9, fault: BackendFault::NotFound(ObjectName::new("default", "last")) };
         for (fault, reason, part) in faults {

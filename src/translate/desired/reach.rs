@@ -94,6 +94,7 @@ impl Desired {
                     reached.listeners_ending_tls(owner, |secret| secret == name);
                 }
             }
+            Kind::BackendTlsPolicy => reached.policy(name, now),
             Kind::Service => reached.routes(self.known.routes_by_service.of(name)),
             Kind::EndpointSlice => {
                 let now =
@@ -209,6 +210,7 @@ impl Desired {
                 known.routes.get(&RouteRef::new(observed_kind, name.clone())) == Some(facts)
             }
             Facts::ReferenceGrant(facts) => known.grants.get(name) == Some(facts),
+            Facts::BackendTlsPolicy(facts) => known.policies.get(name) == Some(facts),
             Facts::Namespace(facts) => known.namespaces.get(name) == Some(facts),
             Facts::Secret(facts) => known.secrets.get(name) == Some(facts),
             Facts::Service(facts) => known.services.get(name) == Some(facts),

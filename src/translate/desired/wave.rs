@@ -5,6 +5,7 @@
 mod certificates;
 mod data_planes;
 mod listener_sets;
+mod policies;
 
 use super::{Affected, Desired, PlaneState, Route};
 use crate::{
@@ -52,10 +53,13 @@ impl Wave {
     pub(super) fn take_in(&mut self, desired: &mut Desired, kind: Kind, name: &ObjectName, observed: Option<Observed>) {
         // A slice that moves from one Service to another touches both.
         let before = if kind == Kind::EndpointSlice { routes_of_slice(&desired.known, name) } else { Vec::new() };
+        let touched_before = policies::touched(&desired.known, kind, name);
         let classes_before = classes_used(&desired.known, kind, name);
         let planes_before = data_planes::named(&desired.known, kind, name);
         if desired.known.set(kind, name, observed) {
             self.pools.extend(before);
+            self.touch(touched_before);
+            self.touch(policies::touched(&desired.known, kind, name));
             let classes = classes_before.into_iter().chain(classes_used(&desired.known, kind, name));
             self.affected.verdicts.extend(classes);
             self.affected.verdicts.extend(planes_before);
@@ -153,6 +157,8 @@ impl Wave {
                 }
             }
             Kind::EndpointSlice => self.pools.extend(routes_of_slice(known, name)),
+            // What it touches was marked when it was taken in.
+            Kind::BackendTlsPolicy => self.verdict(kind, name),
         }
     }
 
@@ -244,10 +250,13 @@ impl Wave {
     fn ports_tier(&mut self, desired: &mut Desired) {
         while let Some((plane, port)) = self.ports.pop_first() {
             let Some(state) = desired.planes.of_mut(plane) else { continue };
-            let Settled { owners, hostnames } = state.ports.settle(port);
+            let Settled { owners, hostnames, overlapped } = state.ports.settle(port);
             for name in hostnames {
                 self.mark_names_within(desired, plane, port, name.as_ref());
                 self.affected.documents.insert(ids::slot(plane, &Slot { port, name }));
+            }
+            for owner in overlapped {
+                self.verdict(owner.kind, &owner.name);
             }
             for gateway in owners.iter().filter(|owner| owner.kind == Kind::Gateway) {
                 self.stand(desired, Some(plane), &gateway.name);
@@ -297,7 +306,8 @@ impl Wave {
         // How a slot takes its connections is said by the listener it is claimed through.
         self.held_slots(desired, name);
         self.route_verdict(name);
-        if planes_before != planes {
+        self.policies_about(desired, name);
+        if planes_before != planes || attachments_before.ends_tls() != now.ends_tls() {
             self.pools.insert(name.clone());
         }
         self.count(desired, &attachments_before.counted(), &now.counted());
@@ -378,8 +388,9 @@ impl Wave {
         let planes = route.attachments.planes();
         let splits: BTreeSet<bool> =
             planes.iter().filter_map(|plane| desired.planes.of(*plane)).map(PlaneState::splits).collect();
+        let ends_tls = route.attachments.ends_tls();
         let facts = desired.known.routes.get(name);
-        let pool = |splits| Some((splits, pools::pool(name, facts?, &desired.known, splits)));
+        let pool = |splits| Some((splits, pools::pool(name, facts?, &desired.known, splits, ends_tls)));
         let now: BTreeMap<bool, Pool> = splits.into_iter().filter_map(pool).collect();
         if route.pools == now {
             return;
@@ -388,12 +399,18 @@ impl Wave {
         let splits_changed = splits_of(&route.pools) != splits_of(&now);
         let unreadable = |pools: &BTreeMap<bool, Pool>| pools.values().any(|pool| pool.unreadable);
         let turned = unreadable(&route.pools) != unreadable(&now);
+        let policies_of =
+            |pools: &BTreeMap<bool, Pool>| pools.values().next().map(|pool| pool.policies.clone()).unwrap_or_default();
+        let policies_changed = policies_of(&route.pools) != policies_of(&now);
         route.pools = now;
         let pool_id = Arc::clone(&route.pool_id);
         self.pool(desired, &pool_id, planes.into_iter(), turned);
         self.route_verdict(name);
         if splits_changed {
             self.held_slots(desired, name);
+        }
+        if policies_changed {
+            self.policies_about(desired, name);
         }
     }
 

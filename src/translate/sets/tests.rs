@@ -117,7 +117,11 @@ fn receptions(desired: &Desired, sets: &[&str]) -> Vec<Option<Reception>> {
         let object = ObjectRef::new(Kind::ListenerSet, ObjectName::new("apps", name));
         match desired.verdict(&object)? {
             Verdict::ListenerSet(set) => Some(set.reception),
-            Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::Route(_) => None,
+            Verdict::DataPlane(_)
+            | Verdict::GatewayClass(_)
+            | Verdict::Gateway(_)
+            | Verdict::Route(_)
+            | Verdict::Policy(_) => None,
         }
     };
     sets.iter().map(reception).collect()

@@ -2,13 +2,14 @@
 
 use crate::{
     model::{
-        facts::{EndpointSliceFacts, FromNamespaces, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
+        facts::{EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
         names::{ObjectName, ObjectRef, RouteRef},
         places::{Plane, Port, ServerName, Slot},
     },
     translate::{
         desired::Desired,
         known::{parent_named, secret_name},
+        policies,
     },
 };
 use std::{collections::BTreeSet, sync::Arc};
@@ -181,6 +182,16 @@ impl<'a> Reached<'a> {
                     Some(hostname) => name(hostname),
                 });
             }
+        }
+    }
+
+    /// The routes to Services that a policy is about, or is about `now`.
+    pub(super) fn policy(&mut self, name: &ObjectName, now: Option<&Facts>) {
+        let known = &self.desired.known;
+        let facts = now.and_then(|facts| if let Facts::BackendTlsPolicy(facts) = facts { Some(facts) } else { None });
+        let after = facts.into_iter().flat_map(|facts| policies::targeted(facts, name));
+        for service in policies::services_concerned(known, name).into_iter().chain(after) {
+            self.routes(known.routes_by_service.of(&service));
         }
     }
 

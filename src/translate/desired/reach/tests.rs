@@ -9,7 +9,9 @@ use crate::{
         facts::{
             BackendRef, EndpointFacts, GatewayClassFacts, GatewayFacts, GrantFrom, GrantTo, IpFamily, LabelRequirement,
             LabelSelector, ListenerFacts, NamespaceFacts, ParentRef, ReferenceGrantFacts, ServiceFacts,
-            ServicePortFacts, SlicePortFacts, Transport, listener_sets::ListenerSetFacts,
+            ServicePortFacts, SlicePortFacts, Transport,
+            listener_sets::ListenerSetFacts,
+            policies::{BackendTlsPolicyFacts, PolicyTarget},
         },
         names::{Created, GATEWAY_GROUP},
         places::{Directory, Port},
@@ -112,7 +114,7 @@ fn route(namespace: &str, name: &str, parents: Vec<ParentRef>, service: (&str, &
 }
 
 fn service(namespace: &str, name: &str, port: i64) -> Change {
-    let port = ServicePortFacts { name: "".into(), port, transport: Transport::Tcp };
+    let port = ServicePortFacts { name: "".into(), port, transport: Transport::Tcp, app_protocol: None };
     let facts = ServiceFacts { external_name: false, family: None, ports: vec![port], addresses: Vec::new() };
     is(Kind::Service, namespace, name, Some(Facts::Service(facts)))
 }
@@ -175,6 +177,23 @@ fn a_change_reaches_what_hangs_on_its_object() {
     assert_eq!(reach(&gone(&slice("ns", "slice", "svc", &[]))), 5);
     assert_eq!(reach(&slice("ns", "slice", "svc", &[false])), 5);
     assert_eq!(reach(&gone(&route("ns", "r9001", vec![], ("ns", "svc")))), 1);
+}
+
+#[test]
+fn a_policy_reaches_the_routes_to_the_services_it_targets_or_did() {
+    let policy = |service: &str| {
+        let target =
+            PolicyTarget { group: "".into(), kind: "Service".into(), name: service.into(), section_name: None };
+        let facts = BackendTlsPolicyFacts { generation: 1, created: Created(0), targets: vec![target] };
+        is(Kind::BackendTlsPolicy, "ns", "policy", Some(Facts::BackendTlsPolicy(facts)))
+    };
+    let mut desired = five_routes();
+    assert_eq!(desired.reach(&policy("svc"), ALL), 5);
+    assert_eq!(desired.reach(&policy("other"), ALL), 0);
+    desired.apply([policy("svc")]);
+    assert_eq!(desired.reach(&policy("svc"), ALL), 0);
+    assert_eq!(desired.reach(&policy("other"), ALL), 5);
+    assert_eq!(desired.reach(&gone(&policy("svc")), ALL), 5);
 }
 
 #[test]

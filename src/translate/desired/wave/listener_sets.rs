@@ -68,9 +68,14 @@ impl Wave {
         let of_gateway = desired.owners.sets.get(set).is_some_and(|facts| facts.gateway == *gateway);
         let accepted = match desired.verdict(&object).filter(|_| of_gateway) {
             Some(Verdict::ListenerSet(verdict)) => verdict.is_accepted(),
-            Some(Verdict::DataPlane(_) | Verdict::GatewayClass(_) | Verdict::Gateway(_) | Verdict::Route(_)) | None => {
-                false
-            }
+            Some(
+                Verdict::DataPlane(_)
+                | Verdict::GatewayClass(_)
+                | Verdict::Gateway(_)
+                | Verdict::Route(_)
+                | Verdict::Policy(_),
+            )
+            | None => false,
         };
         let sets = desired.accepted_sets.entry(gateway.clone()).or_default();
         let changed = if accepted { sets.insert(set.clone()) } else { sets.remove(set) };
