@@ -179,10 +179,8 @@ impl Mirror {
 
     /// Documents of our shape without an intact seal: those whose owner hangs on who has a checkpoint. Looks at every entry.
     pub fn unsealed(&self) -> impl Iterator<Item = &WorkId> {
-        self.entries
-            .iter()
-            .filter(|(id, entry)| ids::is_our_shape(&id.id) && entry.state.is_unsealed())
-            .map(|(id, _)| id)
+        let unsealed = |(id, entry): &(&WorkId, &Entry)| ids::is_our_shape(&id.id) && entry.state.is_unsealed();
+        self.entries.iter().filter(unsealed).map(|(id, _)| id)
     }
 
     /// Everything up to this revision has been told; `None` before the first snapshot.

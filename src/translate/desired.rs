@@ -1,20 +1,18 @@
 //! `Desired`: what etcd and the statuses should be, kept up to date change by change.
 
+mod prefixes;
 pub mod reach;
+mod said;
 mod states;
 mod wanted;
 mod wave;
 
 use super::{
-    addresses,
     attachments::Attachments,
     known::Known,
-    listeners::{ClassState, Listener},
-    planes::{self, DataPlanes, PlaneOf, PlaneSettings},
-    policies,
+    planes::{DataPlanes, PlaneSettings},
     pools::Pool,
     sets::Owners,
-    verdicts,
 };
 use crate::{
     apisix::{documents::PLACEHOLDER, ids},
@@ -23,7 +21,7 @@ use crate::{
         names::{Created, Kind, ObjectName, ObjectRef, RouteRef},
         opaque::Opaque,
         places::{Directory, Plane, Slot, WorkId},
-        verdicts::{ListenerVerdict, Served, Verdict},
+        verdicts::Served,
     },
 };
 pub(super) use states::{PlaneState, Planes};
@@ -236,37 +234,6 @@ impl Desired {
         }
     }
 
-    /// The data plane of classes that name none.
-    #[must_use]
-    pub fn default_plane(&self) -> Plane {
-        self.settings.plane.plane
-    }
-
-    /// The data planes whose documents are wanted, in order.
-    pub fn planes(&self) -> impl Iterator<Item = Plane> {
-        self.planes.names()
-    }
-
-    /// The data planes whose documents are wanted, with the name of each: that of its DataPlane, empty for the one of the settings.
-    pub fn named_planes(&self) -> impl Iterator<Item = (Plane, Arc<str>)> {
-        self.planes.all().map(|(plane, state)| (plane, Arc::clone(&state.name)))
-    }
-
-    /// Takes in which data planes hold documents of ours, or may, with their names, as far as etcd tells.
-    pub fn set_recorded(&mut self, recorded: BTreeMap<Plane, Arc<str>>) -> Affected {
-        self.recorded = recorded;
-        let mut affected = Affected::default();
-        self.judge_left(&mut affected);
-        affected
-    }
-
-    /// The data plane that the documents of another one have moved to, if it was given another prefix.
-    #[must_use]
-    pub fn moved_to(&self, plane: Plane) -> Option<Plane> {
-        let name = self.recorded.get(&plane).filter(|_| self.planes.of(plane).is_none())?;
-        self.planes.all().find(|(_, state)| state.name == *name).map(|(plane, _)| plane)
-    }
-
     /// What one document should be.
     #[must_use]
     pub fn wanted(&self, id: &WorkId) -> Wanted {
@@ -330,76 +297,6 @@ impl Desired {
         of_pool.into_iter().flatten().chain(of_certificate)
     }
 
-    /// What is said of one object; `None` if it does not exist or no status of ours belongs on it.
-    #[must_use]
-    pub fn verdict(&self, object: &ObjectRef) -> Option<Verdict> {
-        let name = &object.name;
-        match object.kind {
-            Kind::DataPlane => planes::verdict(&self.known, name, &self.data_planes, &self.settings.controller_name)
-                .map(Verdict::DataPlane),
-            Kind::GatewayClass => {
-                let class = self.known.classes.get(name)?;
-                let in_use = self.known.class_in_use(name);
-                let plane = planes::of_class(class.parameters.as_ref(), &self.data_planes);
-                let verdict = || verdicts::class(class, plane, &self.served, in_use, self.settings.plane.version);
-                (class.controller_name == self.settings.controller_name).then(|| Verdict::GatewayClass(verdict()))
-            }
-            Kind::Gateway => {
-                let gateway = self.owners.gateways.get(name)?;
-                let state = self.planes.of(gateway.plane?)?;
-                let assigned = self.assigned(name, state)?;
-                let n_sets = self.accepted_sets.get(name).map_or(0, BTreeSet::len);
-                let listeners = self.listener_verdicts(object, &gateway.listeners, state);
-                Some(Verdict::Gateway(verdicts::gateway(gateway, listeners, assigned, n_sets)))
-            }
-            Kind::ListenerSet => {
-                let set = self.owners.sets.get(name)?;
-                let state = self.planes.of(set.plane?)?;
-                let listeners = self.listener_verdicts(object, if set.allowed { &set.listeners } else { &[] }, state);
-                let address = self.assigned(&set.gateway, state)?.problem.is_none();
-                Some(Verdict::ListenerSet(verdicts::listener_set(set, listeners, address, &state.ports)))
-            }
-            Kind::TcpRoute | Kind::UdpRoute | Kind::TlsRoute => {
-                let name = RouteRef::new(object.kind, name.clone());
-                let (route, facts) = (self.routes.get(&name)?, self.known.routes.get(&name)?);
-                let Route { pool_id, attachments, .. } = route;
-                let of = verdicts::Routed { name: &name, attachments, pool_id };
-                Some(Verdict::Route(verdicts::route(of, facts, route.any_pool(), &self.planes, &self.owners)))
-            }
-            Kind::BackendTlsPolicy => {
-                let facts = self.known.policies.get(name)?;
-                let services = policies::services_of(&self.known, name);
-                let routes = services.iter().flat_map(|service| self.known.routes_by_service.of(service));
-                let user = |route| {
-                    let route = self.routes.get(route)?;
-                    Some((&route.attachments, route.any_pool()))
-                };
-                Some(Verdict::Policy(policies::verdict(name, facts, routes.filter_map(user), &self.known)))
-            }
-            Kind::ReferenceGrant | Kind::Namespace | Kind::Secret | Kind::Service | Kind::EndpointSlice => None,
-        }
-    }
-
-    /// Every object with a verdict, in order.
-    #[must_use]
-    pub fn verdicts(&self) -> BTreeSet<ObjectRef> {
-        Kind::ALL
-            .into_iter()
-            .filter(|kind| kind.has_our_status())
-            .flat_map(|kind| self.known.names(kind).into_iter().map(move |name| ObjectRef::new(kind, name)))
-            .filter(|object| self.verdict(object).is_some())
-            .collect()
-    }
-
-    /// The route whose `Programmed` depends on how this document stands in etcd, or of a certificate the Gateways; its routes are
-    /// found through their slots.
-    #[must_use]
-    pub fn users(&self, id: &WorkId) -> Vec<ObjectRef> {
-        let listeners = self.planes.of(id.plane).into_iter().flat_map(|state| state.certificates.listeners(id));
-        let owners: BTreeSet<_> = listeners.map(|listener| &listener.owner).collect();
-        self.route_of(id).cloned().map(ObjectRef::from).into_iter().chain(owners.into_iter().cloned()).collect()
-    }
-
     /// The drift policy that the route of this document asks for: the one that holds the slot, or that the pool belongs to.
     /// `None` where there is no such route or it asks for none: then the setting decides.
     #[must_use]
@@ -411,15 +308,6 @@ impl Desired {
     #[must_use]
     pub fn object_count(&self, kind: Kind) -> usize {
         self.known.count(kind)
-    }
-
-    fn assigned(&self, gateway: &ObjectName, state: &PlaneState) -> Option<addresses::Assigned> {
-        let asked = &self.known.gateways.get(gateway)?.addresses;
-        Some(addresses::assign(asked, &state.settings.addresses, &self.known.services))
-    }
-
-    fn listener_verdicts(&self, owner: &ObjectRef, listeners: &[Listener], state: &PlaneState) -> Vec<ListenerVerdict> {
-        verdicts::listeners(owner, listeners, &state.ports, &state.certificates, self.attached.get(owner))
     }
 
     /// Lets the pending wave mark what is to be worked out; it steps out for that long, as it reads everything else.
@@ -445,39 +333,6 @@ impl Desired {
     /// The pool of a route as a data plane is to have it.
     fn pool<'a>(&self, route: &'a Route, plane: Plane) -> Option<&'a Pool> {
         route.pools.get(&self.planes.of(plane)?.splits())
-    }
-
-    /// Decides anew which data planes that nobody names, or that cannot be used, are kept.
-    fn judge_left(&mut self, affected: &mut Affected) {
-        let unserved = self.recorded.iter().filter(|(plane, _)| self.planes.of(**plane).is_none());
-        let kept: BTreeSet<Plane> =
-            unserved.filter(|(_, name)| self.keeps_plane(name)).map(|(plane, _)| *plane).collect();
-        affected.planes.extend(self.kept.symmetric_difference(&kept));
-        self.kept = kept;
-    }
-
-    /// Whether documents of a data plane of this name that is not served are kept.
-    fn keeps_plane(&self, name: &Arc<str>) -> bool {
-        // A class that nobody can read may have named it.
-        let absent = |class: &Arc<str>| self.known.classes.get(&ObjectName::cluster(class)).is_none();
-        let unusable = !matches!(self.data_planes.get(name), Some(Ok(_)));
-        let mut named = planes::classes_naming(&self.known, Some(name));
-        let controller_name = &self.settings.controller_name;
-        self.known.gateways_by_class.keys().any(absent)
-            || unusable && named.any(|(_, class)| class.controller_name == *controller_name)
-    }
-
-    /// Whose the class `name` is.
-    fn class_state(&self, name: &Arc<str>) -> ClassState {
-        match self.known.classes.get(&ObjectName::cluster(name)) {
-            None => ClassState::Frozen,
-            Some(class) if class.controller_name != self.settings.controller_name => ClassState::Foreign,
-            Some(class) => match planes::of_class(class.parameters.as_ref(), &self.data_planes) {
-                PlaneOf::Default => ClassState::Ours(Arc::clone(&self.settings.plane)),
-                PlaneOf::Named(_, settings) => ClassState::Ours(settings),
-                PlaneOf::Unusable(_) => ClassState::Frozen,
-            },
-        }
     }
 }
 

@@ -3,9 +3,7 @@
 mod crowds;
 mod readings;
 
-use super::told;
 use super::*;
-use crate::model::places::Plane;
 use crate::{
     apisix::{
         documents::{self, To},
@@ -15,7 +13,7 @@ use crate::{
     model::{
         certificates::{KeyPair, SecretFacts, Validity},
         facts::{Facts, Observed},
-        places::{Port, ServerName, Slot},
+        places::{Plane, Port, ServerName, Slot},
         verdicts::Occupant,
     },
     store::{follow::KeyEvent, txn::Action},

@@ -1,15 +1,13 @@
 //! Stream_routes of somebody else that can take connections of our slots.
 
-use super::told;
 use super::*;
-use crate::model::places::Plane;
 use crate::{
     apisix::{
         ids,
         routing::Reach,
         stored::{Inspected, Seal, ValueHash},
     },
-    model::places::Port,
+    model::places::{Plane, Port},
     store::follow::KeyEvent,
 };
 

@@ -1,8 +1,6 @@
 //! Strays, and when it can be said whose they are.
 
-use super::told;
 use super::*;
-use crate::model::places::Plane;
 use crate::{
     apisix::{
         routing::Reach,

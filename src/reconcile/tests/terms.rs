@@ -1,6 +1,5 @@
 //! Leading: what has to be known before the first write, what ends a term, and what becomes of transactions without an answer.
 
-use super::told;
 use super::*;
 use crate::{
     leader::Again,

@@ -2,7 +2,6 @@
 //! written keeps a slot from ever being without its pool or certificate, and comes to an end that is as it is wanted.
 
 use super::*;
-use crate::model::places::Plane;
 use crate::store::txn::Action;
 
 /// What is wanted and stored of each id of a world, by index into the lists below.

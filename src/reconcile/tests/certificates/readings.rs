@@ -1,6 +1,5 @@
 //! What etcd tells of slots and certificates that is not as it was left.
 
-use super::super::told;
 use super::*;
 use crate::store::txn::Current;
 

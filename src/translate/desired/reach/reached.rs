@@ -3,7 +3,7 @@
 use crate::{
     model::{
         facts::{EndpointSliceFacts, Facts, FromNamespaces, GatewayFacts, ListenerFacts, ParentRef, RouteFacts},
-        names::{ObjectName, ObjectRef, RouteRef},
+        names::{Kind, ObjectName, ObjectRef, RouteRef},
         places::{Plane, Port, ServerName, Slot},
     },
     translate::{
@@ -67,14 +67,28 @@ impl<'a> Reached<'a> {
         let known = &self.desired.known;
         let facts = known.gateways.get(name);
         self.listeners(facts.map_or(&[], |facts| &facts.listeners));
+        if known.gateways.is_unreadable(name) {
+            self.routes_of(Kind::Gateway, name);
+        }
         for set in known.sets_by_gateway.of(name) {
             self.set(set);
+            if known.gateways.is_unreadable(name) {
+                self.routes_of(Kind::ListenerSet, set);
+            }
         }
     }
 
+    /// The routes of an object that could never be read: what they have on whatever parent was kept for it.
+    fn routes_of(&mut self, kind: Kind, name: &ObjectName) {
+        self.routes(self.desired.known.routes_by_parent.of(&ObjectRef::new(kind, name.clone())));
+    }
+
     pub(super) fn set(&mut self, name: &ObjectName) {
-        let facts = self.desired.known.sets.get(name);
-        self.listeners(facts.map_or(&[], |facts| &facts.listeners));
+        let sets = &self.desired.known.sets;
+        self.listeners(sets.get(name).map_or(&[], |facts| &facts.listeners));
+        if sets.is_unreadable(name) {
+            self.routes_of(Kind::ListenerSet, name);
+        }
     }
 
     /// A Gateway that loses its last listener is not accepted any more, and its ListenerSets with it, wherever they are. What
