@@ -3,8 +3,6 @@
 //! 64 listeners a Gateway, as many as Gateway API allows.
 #![allow(dead_code, reason = "each bench uses its part")]
 
-use apisix_etcd_controller::model::places::Plane;
-use apisix_etcd_controller::translate::planes::PlaneSettings;
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     model::{
@@ -14,8 +12,9 @@ use apisix_etcd_controller::{
             SlicePortFacts, Transport,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName},
+        places::Plane,
     },
-    translate::desired::Settings,
+    translate::{desired::Settings, planes::PlaneSettings},
 };
 use std::net::Ipv4Addr;
 

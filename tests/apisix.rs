@@ -6,7 +6,6 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "the helpers are parts of tests, too")]
 
-use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::{
         check::{
@@ -16,7 +15,7 @@ use apisix_etcd_controller::{
         documents::{self, Closed, Node, Scheme, Split, To},
         ids,
     },
-    model::places::{Directory, Port, ServerName, Slot, WorkId},
+    model::places::{Directory, Plane, Port, ServerName, Slot, WorkId},
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value};

@@ -1,8 +1,6 @@
 //! The binary beside APISIX's own `config.yaml`: what it takes from there, what it says of it, and that no file makes it
 //! fall over.
 
-use apisix_etcd_controller::model::places::Plane;
-use apisix_etcd_controller::translate::planes::PlaneSettings;
 mod support;
 
 use anyhow::{Context as _, ensure};
@@ -11,10 +9,13 @@ use apisix_etcd_controller::{
     cluster::folder,
     config::apisix::ApisixConfig,
     model::{
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
         sockets::StreamProxy,
     },
-    translate::desired::{Desired, Settings, Wanted},
+    translate::{
+        desired::{Desired, Settings, Wanted},
+        planes::PlaneSettings,
+    },
 };
 use proptest::{
     collection::vec,

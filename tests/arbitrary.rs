@@ -7,8 +7,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 use anyhow::{Context as _, Result, ensure};
-use apisix_etcd_controller::model::places::Plane;
-use apisix_etcd_controller::translate::planes::PlaneSettings;
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     cluster::manifests::{self, File, Manifests},
@@ -16,7 +14,7 @@ use apisix_etcd_controller::{
         addresses::AddressSource,
         facts::{Change, Observed},
         names::{Kind, ObjectRef},
-        places::WorkId,
+        places::{Plane, WorkId},
         sockets::{Inventory, StreamProxy},
         verdicts::{Standing, Verdict},
     },
@@ -24,7 +22,10 @@ use apisix_etcd_controller::{
         conditions,
         merge::{Merging, Write, merge},
     },
-    translate::desired::{Desired, Settings, Wanted},
+    translate::{
+        desired::{Desired, Settings, Wanted},
+        planes::PlaneSettings,
+    },
 };
 use serde_json::{Value, json};
 use std::{

@@ -1,11 +1,10 @@
 //! Following a real etcd through what happens to etcds: members lost, compaction, wiped, restored from a backup.
 
-use apisix_etcd_controller::model::places::Plane;
 mod support;
 
 use anyhow::{Context as _, bail, ensure};
 use apisix_etcd_controller::{
-    model::places::{Directory, WorkId},
+    model::places::{Directory, Plane, WorkId},
     retry::RetryLimits,
     store::{
         StoreId,

@@ -11,7 +11,6 @@
 #![allow(clippy::indexing_slicing, reason = "a test that cannot go on may stop")]
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::{ids, plugins, version::ApisixVersion},
     cluster::{folder, manifests},
@@ -20,7 +19,7 @@ use apisix_etcd_controller::{
     model::{
         facts::{Change, Observed},
         names::{Kind, ObjectName, ObjectRef},
-        places::WorkId,
+        places::{Plane, WorkId},
         sockets::{Inventory, StreamProxy},
         verdicts::Verdict,
     },

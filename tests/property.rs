@@ -2,8 +2,6 @@
 //! documents and verdicts; what differs was announced; and the order of events does not matter.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on may stop")]
 
-use apisix_etcd_controller::model::places::Plane;
-use apisix_etcd_controller::translate::planes::PlaneSettings;
 use apisix_etcd_controller::{
     model::{
         addresses::{Address, AddressSource, distinct},
@@ -18,13 +16,16 @@ use apisix_etcd_controller::{
             policies::{BackendTlsPolicyFacts, PolicyTarget},
         },
         names::{Created, GATEWAY_GROUP, Kind, OWN_GROUP, ObjectName, ObjectRef},
-        places::{Directory, ServerName, WorkId},
+        places::{Directory, Plane, ServerName, WorkId},
         verdicts::{
             AttachmentRefusal, BackendFault, ClaimOutcome, ClaimVerdict, ListenerRefusal, ListenerSetVerdict,
             ListenerVerdict, Reception, RouteVerdict, Verdict,
         },
     },
-    translate::desired::{Affected, Desired, Settings, Wanted},
+    translate::{
+        desired::{Affected, Desired, Settings, Wanted},
+        planes::PlaneSettings,
+    },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use std::{

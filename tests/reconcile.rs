@@ -1,6 +1,5 @@
 //! The loop holds on a real etcd: facts in, documents and statuses out, whoever else writes and whatever breaks.
 
-use apisix_etcd_controller::model::places::Plane;
 mod support;
 
 use anyhow::{Context as _, bail, ensure};
@@ -15,6 +14,7 @@ use apisix_etcd_controller::{
     model::{
         facts::Change,
         names::{Kind, ObjectName, ObjectRef},
+        places::Plane,
     },
     reconcile::{self, Progress, Settings, Statuses},
     replica::{self, Replica},

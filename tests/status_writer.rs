@@ -1,6 +1,5 @@
 //! Statuses reach a real API server, pass its schemas, and leave what others wrote alone.
 
-use apisix_etcd_controller::model::places::Plane;
 mod support;
 
 use anyhow::{Context as _, ensure};
@@ -9,7 +8,7 @@ use apisix_etcd_controller::{
         addresses::Address,
         facts::{ParentRef, RouteKind},
         names::{GATEWAY_GROUP, Kind, ObjectName, ObjectRef, RouteRef},
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
         sockets::Footing,
         verdicts::{
             AddressProblem, AttachmentRefusal, BackendFault, BackendProblem, BackendsVerdict, ClaimOutcome,

@@ -1,12 +1,11 @@
 //! The store holds where etcd does not: silence, lost connections, and following it through them. What every store must do
 //! while it answers is in `contract.rs`.
 
-use apisix_etcd_controller::model::places::Plane;
 mod support;
 
 use anyhow::{Context as _, bail, ensure};
 use apisix_etcd_controller::{
-    model::places::{Directory, WorkId},
+    model::places::{Directory, Plane, WorkId},
     retry::RetryLimits,
     store::{
         Content, PagePlace, ReadError, Scope, Store as _,

@@ -282,13 +282,13 @@ fn sealed(instance: &str, id: &WorkId, document: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
     use crate::{
         apisix::{ids, stored},
         model::{
             certificates::Validity,
             names::{Kind, ObjectName},
             opaque::Opaque,
+            places::Plane,
         },
     };
     use serde_json::json;

@@ -79,7 +79,6 @@ pub fn inspect(id: &WorkId, key: &str, value: &[u8]) -> Inspected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
     use crate::{
         apisix::{
             documents::{self, To},
@@ -87,7 +86,7 @@ mod tests {
         },
         model::{
             names::{Kind, ObjectName},
-            places::{Port, ServerName, Slot},
+            places::{Plane, Port, ServerName, Slot},
         },
     };
 

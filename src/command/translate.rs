@@ -170,9 +170,10 @@ fn render_table(translation: &Translation, width: Option<u16>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
-    use crate::translate::planes::PlaneSettings;
-    use crate::{apisix::version::ApisixVersion, cluster::manifests::File};
+    use crate::{
+        apisix::version::ApisixVersion, cluster::manifests::File, model::places::Plane,
+        translate::planes::PlaneSettings,
+    };
 
     const GATEWAY: &str = include_str!("../../deploy/quickstart/gateway.yaml");
     const ROUTE: &str = include_str!("../../deploy/quickstart/route.yaml");

@@ -149,8 +149,10 @@ impl Packer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
-    use crate::{model::places::Directory, store::txn::Action};
+    use crate::{
+        model::places::{Directory, Plane},
+        store::txn::Action,
+    };
     use std::sync::Arc;
 
     const SMALL: Limits = Limits { operations_max: 6, bytes_max: 100_000 };

@@ -148,14 +148,13 @@ fn reports(ours: Ours<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
     use crate::{
         apisix::{
             documents::{self, To},
             ids,
             stored::inspect,
         },
-        model::places::{Directory, Port, Slot},
+        model::places::{Directory, Plane, Port, Slot},
     };
 
     const AT: Revision = Revision(7);

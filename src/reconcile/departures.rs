@@ -40,8 +40,10 @@ impl Departures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
-    use crate::{clock, model::places::Directory};
+    use crate::{
+        clock,
+        model::places::{Directory, Plane},
+    };
 
     const LINGER: Duration = Duration::from_secs(1);
 

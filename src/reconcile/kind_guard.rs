@@ -87,13 +87,12 @@ impl KindGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
     use crate::{
         apisix::{
             routing::Reach,
             stored::{Seal, ValueHash},
         },
-        model::places::{Directory, WorkId},
+        model::places::{Directory, Plane, WorkId},
         translate::desired::Document,
     };
 

@@ -71,13 +71,12 @@ pub(super) fn standing(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
     use crate::{
         apisix::{
             routing::Reach,
             stored::{Inspected, Seal},
         },
-        model::{facts::DriftPolicy, verdicts::Occupant},
+        model::{facts::DriftPolicy, places::Plane, verdicts::Occupant},
         plan::step::Unsealed,
         store::txn::Revision,
         translate::desired::Document,

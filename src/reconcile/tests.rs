@@ -1,7 +1,6 @@
 //! The loop's state without its inputs: events and answers in, transactions out, at times of the test's choosing.
 
 use super::{Answer, Metrics, Outputs, Settings, State, Statuses, Task};
-use crate::model::places::Plane;
 use crate::{
     apisix::version::ApisixVersion,
     clock,
@@ -13,7 +12,7 @@ use crate::{
     model::{
         facts::Change,
         names::{Kind, ObjectName, ObjectRef},
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
         verdicts::Standing,
         versions::CacheVersion,
     },

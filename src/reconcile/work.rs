@@ -332,8 +332,12 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
-    use crate::{clock, model::places::Directory, plan::DocumentWrite, store::txn::Action};
+    use crate::{
+        clock,
+        model::places::{Directory, Plane},
+        plan::DocumentWrite,
+        store::txn::Action,
+    };
     use std::time::Duration;
 
     const LIMITS: RetryLimits = RetryLimits::new(Duration::from_millis(100), Duration::from_secs(5));

@@ -229,11 +229,11 @@ fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::translate::planes::PlaneSettings;
     use crate::{
         apisix::documents::{Node, Scheme, upstream},
         model::names::{Kind, ObjectName},
         status::events::Severity,
+        translate::planes::PlaneSettings,
     };
     use serde_json::json;
 

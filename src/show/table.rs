@@ -182,7 +182,6 @@ fn lines(lines: impl IntoIterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
     use crate::{
         apisix::{
             documents::{Scheme, To, stream_route, upstream},
@@ -190,7 +189,7 @@ mod tests {
         },
         model::{
             names::ObjectName,
-            places::{Port, Slot},
+            places::{Plane, Port, Slot},
         },
     };
     use serde_json::json;

@@ -45,8 +45,11 @@ pub fn differences(mirror: &Mirror, listing: &Listing) -> BTreeSet<WorkId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
-    use crate::{apisix::stored::inspect, model::places::Directory, store::follow::Snapshot};
+    use crate::{
+        apisix::stored::inspect,
+        model::places::{Directory, Plane},
+        store::follow::Snapshot,
+    };
 
     fn pool(id: &str) -> WorkId {
         WorkId::new(Plane::default(), Directory::Upstreams, id)

@@ -400,8 +400,7 @@ pub fn written_by(seal: &Seal, instance: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apisix::stored::ValueHash;
-    use crate::model::places::Plane;
+    use crate::{apisix::stored::ValueHash, model::places::Plane};
 
     fn slot(id: &str) -> WorkId {
         WorkId::new(Plane::default(), Directory::StreamRoutes, id)

@@ -9,7 +9,6 @@ use super::{
     history::{Event, History, Written},
     known::Known,
 };
-use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::{
         ids::{self, SlotPlace},
@@ -18,7 +17,7 @@ use apisix_etcd_controller::{
     },
     model::{
         names::Kind,
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
     },
     status::queue::StatusUpdate,
     store::{

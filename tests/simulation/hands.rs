@@ -2,10 +2,9 @@
 //! goes in; the keys are written as they would write them.
 
 use super::{INSTANCE, PREFIX, heal::OTHER_LANE, link::Weather, replica::translation, script::World};
-use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::ids,
-    model::places::{Directory, WorkId},
+    model::places::{Directory, Plane, WorkId},
     store::{Content, PagePlace, Scope, Store as _, checkpoint::Checkpoint},
     translate::desired::{self, Desired, Wanted},
 };

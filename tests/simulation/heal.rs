@@ -2,7 +2,6 @@
 //! what the store holds go in; every difference comes out in words.
 
 use super::{CONTROLLER, INSTANCE, PREFIX, cluster::Cluster, replica::translation};
-use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::{
         ids::{self, SlotPlace},
@@ -14,7 +13,7 @@ use apisix_etcd_controller::{
     cluster::manifests,
     model::{
         facts::DriftPolicy,
-        places::{Directory, WorkId},
+        places::{Directory, Plane, WorkId},
         verdicts::{Occupant, Standing, Verdict},
     },
     status::{conditions, print::StatusPrint},

@@ -1,11 +1,10 @@
 //! One replica of the controller as a single future, that can be paused like a process, and killed.
 
 use super::{CONTROLLER, INSTANCE, PREFIX, cluster::Cluster, dice::Dice, history::History, link::Link, meter::Meter};
-use apisix_etcd_controller::model::places::Plane;
 use apisix_etcd_controller::{
     apisix::version::ApisixVersion,
     leader,
-    model::names::ObjectRef,
+    model::{names::ObjectRef, places::Plane},
     reconcile::{self, Progress, Statuses},
     replica::{self, Replica},
     retry::RetryLimits,

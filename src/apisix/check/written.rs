@@ -115,10 +115,9 @@ fn check_desc(desc: &str) -> Result<(), Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::places::Plane;
     use crate::{
         apisix::documents::{self, Node},
-        model::places::{Directory, WorkId},
+        model::places::{Directory, Plane, WorkId},
     };
 
     fn upstream_of(id: &str, instance: &str, nodes: &[(&str, u32)]) -> Result<String, Refused> {

@@ -4,13 +4,13 @@ mod certificates;
 mod worlds;
 
 use super::*;
-use crate::model::places::Plane;
 use crate::{
     apisix::{
         routing::Reach,
         stored::{Inspected, Seal, ValueHash},
     },
     clock,
+    model::places::Plane,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,14 +1,13 @@
 //! Each sentence of the mass hold, over data planes of a few hundred slots.
 
 use super::*;
-use crate::model::places::Plane;
 use crate::{
     apisix::{
         routing::Reach,
         stored::{Seal, ValueHash},
     },
     clock,
-    model::names::ObjectName,
+    model::{names::ObjectName, places::Plane},
 };
 use std::{cell::Cell, ops::Range};
 

@@ -6,10 +6,9 @@ use super::{
     follow, key_event,
     list::list,
 };
-use crate::model::places::Plane;
 use crate::{
     apisix::stored::inspect,
-    model::places::{Directory, WorkId},
+    model::places::{Directory, Plane, WorkId},
     retry::RetryLimits,
     store::{
         Content, KeyChange, Page, PagePlace, ReadError, Scope, Store, StoreId, Watch, WatchBatch,

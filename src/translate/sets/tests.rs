@@ -1,7 +1,5 @@
 //! ListenerSets whose Gateways, namespaces or selves come, go and cannot be read; each step is held to a rebuild.
 
-use crate::model::places::Plane;
-use crate::translate::planes::PlaneSettings;
 use crate::{
     apisix::{ids, version::ApisixVersion},
     model::{
@@ -10,10 +8,13 @@ use crate::{
             ListenerFacts, NamespaceFacts, Observed, ParentRef, RouteFacts, listener_sets::ListenerSetFacts,
         },
         names::{Created, GATEWAY_GROUP, Kind, ObjectName, ObjectRef},
-        places::Port,
+        places::{Plane, Port},
         verdicts::{Reception, Verdict},
     },
-    translate::desired::{Desired, Settings, Wanted},
+    translate::{
+        desired::{Desired, Settings, Wanted},
+        planes::PlaneSettings,
+    },
 };
 
 const OURS: &str = "example.com/ours";

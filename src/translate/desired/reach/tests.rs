@@ -1,8 +1,6 @@
 //! Small clusters of routes on a Gateway of many listeners, and what one change is said to reach.
 
 use super::{reached::ROUTES_LOOKED_AT, *};
-use crate::model::places::Plane;
-use crate::translate::planes::PlaneSettings;
 use crate::{
     apisix::{documents, version::ApisixVersion},
     model::{
@@ -14,9 +12,12 @@ use crate::{
             policies::{BackendTlsPolicyFacts, PolicyTarget},
         },
         names::{Created, GATEWAY_GROUP},
-        places::{Directory, Port},
+        places::{Directory, Plane, Port},
     },
-    translate::desired::{Settings, Wanted},
+    translate::{
+        desired::{Settings, Wanted},
+        planes::PlaneSettings,
+    },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use std::collections::BTreeSet;
