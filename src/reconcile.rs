@@ -128,6 +128,10 @@ struct State<K> {
     recorded: BTreeMap<Plane, Arc<str>>,
     /// Documents of data planes that have not been read yet.
     unread: BTreeSet<WorkId>,
+    /// Data planes whose documents we may not write, and when to try again.
+    resting: BTreeMap<Plane, Outage>,
+    /// Data planes that cannot be read for now.
+    unreachable: BTreeSet<Plane>,
     /// Documents that are to be deleted once their data plane is served from elsewhere.
     leaving: BTreeSet<WorkId>,
     /// When the earliest change came whose consequences have not been worked out yet.
@@ -317,6 +321,8 @@ impl<K: StatusSink> State<K> {
             following_since: BTreeMap::new(),
             recorded: BTreeMap::new(),
             unread: BTreeSet::new(),
+            resting: BTreeMap::new(),
+            unreachable: BTreeSet::new(),
             leaving: BTreeSet::new(),
             noted_since: None,
             changed_at: HashMap::new(),

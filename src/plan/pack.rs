@@ -2,7 +2,7 @@
 
 use super::{DocumentWrite, Need};
 use crate::{
-    model::places::WorkId,
+    model::places::{Plane, WorkId},
     store::txn::{Condition, Fence, Revision, Txn, Write, condition_bytes, fence_bytes, write_bytes},
 };
 use std::collections::BTreeMap;
@@ -97,6 +97,12 @@ impl Packer {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
+    }
+
+    /// The data plane of what is in.
+    #[must_use]
+    pub fn plane(&self) -> Option<Plane> {
+        self.writes.first().map(|write| write.id.plane)
     }
 
     /// Puts `writes` in, all of them or none; into an empty transaction, as many from the front as fit.

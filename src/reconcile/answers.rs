@@ -39,6 +39,7 @@ impl<K: StatusSink> State<K> {
                 }
                 self.applied(&flight.packet, revision, now);
                 self.recorded();
+                self.planes_answered(&flight.packet);
                 self.tell_heard(flight.heard, now);
             }
             LaneAnswer::Conflicted { at, current } => {
@@ -52,6 +53,14 @@ impl<K: StatusSink> State<K> {
                 self.recovered();
                 tracing::info!("a transaction without an answer was not applied, and never will be; trying again");
                 self.did_not_go(number, Mishap::Unanswered, now);
+            }
+            LaneAnswer::Refused(error) if self.rests_a_plane(number, &error, now) => {
+                let flight = self.land(number, None);
+                self.changed_at.extend(flight.changed_at);
+                for write in flight.packet.writes {
+                    self.work.add(write.id);
+                }
+                self.tell_heard(flight.heard, now);
             }
             LaneAnswer::Refused(error) => {
                 self.out_of_order(&error, now);

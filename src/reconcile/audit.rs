@@ -48,6 +48,12 @@ impl Audit {
         self.next
     }
 
+    /// What was found of data planes that are not followed any more counts no longer.
+    pub(super) fn follow(&mut self, planes: &BTreeSet<Plane>) {
+        self.agreed.retain(|plane| planes.contains(plane));
+        self.suspects.retain(|id| planes.contains(&id.plane));
+    }
+
     /// Whether a listing of this term has agreed with the mirror of a data plane.
     pub(super) fn agreed(&self, plane: Plane) -> bool {
         self.agreed.contains(&plane)

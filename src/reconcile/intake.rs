@@ -179,8 +179,18 @@ impl<K: StatusSink> State<K> {
                 self.mirror.passed(plane, revision);
                 self.count_documents();
             }
-            StoreEvent::Disconnected => drop(self.following_since.remove(&plane)),
-            StoreEvent::Reconnected => drop(self.following_since.insert(plane, now)),
+            StoreEvent::Disconnected => {
+                self.following_since.remove(&plane);
+                self.unreachable.insert(plane);
+                if !self.mirror.whole(plane) {
+                    // Nobody knows when its documents can be written.
+                    self.report.stop_waiting();
+                }
+            }
+            StoreEvent::Reconnected => {
+                self.following_since.insert(plane, now);
+                self.unreachable.remove(&plane);
+            }
         }
     }
 
@@ -204,6 +214,7 @@ impl<K: StatusSink> State<K> {
         }
         tracing::info!(%plane, %revision, n_documents, n_different = news.len(), "read etcd");
         self.following_since.insert(plane, now);
+        self.unreachable.remove(&plane);
         for news in news {
             if first {
                 self.add(news.id);

@@ -190,11 +190,12 @@ impl<K: StatusSink> State<K> {
         while *budget > 0 {
             let Some(id) = self.work.pop() else { break };
             *budget -= 1;
-            if self.waits_for_its_plane(&id) {
+            if self.waits_for_its_plane(&id, now) {
                 continue;
             }
             let alone = self.work.travels_alone(&id);
-            if alone && !packer.is_empty() {
+            // One data plane that cannot be written must not take the others down with it.
+            if !packer.is_empty() && (alone || packer.plane() != Some(id.plane)) {
                 self.work.add(id);
                 break;
             }

@@ -3,15 +3,21 @@
 //!
 //! A data plane that is left is emptied, and one that has moved to another prefix only once its documents are there.
 
-use super::State;
+use super::{Outage, State};
 use crate::{
     model::places::{Directory, Plane, WorkId},
+    plan::{order::TxnNumber, pack::Packet},
+    retry::Retry,
     status::queue::StatusSink,
-    store::checkpoint::Checkpoint,
+    store::{
+        checkpoint::Checkpoint,
+        txn::{CommitError, Ground},
+    },
     translate::desired::Wanted,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    error::Error,
     sync::Arc,
     time::Instant,
 };
@@ -26,6 +32,11 @@ impl<K: StatusSink> State<K> {
         }
         self.mirror.follow(&planes);
         self.following_since.retain(|plane, _| planes.contains(plane));
+        self.unreachable.retain(|plane| planes.contains(plane));
+        self.resting.retain(|plane, _| planes.contains(plane));
+        if let Some(leading) = self.leading_mut() {
+            leading.audit.follow(&planes);
+        }
         for plane in planes.difference(&before) {
             tracing::info!(%plane, "following a data plane");
         }
@@ -90,8 +101,8 @@ impl<K: StatusSink> State<K> {
         }
     }
 
-    /// Whether `id` has to wait: its data plane has not been read yet, or has moved and is not served elsewhere yet.
-    pub(super) fn waits_for_its_plane(&mut self, id: &WorkId) -> bool {
+    /// Whether `id` has to wait: its data plane has not been read yet or may not be written, or has moved and is not served elsewhere yet.
+    pub(super) fn waits_for_its_plane(&mut self, id: &WorkId, now: Instant) -> bool {
         if self.mirror.of(id.plane).is_none() {
             // Nobody follows it any more: there is nothing to do about it.
             self.settle(id, None);
@@ -101,11 +112,47 @@ impl<K: StatusSink> State<K> {
             self.unread.insert(id.clone());
             return true;
         }
+        if let Some(until) = self.resting.get(&id.plane).map(|outage| outage.until).filter(|until| *until > now) {
+            self.work.wake_at(id.clone(), until);
+            return true;
+        }
         if self.mirror.stored(id).is_some() && self.is_moving(id.plane) && self.wanted(id) == Wanted::Absent {
             self.leaving.insert(id.clone());
             return true;
         }
         false
+    }
+
+    /// Whether a transaction was refused because its data plane may not be written, of which there are others: then that one rests, and the
+    /// others go on. Of the one of the settings nobody can say more than that writing goes wrong.
+    pub(super) fn rests_a_plane(&mut self, number: TxnNumber, error: &CommitError, now: Instant) -> bool {
+        let forbidden = error.ground() == Some(Ground::Forbidden);
+        let plane = self.work.plane_of(number).filter(|plane| forbidden && *plane != self.desired.default_plane());
+        let Some(plane) = plane else { return false };
+        let limits = self.settings.retry;
+        let begun = || Outage { retry: Retry::new(limits), until: now, said: BTreeSet::new() };
+        let outage = self.resting.entry(plane).or_insert_with(begun);
+        if outage.said.insert("forbidden") {
+            let reason: &dyn Error = error;
+            tracing::error!(%plane, error = reason, "etcd does not let us write this data plane; the others go on, and it is tried again");
+        }
+        if outage.until <= now {
+            outage.until = now + outage.retry.next_delay();
+        }
+        self.report.stop_waiting();
+        true
+    }
+
+    /// A transaction was applied: whatever it wrote may be written.
+    pub(super) fn planes_answered(&mut self, packet: &Packet) {
+        if let Some(plane) = packet.writes.first().map(|write| write.id.plane) {
+            self.resting.remove(&plane);
+        }
+    }
+
+    /// Whether nobody knows when documents of a data plane can be written.
+    pub(super) fn in_trouble(&self, plane: Plane) -> bool {
+        self.resting.contains_key(&plane) || self.unreachable.contains(&plane) && !self.mirror.whole(plane)
     }
 
     /// Looks again at what waits to be deleted from a data plane that has moved, when that has come to be served.
@@ -124,6 +171,6 @@ impl<K: StatusSink> State<K> {
     /// Whether a data plane has moved, and not every document that is wanted in its new place is there, as far as that can be.
     fn is_moving(&self, plane: Plane) -> bool {
         let Some(to) = self.desired.moved_to(plane) else { return false };
-        !self.mirror.whole(to) || self.work.any_young_on(to) || self.unread.iter().any(|id| id.plane == to)
+        !self.mirror.whole(to) || self.work.any_unsettled_on(to) || self.unread.iter().any(|id| id.plane == to)
     }
 }

@@ -7,7 +7,7 @@ use super::{State, work::Work};
 use crate::{
     model::{
         names::{Kind, ObjectRef},
-        places::WorkId,
+        places::{Plane, WorkId},
         verdicts::{ClaimOutcome, Served, Standing, Verdict},
     },
     status::{
@@ -170,7 +170,8 @@ impl<K: StatusSink> State<K> {
                 }
                 continue;
             };
-            if self.report.patient && expected_soon(&self.work, &verdict) {
+            let in_trouble = |plane| self.in_trouble(plane);
+            if self.report.patient && expected_soon(&self.work, &verdict, &in_trouble) {
                 self.report.waiting.insert(object);
                 continue;
             }
@@ -200,8 +201,9 @@ impl<K: StatusSink> State<K> {
 
 /// Whether what the verdict depends on will be known in a moment. Not while one of its documents is in trouble: the others may
 /// be waiting for that one.
-fn expected_soon(work: &Work, verdict: &Verdict) -> bool {
-    documents_of(verdict).any(|id| work.young(id)) && !documents_of(verdict).any(|id| work.troubled(id))
+fn expected_soon(work: &Work, verdict: &Verdict, in_trouble: &dyn Fn(Plane) -> bool) -> bool {
+    documents_of(verdict).any(|id| work.young(id))
+        && !documents_of(verdict).any(|id| work.troubled(id) || in_trouble(id.plane))
 }
 
 /// The documents a status depends on.

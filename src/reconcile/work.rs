@@ -292,9 +292,14 @@ impl Work {
         self.unsettled.contains(id) && !self.troubled(id)
     }
 
-    /// Whether there is a document of a data plane of which it is too early to say that it is not in etcd yet.
-    pub(super) fn any_young_on(&self, plane: Plane) -> bool {
-        self.unsettled.iter().any(|id| id.plane == plane && !self.troubled(id))
+    /// Whether something may be to be done about a document of a data plane that is not contended.
+    pub(super) fn any_unsettled_on(&self, plane: Plane) -> bool {
+        self.unsettled.iter().any(|id| id.plane == plane && !self.contended(id))
+    }
+
+    /// The data plane that a transaction in flight writes; each writes one.
+    pub(super) fn plane_of(&self, txn: TxnNumber) -> Option<Plane> {
+        self.in_flight.get(&txn)?.packet.writes.first().map(|write| write.id.plane)
     }
 
     /// Whether writing it goes wrong for longer than a moment.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::model::link::{Login, TlsFiles};
 use connection::Connection;
-use errors::{no_space, read_error, refusal};
+use errors::{ground, read_error, refusal};
 use etcd_client::WatchOptions;
 use files::FileError;
 use std::{future::Future, time::Duration};
@@ -100,7 +100,7 @@ impl Store for EtcdStore {
         match tokio::time::timeout(waited, request).await {
             Ok(Ok(response)) => Ok(encode::decode(&txn, &response)),
             Ok(Err(error)) if refusal(&error) => {
-                Err(CommitError::Refused { n_operations, full: no_space(&error), source: error.into() })
+                Err(CommitError::Refused { n_operations, ground: ground(&error), source: error.into() })
             }
             Ok(Err(error)) => Err(CommitError::Unanswered { n_operations, waited, source: error.into() }),
             Err(elapsed) => Err(CommitError::Unanswered { n_operations, waited, source: elapsed.into() }),

@@ -12,7 +12,7 @@ pub use state::Held;
 use super::{
     Content, KeyChange, Page, PagePlace, ReadError, Scope, Store, Watch, WatchBatch,
     lease::{Claim, LeaseError, LeaseId, Leases},
-    txn::{Action, Commit, CommitError, Revision, Txn},
+    txn::{Action, Commit, CommitError, Ground, Revision, Txn},
 };
 use crate::clock;
 use parking_lot::Mutex;
@@ -201,7 +201,7 @@ impl Store for MemoryStore {
         self.with(|state, _| match refusal(&txn, state.full) {
             Some(reason) => Err(CommitError::Refused {
                 n_operations: txn.n_operations(),
-                full: reason == NO_SPACE,
+                ground: if reason == NO_SPACE { Ground::Full } else { Ground::Other },
                 source: reason.into(),
             }),
             None => Ok(state.contents.commit(&txn)),

@@ -173,6 +173,17 @@ impl Current {
     }
 }
 
+/// Why a store refuses a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ground {
+    /// It is full, and refuses every write until somebody has made room and disarmed its alarm.
+    Full,
+    /// We may not write one of the keys.
+    Forbidden,
+    /// Anything else.
+    Other,
+}
+
 /// The store gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -181,8 +192,8 @@ pub enum CommitError {
     Refused {
         /// How many operations it had.
         n_operations: usize,
-        /// Whether the store is full: it refuses every write until somebody has made room and disarmed its alarm.
-        full: bool,
+        /// Why.
+        ground: Ground,
         /// What the store said.
         #[source]
         source: BoxError,
@@ -204,9 +215,15 @@ impl CommitError {
     /// Whether the store is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
+        self.ground() == Some(Ground::Full)
+    }
+
+    /// Why it was refused, if it was.
+    #[must_use]
+    pub fn ground(&self) -> Option<Ground> {
         match self {
-            Self::Refused { full, .. } => *full,
-            Self::Unanswered { .. } => false,
+            Self::Refused { ground, .. } => Some(*ground),
+            Self::Unanswered { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use apisix_etcd_controller::store::{
     Content, Page, PagePlace, ReadError, Scope, Store, Watch, WatchBatch,
     lease::{Claim, LeaseError, LeaseId, Leases},
     memory::MemoryStore,
-    txn::{Commit, CommitError, Revision, Txn},
+    txn::{Commit, CommitError, Ground, Revision, Txn},
 };
 use parking_lot::Mutex;
 use std::{future::Future, sync::Arc, time::Duration};
@@ -190,7 +190,7 @@ impl Link {
                 let answer = self.apply(txn, known).await;
                 self.back(answer).await
             }
-            Fate::Refused => Err(CommitError::Refused { n_operations, full: false, source: lost() }),
+            Fate::Refused => Err(CommitError::Refused { n_operations, ground: Ground::Other, source: lost() }),
             Fate::Lost => Err(unanswered()),
             Fate::Unheard => {
                 let _ = self.apply(txn, known).await;

@@ -1,6 +1,7 @@
 //! What the log says while etcd refuses, or does not answer.
 
 use super::*;
+use crate::store::txn::Ground;
 use parking_lot::Mutex;
 use tracing::{
     Event, Level, Metadata, Subscriber,
@@ -67,7 +68,11 @@ impl Table {
             self.pass();
             for (number, txn) in std::mem::take(&mut self.sent) {
                 n_refused += 1;
-                let error = CommitError::Refused { n_operations: txn.n_operations(), full, source: "no space".into() };
+                let error = CommitError::Refused {
+                    n_operations: txn.n_operations(),
+                    ground: if full { Ground::Full } else { Ground::Other },
+                    source: "no space".into(),
+                };
                 self.state.answered(number, Err(error), self.now);
             }
             self.now = self.state.next_wake(self.now).unwrap_or(end);

@@ -9,7 +9,7 @@ use crate::{
         checkpoint::{Checkpoint, judge::Stop},
         control::{ControlKey, Purpose},
         records::LaneRecord,
-        txn::{Action, Current},
+        txn::{Action, Current, Ground},
     },
 };
 use std::collections::BTreeMap;
@@ -261,7 +261,11 @@ fn a_leader_that_cannot_write_gives_way_unless_etcd_is_full() {
         while table.now < end && table.role() == Role::Leading {
             table.pass();
             for (number, txn) in std::mem::take(&mut table.sent) {
-                let error = CommitError::Refused { n_operations: txn.n_operations(), full, source: "no".into() };
+                let error = CommitError::Refused {
+                    n_operations: txn.n_operations(),
+                    ground: if full { Ground::Full } else { Ground::Other },
+                    source: "no".into(),
+                };
                 table.state.task_answered(Answer::Committed(number, Err(error)), table.now);
             }
             table.now = table.state.next_wake(table.now).unwrap_or(end);

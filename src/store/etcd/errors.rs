@@ -4,7 +4,7 @@
 //! that is not known for sure counts as no answer.
 
 use super::connection::is_token_stale;
-use crate::store::ReadError;
+use crate::store::{ReadError, txn::Ground};
 use etcd_client::Error;
 
 /// How etcd says that a revision is gone (`ErrCompacted` in its `rpctypes`); the status code, OutOfRange, is also that of
@@ -36,9 +36,13 @@ pub(super) fn lease_ended(error: &Error) -> bool {
 /// How etcd says that its quota is used up (`ErrNoSpace` in its `rpctypes`).
 const NO_SPACE: &str = "database space exceeded";
 
-/// Whether etcd has no space left.
-pub(super) fn no_space(error: &Error) -> bool {
-    matches!(error, Error::GRpcStatus(status) if status.message().contains(NO_SPACE))
+/// Why etcd refused.
+pub(super) fn ground(error: &Error) -> Ground {
+    match error {
+        Error::GRpcStatus(status) if status.message().contains(NO_SPACE) => Ground::Full,
+        Error::GRpcStatus(status) if i32::from(status.code()) == PERMISSION_DENIED => Ground::Forbidden,
+        _ => Ground::Other,
+    }
 }
 
 /// Whether etcd itself said that it did not and will not do what was asked.

@@ -1,7 +1,10 @@
 //! Lanes against a model of etcd whose answers get lost, and whose unanswered transactions are applied now, later or never.
 
 use super::*;
-use crate::store::{checkpoint::tests::sample, txn::Condition};
+use crate::store::{
+    checkpoint::tests::sample,
+    txn::{Condition, Ground},
+};
 use proptest::{collection::vec, prelude::*, sample::select};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +28,7 @@ fn lanes(n: u32, found: &[(u32, Revision)], sequence: u64) -> Lanes {
 }
 
 fn refused() -> CommitError {
-    CommitError::Refused { n_operations: 2, full: false, source: "no".into() }
+    CommitError::Refused { n_operations: 2, ground: Ground::Other, source: "no".into() }
 }
 
 fn unanswered() -> CommitError {
