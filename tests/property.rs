@@ -499,6 +499,31 @@ impl Objects {
 }
 
 impl Objects {
+    /// The data plane and the port of APISIX that are an accepted listener's.
+    fn place(&self, owner: &ObjectRef, port: i64) -> (Plane, i64) {
+        let facts = |kind, name: &ObjectName| match self.0.get(&(kind, name.clone())) {
+            Some(Observed::Facts(facts)) => facts,
+            other => panic!("{kind} {name}: {other:?}"),
+        };
+        let gateway = match facts(owner.kind, &owner.name) {
+            Facts::ListenerSet(set) => {
+                let namespace = set.parent.namespace.as_ref().unwrap_or(&owner.name.namespace);
+                facts(Kind::Gateway, &ObjectName::new(namespace, &set.parent.name))
+            }
+            gateway => gateway,
+        };
+        let Facts::Gateway(gateway) = gateway else { panic!("{owner} has no Gateway") };
+        let Facts::GatewayClass(class) = facts(Kind::GatewayClass, &ObjectName::cluster(&gateway.class)) else {
+            panic!("a class of another kind")
+        };
+        let Some(parameters) = &class.parameters else { return (Plane::default(), port) };
+        let Facts::DataPlane(plane) = facts(Kind::DataPlane, &ObjectName::cluster(&parameters.name)) else {
+            panic!("a data plane of another kind")
+        };
+        let mapped = plane.port_mapping.iter().find(|mapping| mapping.gateway_port == port);
+        (Plane::of(&plane.etcd_prefix), mapped.map_or(port, |mapping| mapping.apisix_port))
+    }
+
     /// The listeners of a Gateway or a ListenerSet.
     fn listeners(&self, owner: &ObjectRef) -> &[ListenerFacts] {
         let observed = self.0.get(&(owner.kind, owner.name.clone()));
@@ -599,9 +624,10 @@ impl Said {
         })
     }
 
-    /// The certificate that APISIX finds for a name: that of the name, else of the longest wildcard, which must be of one label.
-    fn certificate_for(&self, name: &str) -> Option<serde_json::Value> {
-        let values = self.documents.keys().filter(|id| id.directory == Directory::Ssls).filter_map(|id| self.value(id));
+    /// The certificate that APISIX finds for a name on a data plane: that of the name, else of the longest wildcard, which must be of one label.
+    fn certificate_for(&self, plane: Plane, name: &str) -> Option<serde_json::Value> {
+        let ids = self.documents.keys().filter(|id| id.plane == plane && id.directory == Directory::Ssls);
+        let values = ids.filter_map(|id| self.value(id));
         let of = |value: &serde_json::Value| value["snis"][0].as_str().unwrap().to_owned();
         let covers = |sni: &str| sni == name || sni.strip_prefix('*').is_some_and(|tail| name.ends_with(tail));
         let best =
@@ -779,7 +805,7 @@ proptest! {
             }
             let value: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
             if id.directory == Directory::StreamRoutes {
-                let matched = (value["server_port"].as_u64().unwrap(), value["sni"].as_str().map(str::to_owned));
+                let matched = (id.plane, value["server_port"].as_u64().unwrap(), value["sni"].as_str().map(str::to_owned));
                 prop_assert!(slots.insert(matched), "two slots of one name on one port");
             }
             if let Some(pool) = &document.pool {
@@ -812,7 +838,7 @@ proptest! {
             let Some((id, held)) = covering.iter().find_map(|name| documents.get(&(port, name.clone()))) else { continue };
             prop_assert!(
                 !held || claims(&desired, id).contains(listener),
-                "{asked} on {port} is {listener:?}'s and gets to {id}, claimed through {:?}", claims(&desired, id)
+                "{asked} on {port:?} is {listener:?}'s and gets to {id}, claimed through {:?}", claims(&desired, id)
             );
         }
     }
@@ -828,8 +854,10 @@ proptest! {
             prop_assert!(takes(&listener.protocol, route.kind), "{} at {}", route, owner);
             match &claim.outcome {
                 ClaimOutcome::Holds { slot, pool, certificate } => {
+                    let (plane, port) = objects.place(&owner, listener.port);
+                    prop_assert_eq!((slot.plane, pool.plane), (plane, plane));
                     let Some((slot, pool_value)) = said.value(slot).zip(said.value(pool)) else { continue };
-                    prop_assert_eq!(slot["server_port"].as_i64(), Some(listener.port));
+                    prop_assert_eq!(slot["server_port"].as_i64(), Some(port));
                     prop_assert_eq!(slot["upstream_id"].as_str(), Some(&*pool.id));
                     let scheme = if route.kind == Kind::UdpRoute { "udp" } else { "tcp" };
                     prop_assert_eq!(pool_value["scheme"].as_str(), Some(scheme));
@@ -862,7 +890,7 @@ proptest! {
             let (Some(tls), Some(certificate), Some(_)) = (ends, certificate, said.value(slot)) else { continue };
             let Some(shown) = said.value(certificate) else { continue };
             let Some(name) = &claim.hostname else { continue };
-            let first = said.certificate_for(name.as_str()).map(|value| value["cert"].clone());
+            let first = said.certificate_for(certificate.plane, name.as_str()).map(|value| value["cert"].clone());
             prop_assert_eq!(first.as_ref(), Some(&shown["cert"]), "what APISIX shows for {}", name);
             let own = tls.certificates.iter().filter_map(|reference| objects.certificate(reference, &owner.name.namespace));
             prop_assert!(own.clone().any(|pair| shown["cert"] == *pair.certificate()), "{} at {}: {}", name, owner, shown);
@@ -889,10 +917,11 @@ proptest! {
                     .collect();
                 prop_assert_eq!(usize::try_from(listener.attached_routes).unwrap(), attached.len());
                 if listener.refusal.is_none() && served {
-                    let protocol = protocols.entry(facts.port).or_insert(&facts.protocol);
+                    let place = objects.place(name, facts.port);
+                    let protocol = protocols.entry(place).or_insert(&facts.protocol);
                     prop_assert_eq!(*protocol, &facts.protocol, "port {}", facts.port);
                     let hostname = facts.hostname.as_deref().and_then(ServerName::of);
-                    prop_assert!(hostnames.insert((facts.port, hostname)), "port {} has two listeners", facts.port);
+                    prop_assert!(hostnames.insert((place, hostname)), "port {} has two listeners", facts.port);
                 }
             }
         }
@@ -1061,7 +1090,8 @@ proptest! {
 /// Names that a client may ask for.
 const ASKED: [&str; 6] = ["a.example", "b.a.example", "x.a.example", "x.example", "c.test", "d.test"];
 
-type Named = (i64, Option<ServerName>);
+/// A data plane, a port of it, and a server name.
+type Named = ((Plane, i64), Option<ServerName>);
 
 /// Every listener that is accepted, by port and hostname, as its Gateway or ListenerSet and its name.
 fn accepted_listeners(desired: &Desired, objects: &Objects) -> BTreeMap<Named, (ObjectRef, Arc<str>)> {
@@ -1070,7 +1100,7 @@ fn accepted_listeners(desired: &Desired, objects: &Objects) -> BTreeMap<Named, (
         for (verdict, facts) in listeners.iter().zip(objects.listeners(owner)) {
             if served && verdict.refusal.is_none() && &*facts.protocol == "TLS" {
                 let hostname = facts.hostname.as_deref().and_then(ServerName::of);
-                accepted.insert((facts.port, hostname), (owner.clone(), facts.name.clone()));
+                accepted.insert((objects.place(owner, facts.port), hostname), (owner.clone(), facts.name.clone()));
             }
         }
     }
@@ -1086,7 +1116,7 @@ fn routes_by_port_and_name(desired: &Desired) -> BTreeMap<Named, (WorkId, bool)>
         let Wanted::Document(document) = desired.wanted(&id) else { continue };
         let value: serde_json::Value = serde_json::from_slice(&document.bytes).unwrap();
         let name = value["sni"].as_str().map(|name| ServerName::of(name).unwrap());
-        routes.insert((value["server_port"].as_i64().unwrap(), name), (id, document.pool.is_some()));
+        routes.insert(((id.plane, value["server_port"].as_i64().unwrap()), name), (id, document.pool.is_some()));
     }
     routes
 }

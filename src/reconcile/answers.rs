@@ -38,6 +38,7 @@ impl<K: StatusSink> State<K> {
                     self.metrics.propagated(now.saturating_duration_since(changed_at));
                 }
                 self.applied(&flight.packet, revision, now);
+                self.recorded();
                 self.tell_heard(flight.heard, now);
             }
             LaneAnswer::Conflicted { at, current } => {

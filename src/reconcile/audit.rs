@@ -74,7 +74,9 @@ impl<K: StatusSink> State<K> {
         let Some(leading) = self.leading().filter(|leading| leading.term == *term) else { return };
         let told = leading.audit.told.clone();
         let grace = self.settings.audit_grace;
-        let (mut different, mut agreed, mut all) = (BTreeSet::new(), BTreeSet::new(), true);
+        let (mut different, mut agreed) = (BTreeSet::new(), BTreeSet::new());
+        // One that has been read since the look began is looked at soon.
+        let mut all = self.mirror.told().keys().all(|plane| told.contains_key(plane));
         for (plane, answer) in answers {
             let (store, listing) = match answer {
                 Ok(found) => found,
@@ -103,8 +105,7 @@ impl<K: StatusSink> State<K> {
         let Some(leading) = self.leading_mut() else { return };
         leading.audit.agreed.extend(agreed);
         if different.is_empty() {
-            let next = now + if all { self.settings.audit_interval } else { grace };
-            return self.look_again(next, BTreeSet::new());
+            return self.look_again(now + if all { self.settings.audit_interval } else { grace }, BTreeSet::new());
         }
         let missed = different.intersection(&leading.audit.suspects).count();
         if missed > 0 {
@@ -114,6 +115,13 @@ impl<K: StatusSink> State<K> {
             return self.look_again(now + grace, BTreeSet::new());
         }
         self.look_again(now + grace, different);
+    }
+
+    /// A data plane has been read that no look was about.
+    pub(super) fn audit_soon(&mut self, now: Instant) {
+        if let Some(leading) = self.leading_mut() {
+            leading.audit.next = leading.audit.next.map(|_| now);
+        }
     }
 
     /// Has the control keys read anew.

@@ -66,9 +66,11 @@ impl<K: StatusSink> State<K> {
     pub(super) fn prefixes(&self) -> BTreeMap<Arc<str>, Arc<str>> {
         let wanted: BTreeMap<Plane, Arc<str>> = self.desired.named_planes().collect();
         let holds = |plane: Plane| self.mirror.of(plane).is_none_or(|mirror| !mirror.whole() || mirror.holds_ours());
-        let left = self.recorded.iter().filter(|(plane, _)| !wanted.contains_key(plane) && holds(**plane));
-        let left = left.map(|(plane, name)| (*plane, Arc::clone(name)));
-        wanted.clone().into_iter().chain(left).map(|(plane, name)| (plane.prefix().into(), name)).collect()
+        let carried = self.leading().and_then(|leading| leading.record.as_ref()).map(|record| &record.prefixes);
+        let carried = carried.into_iter().flatten().map(|(prefix, name)| (Plane::of(prefix), name));
+        let left = carried.filter(|(plane, _)| !wanted.contains_key(plane) && holds(*plane));
+        let left: Vec<_> = left.map(|(plane, name)| (plane, Arc::clone(name))).collect();
+        wanted.into_iter().chain(left).map(|(plane, name)| (plane.prefix().into(), name)).collect()
     }
 
     /// A data plane has been read for the first time.
@@ -84,6 +86,7 @@ impl<K: StatusSink> State<K> {
             self.look_at_unsealed();
             self.settle_changes(now);
             self.hold_what_the_start_would_stop(plane, now);
+            self.audit_soon(now);
         }
     }
 

@@ -58,6 +58,7 @@ const SERVICE: &str = include_str!("../../deploy/quickstart/service.yaml");
 
 mod certificates;
 mod outages;
+mod planes;
 mod statuses;
 mod strangers;
 mod strays;
@@ -194,23 +195,23 @@ impl Table {
                     Task::ReadLanes(term) => {
                         self.state.task_answered(Answer::Lanes(term, Ok(self.records.clone())), self.now);
                     }
-                    Task::List(term, _) => {
-                        let mirror = &self.state.mirror;
-                        let revision = mirror.told()[&Plane::default()];
-                        let key = |(id, known): (&WorkId, Known)| match known {
-                            Known::Present(written) => Some((id.clone(), written)),
-                            Known::Absent(_) => None,
-                        };
-                        let keys = mirror.known().filter_map(key).collect();
-                        let listing = Listing { revision, keys };
-                        self.state.task_answered(
-                            Answer::Listed(term, vec![(Plane::default(), Ok((StoreId(0), listing)))]),
-                            self.now,
-                        );
+                    Task::List(term, planes) => {
+                        let listed = planes.into_iter().map(|plane| (plane, Ok((StoreId(0), self.listing(plane)))));
+                        self.state.task_answered(Answer::Listed(term, listed.collect()), self.now);
                     }
                 }
             }
         }
+    }
+
+    /// What the mirror knows of a data plane is what etcd lists.
+    fn listing(&self, plane: Plane) -> Listing {
+        let mirror = self.state.mirror.of(plane).unwrap();
+        let key = |(id, known): (&WorkId, Known)| match known {
+            Known::Present(written) => Some((id.clone(), written)),
+            Known::Absent(_) => None,
+        };
+        Listing { revision: mirror.told().unwrap_or_default(), keys: mirror.known().filter_map(key).collect() }
     }
 
     /// Answers all that was sent: not at all.
