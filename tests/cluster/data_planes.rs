@@ -5,13 +5,20 @@ use super::{
     documents::Documents,
     objects::{CLASS, gateway, route, service},
     scene::Scene,
-    support::{binaries, etcd::Written, kubernetes::Named},
+    support::{
+        binaries::{self, Binary},
+        etcd::{Etcd, Setup, Written},
+        kubernetes::Named,
+        process::folder,
+        servers::{Servers, shared},
+    },
 };
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::Command,
+    sync::Arc,
 };
 
 const ACCEPTED: &[(&str, &str)] = &[("Accepted", "True/Accepted")];
@@ -447,4 +454,106 @@ async fn what_a_class_turns_away_from_is_emptied() -> anyhow::Result<()> {
     scene.delete("GatewayClass", &name).await?;
     scene.servers.kubernetes.gone(&scene.object("GatewayClass", &name)).await?;
     scene.emptied_below("one").await
+}
+
+/// Lets the role of the controller do `what` below a prefix.
+async fn grant(etcd: &Etcd, prefix: &str, what: fn(Vec<u8>) -> etcd_client::Permission) -> anyhow::Result<()> {
+    let permission = what(format!("{prefix}/").into_bytes()).with_prefix();
+    etcd.client().await?.role_grant_permission("us", permission).await?;
+    Ok(())
+}
+
+/// A scene with an etcd of its own, whose controller may read and write the prefixes of the settings and `old`; one route is served
+/// below `old`. With it the folder of its password.
+async fn with_rights(hint: &str) -> anyhow::Result<(Scene, Documents, tempfile::TempDir)> {
+    let kubernetes = shared().await?.kubernetes;
+    let setup = Setup { tls: None, arguments: vec!["--bcrypt-cost=4".to_owned()] };
+    let etcd = Arc::new(Etcd::start_as(Binary::Etcd36, &setup).await?);
+    let servers = Servers { kubernetes, etcd: etcd.clone() };
+    let place = servers.place(hint).await?;
+    let mut client = etcd.client().await?;
+    client.user_add("us", "pass", None).await?;
+    client.role_add("us").await?;
+    client.user_grant_role("us", "us").await?;
+    let room = place.etcd_prefix.strip_suffix("/apisix").context("a place's prefix ends in apisix")?.to_owned();
+    for prefix in [&place.etcd_prefix, &place.control_prefix, &format!("{room}/old")] {
+        grant(&etcd, prefix, etcd_client::Permission::read_write).await?;
+    }
+    etcd.turn_authentication_on("root").await?;
+    let files = folder()?;
+    let password = files.path().join("password");
+    std::fs::write(&password, "pass")?;
+    let more = ["--etcd-user", "us", "--etcd-password-file", password.to_str().context("a path is text")?];
+    let scene = Scene::start(servers, place, &more)?;
+
+    scene.apply_plane("edge", json!({"etcdPrefix": scene.prefix("old")})).await?;
+    scene.apply(CLASS.to_owned() + &class("edge") + &service("web", &["10.0.0.1"])).await?;
+    scene.apply(gateway_on("edge", "edge", &[("one", 9100)]) + &route_at("app", &[("edge", "one")])).await?;
+    let before = scene.served_below("old", 9100, "app").await?;
+    scene.route_says("app", "one", SERVED).await?;
+    Ok((scene, before, files))
+}
+
+#[tokio::test]
+async fn documents_stay_while_the_other_prefix_cannot_be_read_and_other_data_planes_do_not_wait() -> anyhow::Result<()>
+{
+    let (mut scene, before, _files) = with_rights("unread").await?;
+    let revision = scene.revision().await?;
+    scene.apply_plane("edge", json!({"etcdPrefix": scene.prefix("new")})).await?;
+    scene.plane_says("edge", ACCEPTED).await?;
+    scene.history_to_fence(revision).await?;
+    ensure!(scene.below("old").await?.0 == before.0, "its documents stay");
+
+    grant(&scene.servers.etcd, &scene.prefix("new"), etcd_client::Permission::read_write).await?;
+    scene.emptied_below("old").await?;
+    let after = scene.below("new").await?;
+    moved_in_order(&scene.history_of_all(revision).await?, &scene.prefix("old"), &after, &scene.prefix("new"))?;
+    scene.route_says("app", "one", SERVED).await.map(drop)
+}
+
+#[tokio::test]
+#[ignore = "a transaction that is refused for its rights is taken for an outage of all of etcd"]
+async fn documents_stay_while_the_other_prefix_cannot_be_written_and_other_data_planes_do_not_wait()
+-> anyhow::Result<()> {
+    let (mut scene, before, _files) = with_rights("unwritten").await?;
+    let revision = scene.revision().await?;
+    grant(&scene.servers.etcd, &scene.prefix("new"), etcd_client::Permission::read).await?;
+    scene.apply_plane("edge", json!({"etcdPrefix": scene.prefix("new")})).await?;
+    scene.route_says("app", "one", &[(PROGRAMMED, "False/Pending")]).await?;
+    for _ in 0..3 {
+        scene.history_to_fence(revision).await?;
+        ensure!(scene.below("old").await?.0 == before.0, "its documents stay");
+    }
+
+    grant(&scene.servers.etcd, &scene.prefix("new"), etcd_client::Permission::read_write).await?;
+    scene.emptied_below("old").await?;
+    let after = scene.below("new").await?;
+    moved_in_order(&scene.history_of_all(revision).await?, &scene.prefix("old"), &after, &scene.prefix("new"))?;
+    scene.route_says("app", "one", SERVED).await.map(drop)
+}
+
+#[tokio::test]
+async fn another_prefix_in_the_settings_is_a_move_too() -> anyhow::Result<()> {
+    let scene = Scene::open("settings").await?;
+    let [from, to, room] = ["apisix", "new/apisix", ""].map(|name| scene.prefix(name));
+    scene.apply(CLASS.to_owned() + &service("web", &["10.0.0.1"]) + &gateway("edge", &[("tcp", 9100)])).await?;
+    scene.apply(route_at("app", &[("edge", "tcp")])).await?;
+    scene.served(9100, "app", NODES).await?;
+    scene.route_says("app", "tcp", SERVED).await?;
+
+    scene.stop().await?;
+    let revision = scene.revision().await?;
+    let mut scene = scene;
+    scene.place.etcd_prefix.clone_from(&to);
+    let scene = scene.start_again()?;
+    let after = scene.served(9100, "app", NODES).await?;
+    scene
+        .until("the old prefix to be empty", async || {
+            let held = scene.servers.etcd.under(&format!("{from}/")).await?;
+            ensure!(held.len() == PLACEHOLDERS.len(), "{:?}", held.keys());
+            Ok(())
+        })
+        .await?;
+    moved_in_order(&scene.servers.etcd.history(&room, revision).await?, &from, &after, &to)?;
+    scene.route_says("app", "tcp", SERVED).await.map(drop)
 }
