@@ -196,6 +196,8 @@ pub enum NoAddress {
 pub struct ListenerVerdict {
     /// Its name.
     pub name: Arc<str>,
+    /// The port that APISIX listens on for it, where that is another one than it asks for.
+    pub mapped: Option<Port>,
     /// Why it is not accepted, if so.
     pub refusal: Option<ListenerRefusal>,
     /// Why it may have its port, if it is accepted.

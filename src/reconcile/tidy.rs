@@ -43,7 +43,7 @@ impl<K: StatusSink> State<K> {
         let surplus = leading.lanes.surplus();
         let heard = self.control.releases().into_iter().filter(|release| !self.cleared.contains(release));
         let releases: BTreeSet<Release> = heard.take(DELETES_MAX.saturating_sub(surplus.len())).collect();
-        if surplus.is_empty() && releases.is_empty() {
+        if surplus.is_empty() && releases.is_empty() && !self.names_emptied() {
             return None;
         }
         let clear = |release: &Release| Write {
@@ -61,6 +61,13 @@ impl<K: StatusSink> State<K> {
             leading.tidying = Some(Tidying { number, releases });
         }
         Some((number, txn))
+    }
+
+    /// Whether the record names a data plane that has been emptied, and nothing is under way that would say so.
+    fn names_emptied(&self) -> bool {
+        let record = self.leading().and_then(|leading| leading.record.as_ref());
+        let more = record.filter(|record| record.prefixes.len() > self.desired.planes().count());
+        more.is_some_and(|record| self.work.n_in_flight() == 0 && record.prefixes != self.prefixes())
     }
 
     /// A transaction that tidied up was applied, or lost (then what is left of releases is told by the watch); `None`: it has

@@ -119,6 +119,7 @@ fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
     let kind = |kind: &str| RouteKind { group: GATEWAY_GROUP.into(), kind: kind.into() };
     ListenerVerdict {
         name: name.into(),
+        mapped: None,
         refusal,
         footing: Footing::Listening,
         supported_kinds: vec![kind("TCPRoute")],

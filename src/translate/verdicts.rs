@@ -107,6 +107,7 @@ pub(super) fn listeners(
         let carries = refusal != Some(ListenerRefusal::ProtocolConflict);
         ListenerVerdict {
             name: Arc::clone(&listener.name),
+            mapped: listener.port.filter(|port| listener.asked_port() != Some(*port)),
             footing: listener.footing,
             refusal,
             supported_kinds: if carries { listener.supported_kinds.clone() } else { Vec::new() },

@@ -125,9 +125,6 @@ fn an_emptied_data_plane_is_in_no_record_any_more_and_not_followed() {
         table.work_off();
         table.wait();
     }
-    // The next transaction says it.
-    table.route_deleted();
-    table.work_off();
     let prefixes = table.state.prefixes();
     assert_eq!(prefixes.keys().map(|prefix| &**prefix).collect::<Vec<_>>(), ["/apisix", "/west"]);
     assert_eq!(table.followed(), [Plane::default(), west()]);

@@ -140,6 +140,7 @@ fn listener_conditions(
 ) -> Vec<Condition> {
     let ListenerVerdict {
         name: _,
+        mapped,
         refusal,
         footing,
         supported_kinds: _,
@@ -149,9 +150,13 @@ fn listener_conditions(
         overlap,
     } = verdict;
     let mut conditions = match refusal {
-        Some(refusal) => of_refused(refusal, of),
+        Some(refusal) => of_refused(refusal, *mapped, of),
         None => vec![
-            Condition::holds(ConditionType::Accepted, Reason::Accepted, "The listener is accepted."),
+            Condition::holds(
+                ConditionType::Accepted,
+                Reason::Accepted,
+                with_mapped("The listener is accepted.".to_owned(), *mapped),
+            ),
             match refused {
                 Some(kind) => {
                     Condition::fails(ConditionType::Programmed, Reason::Invalid, format!("The {kind} is not accepted."))
@@ -209,9 +214,18 @@ fn ready(footing: Footing) -> String {
     message
 }
 
+/// A message about a listener, with the port of APISIX that is meant where that is another one.
+fn with_mapped(mut message: String, mapped: Option<Port>) -> String {
+    if let Some(port) = mapped {
+        add_sentence(&mut message, format_args!("The data plane maps its port to port {port} of APISIX."));
+    }
+    message
+}
+
 /// `Accepted` and `Programmed` of a listener that is not accepted, and `Conflicted` where that is why.
-fn of_refused(refusal: &ListenerRefusal, of: Kind) -> Vec<Condition> {
+fn of_refused(refusal: &ListenerRefusal, mapped: Option<Port>, of: Kind) -> Vec<Condition> {
     let (reason, message, conflict) = why(refusal, of);
+    let message = with_mapped(message, mapped);
     // The conformance suite wants the conflict itself as the reason of Programmed.
     let programmed_reason = if conflict { reason } else { Reason::Invalid };
     let mut conditions = vec![
@@ -257,7 +271,9 @@ fn why(refusal: &ListenerRefusal, of: Kind) -> (Reason, String, bool) {
         }
         ListenerRefusal::TlsMode(mode) => {
             let why = match &**mode {
-                "Passthrough" => "APISIX passes TLS on from 3.19 on, and --apisix-version says an older one".to_owned(),
+                "Passthrough" => {
+                    "APISIX passes TLS on from 3.19 on, and this data plane is said to have an older one".to_owned()
+                }
                 _ => format!("mode {mode} is not known"),
             };
             (Reason::UnsupportedValue, format!("TLS mode {mode} is not served: {why}."), false)
@@ -302,13 +318,16 @@ fn no_socket(port: Port, need: Need, fault: &SocketFault) -> String {
         Need::Udp => socket_named(Socket::Udp),
     };
     match (instead, elsewhere.is_empty()) {
-        (None, true) => format!("APISIX listens on no port for {wanted}: add port {port} to its stream_proxy."),
+        (None, true) => format!(
+            "APISIX listens on no port for {wanted}: add port {port} to its stream_proxy, and tell the controller."
+        ),
         (None, false) => format!(
             "APISIX does not listen on port {port} for {wanted}, but on {elsewhere}: change the port, or add it to APISIX's \
-             stream_proxy."
+             stream_proxy and tell the controller."
         ),
         (Some(instead), true) => format!(
-            "APISIX listens on port {port} for {}, and on no port for {wanted}: add another port to its stream_proxy.",
+            "APISIX listens on port {port} for {}, and on no port for {wanted}: add another port to its stream_proxy, and \
+             tell the controller.",
             socket_named(instead)
         ),
         (Some(instead), false) => format!(
@@ -375,6 +394,7 @@ mod tests {
     fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
         ListenerVerdict {
             name: name.into(),
+            mapped: None,
             refusal,
             footing: Footing::Listening,
             supported_kinds: vec![RouteKind { group: GATEWAY_GROUP.into(), kind: "TCPRoute".into() }],
@@ -533,7 +553,7 @@ mod tests {
             Inventory::Known(sockets.into())
         };
         for (kinds, need, message) in [
-            (&[][..], Need::Tcp, "listens on no port for TCP without TLS: add port 9443 to its stream_proxy."),
+            (&[][..], Need::Tcp, "listens on no port for TCP without TLS: add port 9443 to its stream_proxy, and tell"),
             (
                 &[("1-9", Socket::Udp)],
                 Need::Udp,

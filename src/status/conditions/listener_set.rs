@@ -95,6 +95,7 @@ mod tests {
     fn listener(name: &str, refusal: Option<ListenerRefusal>) -> ListenerVerdict {
         ListenerVerdict {
             name: name.into(),
+            mapped: None,
             refusal,
             footing: Footing::Listening,
             supported_kinds: Vec::new(),
