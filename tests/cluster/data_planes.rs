@@ -495,7 +495,7 @@ async fn with_rights(hint: &str) -> anyhow::Result<(Scene, Documents, tempfile::
 #[tokio::test]
 async fn documents_stay_while_the_other_prefix_cannot_be_read_and_other_data_planes_do_not_wait() -> anyhow::Result<()>
 {
-    let (mut scene, before, _files) = with_rights("unread").await?;
+    let (mut scene, before, _files) = Box::pin(with_rights("unread")).await?;
     let revision = scene.revision().await?;
     scene.apply_plane("edge", json!({"etcdPrefix": scene.prefix("new")})).await?;
     scene.plane_says("edge", ACCEPTED).await?;
@@ -513,7 +513,7 @@ async fn documents_stay_while_the_other_prefix_cannot_be_read_and_other_data_pla
 #[ignore = "a transaction that is refused for its rights is taken for an outage of all of etcd"]
 async fn documents_stay_while_the_other_prefix_cannot_be_written_and_other_data_planes_do_not_wait()
 -> anyhow::Result<()> {
-    let (mut scene, before, _files) = with_rights("unwritten").await?;
+    let (mut scene, before, _files) = Box::pin(with_rights("unwritten")).await?;
     let revision = scene.revision().await?;
     grant(&scene.servers.etcd, &scene.prefix("new"), etcd_client::Permission::read).await?;
     scene.apply_plane("edge", json!({"etcdPrefix": scene.prefix("new")})).await?;
