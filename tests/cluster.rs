@@ -20,6 +20,8 @@ mod scene;
 
 #[path = "cluster/addresses.rs"]
 mod addresses;
+#[path = "cluster/data_planes.rs"]
+mod data_planes;
 #[path = "cluster/drift.rs"]
 mod drift;
 #[path = "cluster/listener_sets.rs"]

@@ -563,6 +563,31 @@ async fn a_data_planes_role_reads_its_prefix_as_apisix_asks_for_it_and_writes_no
 }
 
 #[tokio::test]
+async fn one_controller_may_write_several_prefixes_and_each_data_plane_reads_its_own() -> anyhow::Result<()> {
+    for binary in BOTH {
+        let (files, etcd) = etcd_with_roles(binary, &["--more-prefixes", "/edge,/west"]).await?;
+        // A data plane of its own for one of the others; what the controller may do is the same set.
+        let edge = ["--prefix", "/edge", "--more-prefixes", "/west,/apisix", "--data-plane-user", "edge"];
+        roles(&etcd, &files, &edge).await?;
+        let us = ("gateway-api", "controller");
+        for key in ["/apisix/upstreams/a", "/edge/ssls/a", "/west/stream_routes/", "/gateway-api-etcd/default/lanes/0"]
+        {
+            put_as(&etcd, us, key).await.with_context(|| key.to_owned())?;
+        }
+        read_as(&etcd, us, "/west/", "/west0").await?;
+        denied(put_as(&etcd, us, "/west/routes/1").await)?;
+        let (them, others) = (("apisix", "data-plane"), ("edge", "data-plane"));
+        assert_eq!(read_as(&etcd, them, "/apisix", "/apisiy").await?, 1);
+        assert_eq!(read_as(&etcd, others, "/edge", "/edgf").await?, 1);
+        for (user, from, end) in [(them, "/edge", "/edgf"), (others, "/apisix", "/apisiy"), (others, "/west", "/wesu")]
+        {
+            denied(read_as(&etcd, user, from, end).await)?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn roles_that_are_right_are_not_touched() -> anyhow::Result<()> {
     for binary in BOTH {
         let (files, etcd) = etcd_with_roles(binary, &[]).await?;
@@ -585,6 +610,8 @@ async fn roles_that_could_not_be_kept_apart_are_refused() -> anyhow::Result<()> 
     for (flags, part) in [
         (&["--control-prefix", "/apisix-control"][..], "one begins with the other"),
         (&["--prefix", "/apisix/"], "not a prefix"),
+        (&["--more-prefixes", "/edge,/apisix-west"], "of /apisix and /apisix-west one begins with the other"),
+        (&["--more-prefixes", "/edge, /west"], "' /west' is not a prefix"),
         (&["--data-plane-user", "gateway-api"], "different users"),
         (&["--instance", "A/b"], "not the name of an instance"),
         (&["--prefixx", "/a"], "no flag"),

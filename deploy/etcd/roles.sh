@@ -13,6 +13,8 @@ Makes users and roles in etcd for apisix-etcd-controller and for the APISIX data
 environment, by the name beside it.
 
   --prefix PREFIX                    the prefix that APISIX reads [/apisix]                              ROLES_PREFIX
+  --more-prefixes PREFIX,...         prefixes that other data planes of the controller read: it may
+                                     write these, too, and this data plane user may not read them        ROLES_MORE_PREFIXES
   --control-prefix PREFIX            the controller's own prefix [/gateway-api-etcd]                     ROLES_CONTROL_PREFIX
   --instance NAME                    the controller's instance [default]                                 ROLES_INSTANCE
   --controller-user NAME             user and role of the controller [gateway-api]                       ROLES_CONTROLLER_USER
@@ -31,6 +33,8 @@ Examples:
   roles.sh --controller-password-file controller.txt --data-plane-password-file apisix.txt
   ETCDCTL_ENDPOINTS=https://etcd:2379 ETCDCTL_CACERT=ca.crt roles.sh --prefix /apisix --enable-auth \
       --controller-password-file controller.txt --data-plane-password-file apisix.txt --root-password-file root.txt
+  roles.sh --prefix /edge --more-prefixes /apisix --data-plane-user apisix-edge \
+      --data-plane-password-file edge.txt --root-password-file root.txt
 USAGE
 }
 
@@ -41,6 +45,7 @@ refuse() {
 }
 
 prefix=${ROLES_PREFIX:-/apisix}
+more_prefixes=${ROLES_MORE_PREFIXES:-}
 control_prefix=${ROLES_CONTROL_PREFIX:-/gateway-api-etcd}
 instance=${ROLES_INSTANCE:-default}
 controller_user=${ROLES_CONTROLLER_USER:-gateway-api}
@@ -59,6 +64,7 @@ while [[ $# -gt 0 ]]; do
     [[ $# -ge 2 ]] || refuse "$1 needs a value, or is no flag of this: see --help"
     case $1 in
         --prefix) prefix=$2 ;;
+        --more-prefixes) more_prefixes=$2 ;;
         --control-prefix) control_prefix=$2 ;;
         --instance) instance=$2 ;;
         --controller-user) controller_user=$2 ;;
@@ -71,14 +77,25 @@ while [[ $# -gt 0 ]]; do
     shift 2
 done
 
-for text in "$prefix" "$control_prefix"; do
+IFS=, read -r -a others <<<"$more_prefixes"
+for text in "$prefix" "$control_prefix" "${others[@]}"; do
     [[ $text =~ ^(/[A-Za-z0-9_.-]+)+$ ]] || refuse "'$text' is not a prefix such as /apisix"
 done
 [[ $instance =~ ^[a-z0-9]([a-z0-9-]*[a-z0-9])?$ ]] || refuse "'$instance' is not the name of an instance"
 # A data plane reads whatever begins with its prefix.
-if [[ $control_prefix == "$prefix"* || $prefix == "$control_prefix"* ]]; then
-    refuse "of $prefix and $control_prefix one begins with the other: data planes would read the controller's own keys"
-fi
+for one in "$prefix" "${others[@]}"; do
+    if [[ $control_prefix == "$one"* || $one == "$control_prefix"* ]]; then
+        refuse "of $one and $control_prefix one begins with the other: data planes would read the controller's own keys"
+    fi
+done
+prefixes=("$prefix" "${others[@]}")
+for ((i = 0; i < ${#prefixes[@]}; i++)); do
+    for ((j = i + 1; j < ${#prefixes[@]}; j++)); do
+        if [[ ${prefixes[i]} == "${prefixes[j]}"* || ${prefixes[j]} == "${prefixes[i]}"* ]]; then
+            refuse "of ${prefixes[i]} and ${prefixes[j]} one begins with the other: a data plane would read another one's documents"
+        fi
+    done
+done
 [[ $controller_user != "$data_plane_user" ]] || refuse "controller and data planes need different users"
 for file in "$controller_password_file" "$data_plane_password_file" "$root_password_file"; do
     [[ -z $file || -s $file ]] || refuse "the password file $file is missing or empty"
@@ -169,13 +186,16 @@ revoke() {
     fi
 }
 
-# The controller reads the whole prefix: what is not its own it leaves alone, and must see for that (foreign routes on a port,
+# The controller reads each prefix whole: what is not its own it leaves alone, and must see for that (foreign routes on a port,
 # the list of plugins). It writes the three directories of its documents, their placeholders, and its instance's own keys; it
 # reads other instances' too, to know what is theirs.
 user "$controller_user" "$controller_password_file"
 role "$controller_user"
-exactly "$controller_user" "read $prefix/" "readwrite $prefix/stream_routes/" "readwrite $prefix/ssls/" \
-    "readwrite $prefix/upstreams/" "read $control_prefix/" "readwrite $control_prefix/$instance/"
+controller_rights=("read $control_prefix/" "readwrite $control_prefix/$instance/")
+for one in "${prefixes[@]}"; do
+    controller_rights+=("read $one/" "readwrite $one/stream_routes/" "readwrite $one/ssls/" "readwrite $one/upstreams/")
+done
+exactly "$controller_user" "${controller_rights[@]}"
 
 # SUBTLE: without the slash. APISIX asks for everything from the bare prefix on, and etcd refuses a range that is not
 # covered whole.
