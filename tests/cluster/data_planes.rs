@@ -499,6 +499,7 @@ async fn documents_stay_while_the_other_prefix_cannot_be_read_and_other_data_pla
     let revision = scene.revision().await?;
     scene.apply_plane("edge", json!({"etcdPrefix": scene.prefix("new")})).await?;
     scene.plane_says("edge", ACCEPTED).await?;
+    scene.route_says("app", "one", &[(PROGRAMMED, "False/Pending")]).await?;
     scene.history_to_fence(revision).await?;
     ensure!(scene.below("old").await?.0 == before.0, "its documents stay");
 
@@ -510,7 +511,6 @@ async fn documents_stay_while_the_other_prefix_cannot_be_read_and_other_data_pla
 }
 
 #[tokio::test]
-#[ignore = "a transaction that is refused for its rights is taken for an outage of all of etcd"]
 async fn documents_stay_while_the_other_prefix_cannot_be_written_and_other_data_planes_do_not_wait()
 -> anyhow::Result<()> {
     let (mut scene, before, _files) = Box::pin(with_rights("unwritten")).await?;

@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     reconcile::tests::terms::record,
-    store::{checkpoint::Checkpoint, txn::Action},
+    store::{
+        checkpoint::Checkpoint,
+        txn::{Action, Ground},
+    },
 };
 
 const CLASS: &str = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: apisix, generation: 2}\nspec: \
@@ -72,6 +75,20 @@ impl Table {
         let of = writes.filter(|write| (write.action == Action::Delete) == deleted);
         let keys = of.map(|write| write.key.to_string());
         keys.filter(|key| !key.starts_with("/control") && !key.ends_with('/')).collect()
+    }
+
+    /// Answers all that was sent: it may not be written.
+    fn forbid_all(&mut self) {
+        for (number, txn) in std::mem::take(&mut self.sent) {
+            let answer = if txn.writes.iter().any(|write| write.key.starts_with("/west/")) {
+                let (n_operations, ground) = (txn.n_operations(), Ground::Forbidden);
+                Err(CommitError::Refused { n_operations, ground, source: "no right".into() })
+            } else {
+                self.revision += 1;
+                Ok(Commit::Applied(Revision(self.revision)))
+            };
+            self.state.answered(number, answer, self.now);
+        }
     }
 
     /// Time enough for pools that are left.
@@ -167,6 +184,73 @@ fn a_data_plane_that_no_class_names_is_emptied() {
         table.wait();
     }
     assert_eq!(table.documents(), [(Plane::default(), [1, 1])]);
+}
+
+#[test]
+fn nothing_is_deleted_where_a_data_plane_was_while_the_new_place_may_not_be_written() {
+    let mut table = Table::on_edge();
+    table.reads("/west");
+    table.work_off();
+    table.is_read(west());
+    for _ in 0..5 {
+        table.pass();
+        assert_eq!(table.sent_keys(true), Vec::<String>::new());
+        table.forbid_all();
+        assert!(table.state.outage.is_none(), "other data planes do not wait");
+        table.now += Duration::from_secs(10);
+    }
+    assert_eq!(table.documents(), [(edge(), [1, 1])]);
+    for _ in 0..3 {
+        table.work_off();
+        table.wait();
+    }
+    assert_eq!(table.documents(), [(west(), [1, 1])]);
+}
+
+#[test]
+fn of_a_data_plane_that_may_not_be_written_little_is_tried_at_once() {
+    let mut table = Table::on_edge();
+    table.reads("/west");
+    table.work_off();
+    table.is_read(west());
+    table.pass();
+    assert!(!table.sent.is_empty());
+    table.forbid_all();
+    table.pass();
+    assert!(table.sent.is_empty(), "it rests");
+    assert!(table.state.next_wake(table.now).is_some(), "and is tried again");
+}
+
+#[test]
+fn no_transaction_writes_two_data_planes() {
+    let mut table = Table::settled();
+    table.reads("/edge");
+    table.changed(Kind::GatewayClass, &CLASS.replace("name: apisix,", "name: edge,"));
+    table.work_off();
+    table.is_read(edge());
+    // Everything of one is new, and everything of the other has another endpoint.
+    table.changed(Kind::Gateway, &GATEWAY.replace("gatewayClassName: apisix", "gatewayClassName: edge"));
+    table.pass();
+    assert!(!table.sent.is_empty());
+    for (_, txn) in &table.sent {
+        let of = |prefix: &str| txn.writes.iter().any(|write| write.key.starts_with(prefix));
+        assert!(!(of("/apisix/") && of("/edge/")), "{txn:?}");
+    }
+}
+
+#[test]
+fn a_route_whose_data_plane_cannot_be_read_is_told_so() {
+    let mut table = Table::on_edge();
+    let route = ObjectRef::new(Kind::TcpRoute, ObjectName::new("default", "tcp-app"));
+    table.state.report.sink().waiting.clear();
+    table.reads("/west");
+    table.work_off();
+    assert!(!table.state.report.sink().waiting.contains_key(&route), "it may be read in a moment");
+    let event = StoreEvent::Disconnected;
+    table.state.store_event(PlaneEvent { plane: west(), event }, table.now);
+    table.work_off();
+    let update = table.state.report.sink().waiting[&route].clone();
+    assert!(update.status.to_string().contains("\"reason\":\"Pending\""), "{}", update.status);
 }
 
 #[test]
