@@ -1,5 +1,6 @@
 //! What one change comes to, where a golden case shows single states: what it announces, and that the state after it is that of a
 //! rebuild. The clusters are golden inputs.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 use apisix_etcd_controller::{
     apisix::ids,

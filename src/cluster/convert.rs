@@ -29,7 +29,7 @@ pub(super) fn data_plane<L>(metadata: &Metadata<L>, spec: wire::data_planes::Dat
         etcd_prefix: spec.etcd_prefix.0,
         apisix_version: unless_empty(spec.apisix_version),
         listen: spec.listen.map(|entries| entries.into_iter().map(listen).collect()),
-        port_mapping: spec.port_mapping.into_iter().flatten().map(port_mapping).collect(),
+        port_mapping: spec.port_mapping.iter().flatten().map(port_mapping).collect(),
         stream_plugins: spec.stream_plugins.map(texts),
         addresses: spec.addresses.map(texts).unwrap_or_default(),
         publish_service: spec
@@ -42,7 +42,7 @@ fn listen(entry: wire::data_planes::Listen) -> ListenFacts {
     ListenFacts { protocol: entry.protocol.0, port: entry.port, end_port: entry.end_port }
 }
 
-fn port_mapping(entry: wire::data_planes::PortMapping) -> PortMappingFacts {
+fn port_mapping(entry: &wire::data_planes::PortMapping) -> PortMappingFacts {
     PortMappingFacts { gateway_port: entry.gateway_port, apisix_port: entry.apisix_port }
 }
 

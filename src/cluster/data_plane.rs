@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// One group of APISIX instances that read the same prefix of etcd. A GatewayClass names it in `spec.parametersRef`; its
 /// Gateways are then served there.
+#[allow(clippy::duplicated_attributes, reason = "each column has a type of its own")]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[kube(
     group = "apisix-etcd.io",

@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(settings.etcd.endpoints, ["http://e:2379"]);
         assert_eq!(settings.etcd.timeout, Duration::from_secs(5));
         assert_eq!(settings.translation.plane.version, ApisixVersion::DEFAULT);
-        assert_eq!(&*settings.translation.plane.plane.prefix(), "/apisix");
+        assert_eq!(settings.translation.plane.plane.prefix(), "/apisix");
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Board {
     pub fn next(&mut self, overview: Overview, width: Option<u16>) -> String {
         let text = match &self.shown {
             None => self.everything(&overview, width),
-            Some(shown) => self.changes(shown, &overview),
+            Some(shown) => changes(shown, &overview),
         };
         self.shown = Some(overview);
         text
@@ -153,34 +153,35 @@ impl Board {
         }
         text
     }
+}
 
-    fn changes(&self, shown: &Overview, overview: &Overview) -> String {
-        let mut text = String::new();
-        let ids: BTreeSet<&WorkId> = shown.documents.keys().chain(overview.documents.keys()).collect();
-        for id in ids {
-            let key = id.key();
-            match (shown.documents.get(id), overview.documents.get(id)) {
-                (None, Some(value)) => line(&mut text, format_args!("created {key}{}", nodes(id, value))),
-                (Some(_), None) => line(&mut text, format_args!("deleted {key}")),
-                (Some(old), Some(new)) if old != new => {
-                    line(&mut text, format_args!("changed {key}{}", nodes(id, new)));
-                }
-                (Some(_), Some(_)) | (None, None) => {}
+/// What differs between two overviews, line by line.
+fn changes(shown: &Overview, overview: &Overview) -> String {
+    let mut text = String::new();
+    let ids: BTreeSet<&WorkId> = shown.documents.keys().chain(overview.documents.keys()).collect();
+    for id in ids {
+        let key = id.key();
+        match (shown.documents.get(id), overview.documents.get(id)) {
+            (None, Some(value)) => line(&mut text, format_args!("created {key}{}", nodes(id, value))),
+            (Some(_), None) => line(&mut text, format_args!("deleted {key}")),
+            (Some(old), Some(new)) if old != new => {
+                line(&mut text, format_args!("changed {key}{}", nodes(id, new)));
             }
+            (Some(_), Some(_)) | (None, None) => {}
         }
-        let before = conditions(shown);
-        for (place, said) in conditions(overview) {
-            if before.get(&place) != Some(&said) {
-                let (Place { object, part, r#type }, Said { status, reason, message }) = (place, said);
-                let r#type = table::short(&r#type);
-                line(&mut text, format_args!("{object}{part}: {type} {status} ({reason}): {message}"));
-            }
-        }
-        for object in shown.statuses.keys().filter(|object| !overview.statuses.contains_key(object)) {
-            line(&mut text, format_args!("{object}: gone, or not ours any more"));
-        }
-        text
     }
+    let before = conditions(shown);
+    for (place, said) in conditions(overview) {
+        if before.get(&place) != Some(&said) {
+            let (Place { object, part, r#type }, Said { status, reason, message }) = (place, said);
+            let r#type = table::short(&r#type);
+            line(&mut text, format_args!("{object}{part}: {type} {status} ({reason}): {message}"));
+        }
+    }
+    for object in shown.statuses.keys().filter(|object| !overview.statuses.contains_key(object)) {
+        line(&mut text, format_args!("{object}: gone, or not ours any more"));
+    }
+    text
 }
 
 /// Which condition.

@@ -130,11 +130,11 @@ pub fn select_by_label(listeners: &[Listener]) -> bool {
 pub fn gateway(
     name: &ObjectName,
     facts: &GatewayFacts,
-    class: ClassState,
+    class: &ClassState,
     known: &Known,
     default: &PlaneSettings,
 ) -> Option<Gateway> {
-    let settings = match &class {
+    let settings = match class {
         ClassState::Foreign => return None,
         ClassState::Ours(settings) => Some(&**settings),
         ClassState::Frozen => None,

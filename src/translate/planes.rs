@@ -105,16 +105,12 @@ pub fn settle(default: &PlaneSettings, control_prefix: Option<&str>, planes: &Sh
     held.push((Arc::from(default.plane.prefix()), PrefixHolder::Default));
     for (_, name, plane) in valid {
         let overlapped = held.iter().find(|(other, _)| prefixes_overlap(plane.plane.prefix(), other));
-        let outcome = match overlapped {
-            Some((other, holder)) => Err(PlaneFault::Overlaps {
-                prefix: plane.plane.prefix().into(),
-                other: Arc::clone(other),
-                holder: holder.clone(),
-            }),
-            None => {
-                held.push((Arc::from(plane.plane.prefix()), PrefixHolder::First(Arc::clone(&name))));
-                Ok(plane)
-            }
+        let prefix: Arc<str> = plane.plane.prefix().into();
+        let outcome = if let Some((other, holder)) = overlapped {
+            Err(PlaneFault::Overlaps { prefix, other: Arc::clone(other), holder: holder.clone() })
+        } else {
+            held.push((prefix, PrefixHolder::First(Arc::clone(&name))));
+            Ok(plane)
         };
         settled.insert(name, outcome);
     }

@@ -38,10 +38,11 @@ const NO_SPACE: &str = "database space exceeded";
 
 /// Why etcd refused.
 pub(super) fn ground(error: &Error) -> Ground {
-    match error {
-        Error::GRpcStatus(status) if status.message().contains(NO_SPACE) => Ground::Full,
-        Error::GRpcStatus(status) if i32::from(status.code()) == PERMISSION_DENIED => Ground::Forbidden,
-        _ => Ground::Other,
+    let Error::GRpcStatus(status) = error else { return Ground::Other };
+    match (status.message().contains(NO_SPACE), i32::from(status.code())) {
+        (true, _) => Ground::Full,
+        (false, PERMISSION_DENIED) => Ground::Forbidden,
+        (false, _) => Ground::Other,
     }
 }
 

@@ -191,7 +191,7 @@ impl Wave {
     fn listeners_tier(&mut self, desired: &mut Desired, name: &ObjectName) {
         let now = desired.known.gateways.get(name).and_then(|facts| {
             let class = desired.class_state(&facts.class);
-            listeners::gateway(name, facts, class, &desired.known, &desired.settings.plane)
+            listeners::gateway(name, facts, &class, &desired.known, &desired.settings.plane)
         });
         self.verdict(Kind::Gateway, name);
         if now.as_ref() == desired.owners.gateways.get(name) {

@@ -257,7 +257,7 @@ fn parameters_lead_to_a_data_plane_or_say_why_not() {
     assert_eq!(of_class(Some(&plane("edge")), &planes), PlaneOf::Named("edge".into(), planes["edge"].clone().unwrap()));
     let why = |parameters: &ParametersRef| match of_class(Some(parameters), &planes) {
         PlaneOf::Unusable(problem) => problem.to_string(),
-        other => panic!("{other:?}"),
+        other @ (PlaneOf::Default | PlaneOf::Named(..)) => panic!("{other:?}"),
     };
     for (parameters, part) in [
         (

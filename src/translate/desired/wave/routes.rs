@@ -28,12 +28,11 @@ impl Wave {
             .unwrap_or_default();
 
         let before = desired.routes.remove(name);
-        let (pool_id, attachments_before, created_before, pools) = match before {
-            Some(route) => (route.pool_id, route.attachments, route.created, route.pools),
-            None => {
-                let pool = ids::pool(desired.settings.plane.plane, &desired.settings.instance, name.kind, &name.name);
-                (pool.id, Attachments::default(), Created::UNKNOWN, BTreeMap::new())
-            }
+        let (pool_id, attachments_before, created_before, pools) = if let Some(route) = before {
+            (route.pool_id, route.attachments, route.created, route.pools)
+        } else {
+            let pool = ids::pool(desired.settings.plane.plane, &desired.settings.instance, name.kind, &name.name);
+            (pool.id, Attachments::default(), Created::UNKNOWN, BTreeMap::new())
         };
         if exists {
             let route = Route { pool_id: Arc::clone(&pool_id), created, attachments: now.clone(), pools };
