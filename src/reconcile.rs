@@ -1,6 +1,6 @@
 //! The reconcile loop: what the cluster and the store tell comes in, transactions and statuses go out.
 //!
-//! One task owns everything: what should be ([`Desired`]), what is ([`Mirror`]) and the set of ids that may need work. It
+//! One task owns everything: what should be ([`Desired`]), what is ([`Mirrors`]) and the set of ids that may need work. It
 //! asks for each id what is to be done now ([`crate::plan`]), keeps a few transactions in flight, and takes their answers
 //! into the mirror. It is level-triggered: no order of events matters, and any id can be looked at any number of times.
 //! There is no fixed delay: the first change after quiet goes out at once, and while transactions are in flight changes

@@ -117,7 +117,8 @@ async fn accepted(kubernetes: &Kubernetes, named: &Named<'_>) -> anyhow::Result<
     let object = kubernetes.get(named).await?.with_context(|| format!("{named:?} is not there"))?;
     let conditions = object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
     let accepted = conditions.iter().find(|condition| condition["type"] == "Accepted");
-    let current = |condition: &&Value| condition["observedGeneration"] == object["metadata"]["generation"];
+    let generation = object.pointer("/metadata/generation");
+    let current = |condition: &&Value| condition.get("observedGeneration") == generation;
     let text = |condition: &Value| {
         let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
         format!("{}/{} {}", text("status"), text("reason"), text("message"))

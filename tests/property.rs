@@ -503,24 +503,19 @@ impl Objects {
     /// The data plane and the port of APISIX that are an accepted listener's.
     fn place(&self, owner: &ObjectRef, port: i64) -> (Plane, i64) {
         let facts = |kind, name: &ObjectName| match self.0.get(&(kind, name.clone())) {
-            Some(Observed::Facts(facts)) => facts,
-            other => panic!("{kind} {name}: {other:?}"),
+            Some(Observed::Facts(facts)) => Some(facts),
+            Some(Observed::Unreadable { .. }) | None => None,
         };
-        let gateway = match facts(owner.kind, &owner.name) {
-            Facts::ListenerSet(set) => {
-                let namespace = set.parent.namespace.as_ref().unwrap_or(&owner.name.namespace);
-                facts(Kind::Gateway, &ObjectName::new(namespace, &set.parent.name))
-            }
-            gateway => gateway,
+        let named = if let Some(Facts::ListenerSet(set)) = facts(owner.kind, &owner.name) {
+            let namespace = set.parent.namespace.as_ref().unwrap_or(&owner.name.namespace);
+            ObjectName::new(namespace, &set.parent.name)
+        } else {
+            owner.name.clone()
         };
-        let Facts::Gateway(gateway) = gateway else { panic!("{owner} has no Gateway") };
-        let Facts::GatewayClass(class) = facts(Kind::GatewayClass, &ObjectName::cluster(&gateway.class)) else {
-            panic!("a class of another kind")
-        };
+        let gateway = facts(Kind::Gateway, &named).and_then(gateway_facts).unwrap();
+        let class = facts(Kind::GatewayClass, &ObjectName::cluster(&gateway.class)).and_then(class_facts).unwrap();
         let Some(parameters) = &class.parameters else { return (Plane::default(), port) };
-        let Facts::DataPlane(plane) = facts(Kind::DataPlane, &ObjectName::cluster(&parameters.name)) else {
-            panic!("a data plane of another kind")
-        };
+        let plane = facts(Kind::DataPlane, &ObjectName::cluster(&parameters.name)).and_then(plane_facts).unwrap();
         let mapped = plane.port_mapping.iter().find(|mapping| mapping.gateway_port == port);
         (Plane::of(&plane.etcd_prefix), mapped.map_or(port, |mapping| mapping.apisix_port))
     }
@@ -647,6 +642,18 @@ impl Said {
             Some(Wanted::Absent | Wanted::Kept { otherwise: None } | Wanted::Refused(_)) | None => None,
         }
     }
+}
+
+fn gateway_facts(facts: &Facts) -> Option<&GatewayFacts> {
+    if let Facts::Gateway(facts) = facts { Some(facts) } else { None }
+}
+
+fn class_facts(facts: &Facts) -> Option<&GatewayClassFacts> {
+    if let Facts::GatewayClass(facts) = facts { Some(facts) } else { None }
+}
+
+fn plane_facts(facts: &Facts) -> Option<&DataPlaneFacts> {
+    if let Facts::DataPlane(facts) = facts { Some(facts) } else { None }
 }
 
 /// The Gateway or ListenerSet that a parentRef of a route names.

@@ -1,6 +1,6 @@
 //! The CustomResourceDefinition of DataPlane, as a type: what `deploy/kubernetes/data-planes.yaml` is generated from.
 //!
-//! Only the shape and what it says of each field; objects are decoded by [`super::decode`], which takes what no schema lets
+//! Only the shape and what it says of each field; objects are decoded by `cluster::decode`, which takes what no schema lets
 //! through (a folder has none) so that translation can say what is wrong with it.
 
 // The derived schemas are made from copies of these types, inside functions.
