@@ -44,6 +44,12 @@ fn documents(desired: &Desired) -> BTreeMap<WorkId, Wanted> {
     desired.documents().into_iter().map(|id| (id.clone(), desired.wanted(&id))).collect()
 }
 
+/// The value of a document that is wanted; empty for any other.
+fn text(desired: &Desired, id: &WorkId) -> String {
+    let value = if let Wanted::Document(document) = desired.wanted(id) { document.bytes.to_vec() } else { Vec::new() };
+    String::from_utf8(value).unwrap()
+}
+
 fn name(text: &str) -> ServerName {
     ServerName::of(text).unwrap()
 }
@@ -70,6 +76,35 @@ fn a_slot_that_stays_its_routes_is_rewritten_when_its_listener_comes_to_end_tls_
         assert_eq!(ends, next == WILDCARD);
         assert_eq!(desired.slot_certificate(&slot("a.example.com")), ends.then_some(certificate));
     }
+}
+
+#[test]
+fn the_plugins_of_a_data_plane_count_although_they_were_told_before_anybody_used_it() {
+    const CLASS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: apisix}
+spec: {controllerName: apisix-etcd.io/gateway-controller, parametersRef: {group: apisix-etcd.io, kind: DataPlane, name: edge}}
+---
+apiVersion: apisix-etcd.io/v1alpha1
+kind: DataPlane
+metadata: {name: edge}
+spec: {etcdPrefix: /edge}
+";
+    // A backend without an endpoint keeps its share, and that is refused.
+    let two = WILDCARD
+        .replace("    - {name: app, port: 8080}", "    - {name: app, port: 8080}\n    - {name: none, port: 8080}");
+    assert_ne!(two, WILDCARD);
+    let edge = Plane::of("/edge");
+    let mut desired = empty();
+    desired.note_traffic_split(edge, Some(false));
+    apply(&mut desired, &two);
+    apply(&mut desired, CLASS);
+    let pool = ids::pool(edge, "default", Kind::TlsRoute, &ObjectName::new("default", "app"));
+    assert!(text(&desired, &pool).contains("127.0.0.1"), "a dead node refuses, as nothing beside the pool can");
+    desired.note_traffic_split(edge, None);
+    desired.settle();
+    assert!(!text(&desired, &pool).contains("127.0.0.1"), "APISIX's default");
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl<K: StatusSink> State<K> {
             let affected = self.desired.set_recorded(recorded);
             self.affected(affected, None);
             self.follow_planes();
+            self.remember_envelope();
         }
     }
 
@@ -171,6 +172,6 @@ impl<K: StatusSink> State<K> {
     /// Whether a data plane has moved, and not every document that is wanted in its new place is there, as far as that can be.
     fn is_moving(&self, plane: Plane) -> bool {
         let Some(to) = self.desired.moved_to(plane) else { return false };
-        !self.mirror.whole(to) || self.work.any_unsettled_on(to) || self.unread.iter().any(|id| id.plane == to)
+        !self.mirror.whole(to) || self.work.any_unsettled_on(to)
     }
 }

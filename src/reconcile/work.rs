@@ -30,6 +30,8 @@ pub(super) struct Work {
     due: BTreeSet<WorkId>,
     /// Added and not settled since.
     unsettled: HashSet<WorkId>,
+    /// How many of these each data plane has that has any.
+    n_unsettled: BTreeMap<Plane, usize>,
     /// When to look at an id again.
     wakes: BTreeSet<(Instant, WorkId)>,
     in_flight: BTreeMap<TxnNumber, InFlight>,
@@ -101,6 +103,7 @@ impl Work {
             limits,
             due: BTreeSet::new(),
             unsettled: HashSet::new(),
+            n_unsettled: BTreeMap::new(),
             wakes: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             writing: HashMap::new(),
@@ -116,7 +119,9 @@ impl Work {
         for slot in self.starved.remove(&id).unwrap_or_default() {
             self.add(slot);
         }
-        self.unsettled.insert(id.clone());
+        if self.unsettled.insert(id.clone()) {
+            *self.n_unsettled.entry(id.plane).or_default() += 1;
+        }
         if self.resting_until(&id).is_none() {
             self.due.insert(id);
         }
@@ -129,7 +134,14 @@ impl Work {
 
     /// Nothing is to be done about `id` any more.
     pub(super) fn settle(&mut self, id: &WorkId, starved_by: Option<WorkId>) {
-        self.unsettled.remove(id);
+        if self.unsettled.remove(id)
+            && let Some(n_unsettled) = self.n_unsettled.get_mut(&id.plane)
+        {
+            *n_unsettled -= 1;
+            if *n_unsettled == 0 {
+                self.n_unsettled.remove(&id.plane);
+            }
+        }
         self.troubles.remove(id);
         if let Some(need) = starved_by {
             self.starved.entry(need).or_default().insert(id.clone());
@@ -294,7 +306,9 @@ impl Work {
 
     /// Whether something may be to be done about a document of a data plane that is not contended.
     pub(super) fn any_unsettled_on(&self, plane: Plane) -> bool {
-        self.unsettled.iter().any(|id| id.plane == plane && !self.contended(id))
+        let Some(&n_unsettled) = self.n_unsettled.get(&plane) else { return false };
+        let contended = self.troubles.keys().filter(|id| id.plane == plane && self.contended(id));
+        n_unsettled > contended.count()
     }
 
     /// The data plane that a transaction in flight writes; each writes one.

@@ -226,10 +226,7 @@ impl Desired {
     /// `None` when there is no such key: then the settings hold, else the version's default. As with [`Desired::note`], the consequences are
     /// asked for later.
     pub fn note_traffic_split(&mut self, plane: Plane, enabled: Option<bool>) {
-        let Some(state) = self.planes.of_mut(plane) else { return };
-        let before = state.splits();
-        state.traffic_split = enabled;
-        if state.splits() != before {
+        if self.planes.set_traffic_split(plane, enabled) {
             self.mark(|wave, desired| wave.recompute_pools(desired));
         }
     }

@@ -63,13 +63,20 @@ impl PlaneState {
 #[derive(Debug)]
 pub(in crate::translate) struct Planes {
     states: BTreeMap<Plane, PlaneState>,
+    /// What `{prefix}/plugins` says of the stream plugin `traffic-split`, where it is known and there is such a key: also of data planes
+    /// that are not in use.
+    traffic_split: BTreeMap<Plane, bool>,
     /// Ports that frozen objects list, with those objects. Which data plane that is about, nobody knows.
     frozen: BTreeMap<Port, BTreeSet<ObjectRef>>,
 }
 
 impl Planes {
     pub(in crate::translate) fn new(default: Arc<PlaneSettings>) -> Self {
-        Self { states: [(default.plane, PlaneState::new("".into(), default))].into(), frozen: BTreeMap::new() }
+        Self {
+            states: [(default.plane, PlaneState::new("".into(), default))].into(),
+            traffic_split: BTreeMap::new(),
+            frozen: BTreeMap::new(),
+        }
     }
 
     pub(in crate::translate) fn of(&self, plane: Plane) -> Option<&PlaneState> {
@@ -91,7 +98,21 @@ impl Planes {
 
     /// There is one more.
     pub(in crate::translate) fn begin(&mut self, name: Arc<str>, settings: Arc<PlaneSettings>) {
-        self.states.entry(settings.plane).or_insert_with(|| PlaneState::new(name, settings));
+        let traffic_split = self.traffic_split.get(&settings.plane).copied();
+        let state = |settings| PlaneState { traffic_split, ..PlaneState::new(name, settings) };
+        self.states.entry(settings.plane).or_insert_with(|| state(settings));
+    }
+
+    /// Takes in what `{prefix}/plugins` says of the stream plugin `traffic-split`; gives whether a data plane refuses shares otherwise now.
+    pub(in crate::translate) fn set_traffic_split(&mut self, plane: Plane, enabled: Option<bool>) -> bool {
+        match enabled {
+            Some(enabled) => drop(self.traffic_split.insert(plane, enabled)),
+            None => drop(self.traffic_split.remove(&plane)),
+        }
+        let Some(state) = self.states.get_mut(&plane) else { return false };
+        let before = state.splits();
+        state.traffic_split = enabled;
+        state.splits() != before
     }
 
     /// There is one less.
