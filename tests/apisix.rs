@@ -15,7 +15,12 @@ use apisix_etcd_controller::{
         documents::{self, Closed, Node, Scheme, Split, To},
         ids,
     },
-    model::places::{Directory, Plane, Port, ServerName, Slot, WorkId},
+    cluster::manifests::{File, Manifests},
+    model::{
+        facts::{Facts, Observed},
+        names::Kind,
+        places::{Directory, Plane, Port, ServerName, Slot, WorkId},
+    },
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value};
@@ -156,7 +161,20 @@ fn releases_between_those_that_were_tried_follow_the_one_before() {
     }
 }
 
-/// Documents of every golden case, with the version that the case is for.
+/// The versions that the DataPlanes of a golden case say, by prefix.
+fn versions_said(path: String, text: String) -> BTreeMap<String, String> {
+    let manifests = Manifests::of(&[File { path: path.into(), text }], "example.com/any").unwrap();
+    let planes = manifests.objects.into_iter().filter(|(kind, _)| *kind == Kind::DataPlane).flat_map(|(_, of)| of);
+    let said = planes.filter_map(|object| match object.observed {
+        Observed::Facts(Facts::DataPlane(facts)) => {
+            Some((facts.etcd_prefix.to_string(), facts.apisix_version?.to_string()))
+        }
+        Observed::Facts(_) | Observed::Unreadable { .. } => None,
+    });
+    said.collect()
+}
+
+/// Documents of every golden case, with the version that the case is for, or its DataPlane.
 fn golden() -> Vec<(PathBuf, Release, String, Value)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut all = Vec::new();
@@ -166,9 +184,12 @@ fn golden() -> Vec<(PathBuf, Release, String, Value)> {
             let Some(stem) = path.to_str().unwrap().strip_suffix(".out.json") else { continue };
             let input = fs::read_to_string(format!("{stem}.in.yaml")).unwrap();
             let version = input.lines().find_map(|line| line.strip_prefix("# apisix-version: ")).unwrap_or("3.13.0");
+            let said = versions_said(format!("{stem}.in.yaml"), input.clone());
             let output: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
             for (key, document) in output["documents"].as_object().unwrap() {
-                all.push((path.clone(), release(version.trim()), key.clone(), document.clone()));
+                let of_plane = said.iter().find(|(prefix, _)| key.starts_with(&format!("{prefix}/")));
+                let version = of_plane.map_or(version.trim(), |(_, version)| version);
+                all.push((path.clone(), release(version), key.clone(), document.clone()));
             }
         }
     }
