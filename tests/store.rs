@@ -159,7 +159,7 @@ async fn following_begins_with_everything_and_goes_on_with_changes() -> anyhow::
     ensure!(snapshot.revision >= at);
     assert_eq!(snapshot.traffic_split, Some(true));
     let [(id, revision, _)] = snapshot.documents.as_slice() else { bail!("{snapshot:?}") };
-    assert_eq!((id, *revision), (&WorkId::new(Plane::default(), Directory::Upstreams, "1"), at));
+    assert_eq!((id, *revision), (&WorkId::new(Plane::of("/follow"), Directory::Upstreams, "1"), at));
 
     let next = applied(
         &store,

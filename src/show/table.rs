@@ -6,7 +6,10 @@
 use super::overview::{Overview, Part, Places, ShownCondition, attached_routes, parts};
 use crate::{
     apisix::documents::{DEAD_NODE, Node},
-    model::names::{Kind, ObjectRef},
+    model::{
+        names::{Kind, ObjectRef},
+        places::WorkId,
+    },
     status::reasons::ConditionStatus,
 };
 use comfy_table::{ContentArrangement, Table, presets};
@@ -77,9 +80,7 @@ pub fn finished(table: &Table) -> String {
 fn add_route(table: &mut Table, route: &ObjectRef, status: &Value, places: Option<&Places>) {
     let mut name = route.to_string();
     let (mut slots, mut nodes) = match places {
-        Some(Places { slots, pool: _, nodes }) => {
-            (lines(slots.iter().map(|slot| slot.id.to_string())), lines_of(nodes))
-        }
+        Some(Places { slots, pool: _, nodes }) => (lines(slots_named(slots)), lines_of(nodes)),
         None => ("-".to_owned(), "-".to_owned()),
     };
     for (part, conditions) in parts(route, status) {
@@ -90,6 +91,12 @@ fn add_route(table: &mut Table, route: &ObjectRef, status: &Value, places: Optio
         let cells = [std::mem::take(&mut name), parent, std::mem::take(&mut slots), std::mem::take(&mut nodes)];
         table.add_row(cells.into_iter().chain([summary(&conditions)]));
     }
+}
+
+/// The ids of slots, with their prefixes where these differ.
+fn slots_named(slots: &[WorkId]) -> impl Iterator<Item = String> {
+    let differ = slots.iter().any(|slot| slots.first().is_some_and(|first| first.plane != slot.plane));
+    slots.iter().map(move |slot| if differ { format!("{} {}", slot.plane, slot.id) } else { slot.id.to_string() })
 }
 
 /// One row for the Gateway or ListenerSet, one for each listener.
@@ -227,6 +234,15 @@ mod tests {
             documents: [(slot, route.into_bytes().into()), (pool, upstream.into_bytes().into())].into(),
             statuses: [(ObjectRef::new(Kind::TcpRoute, name), status)].into(),
         }
+    }
+
+    #[test]
+    fn slots_of_several_data_planes_are_told_apart() {
+        let port = 9100.try_into().unwrap();
+        let [one, other] = [Plane::default(), Plane::of("/edge")].map(|plane| ids::port_slot(plane, port));
+        let named = |slots: &[WorkId]| slots_named(slots).collect::<Vec<_>>();
+        assert_eq!(named(&[one.clone(), other.clone()]), ["/apisix gateway-api.9100", "/edge gateway-api.9100"]);
+        assert_eq!(named(&[other]), ["gateway-api.9100"]);
     }
 
     #[test]
