@@ -41,7 +41,7 @@ use crate::{
         versions::CacheVersion,
     },
     plan::order::{Left, TxnNumber},
-    retry::Retry,
+    retry::{Retry, RetryLimits},
     status::queue::StatusSink,
     store::{
         ReadError, Store, StoreId,
@@ -162,6 +162,20 @@ struct Outage {
     until: Instant,
     /// What was said of it.
     said: BTreeSet<&'static str>,
+}
+
+impl Outage {
+    /// It begins now.
+    fn begun(limits: RetryLimits, now: Instant) -> Self {
+        Self { retry: Retry::new(limits), until: now, said: BTreeSet::new() }
+    }
+
+    /// It goes on. What was in flight together fails together: that is one failure.
+    fn goes_on(&mut self, now: Instant) {
+        if self.until <= now {
+            self.until = now + self.retry.next_delay();
+        }
+    }
 }
 
 /// What the loop wants done with the store.

@@ -10,7 +10,6 @@ use crate::{
     leader::Again,
     model::places::WorkId,
     plan::{order::TxnNumber, pack::Packet},
-    retry::Retry,
     status::queue::StatusSink,
     store::{
         lanes::LaneAnswer,
@@ -190,8 +189,7 @@ impl<K: StatusSink> State<K> {
             CommitError::Unanswered { .. } => (false, "etcd does not answer; trying again"),
         };
         let limits = self.settings.retry;
-        let outage =
-            self.outage.get_or_insert_with(|| Outage { retry: Retry::new(limits), until: now, said: BTreeSet::new() });
+        let outage = self.outage.get_or_insert_with(|| Outage::begun(limits, now));
         let reason: &dyn Error = error;
         // Once an outage: every retry says the same, for as long as it lasts.
         if outage.said.insert(what) {
@@ -199,10 +197,7 @@ impl<K: StatusSink> State<K> {
         } else {
             tracing::debug!(error = reason, "{what}");
         }
-        // What was in flight together fails together: that is one failure.
-        if outage.until <= now {
-            outage.until = now + outage.retry.next_delay();
-        }
+        outage.goes_on(now);
         if outage.retry.n_tries() > 1 {
             self.report.stop_waiting();
         }

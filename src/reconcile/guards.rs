@@ -26,7 +26,7 @@ use crate::{
     },
     translate::desired::{Desired, Wanted, reach::Serves},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Instant};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Instant};
 
 /// What a cause is considered over.
 struct Look<'a> {
@@ -128,9 +128,10 @@ impl<K: StatusSink> State<K> {
         let affected = self.desired.settle();
         self.follow_planes();
         if self.leading().is_some() {
-            let mut documents = affected.documents.clone();
+            let mut documents = Cow::Borrowed(&affected.documents);
             for plane in &affected.planes {
-                documents.extend(self.documents_of(*plane, |id| id.directory == Directory::StreamRoutes));
+                let slots = self.documents_of(*plane, |id| id.directory == Directory::StreamRoutes);
+                documents.to_mut().extend(slots);
             }
             self.consider(cause, &documents, now);
         }

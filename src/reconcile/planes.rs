@@ -7,7 +7,6 @@ use super::{Outage, State};
 use crate::{
     model::places::{Directory, Plane, WorkId},
     plan::{order::TxnNumber, pack::Packet},
-    retry::Retry,
     status::queue::StatusSink,
     store::{
         checkpoint::Checkpoint,
@@ -59,11 +58,12 @@ impl<K: StatusSink> State<K> {
     /// Takes in which data planes this instance has recorded in etcd, with the name of each: on these there may be documents of ours,
     /// also where nobody names them any more.
     pub(super) fn recorded(&mut self) {
-        let own = self.leading().and_then(|leading| leading.record.clone());
-        let record = own.or_else(|| self.control.newest().ok().flatten());
-        let Some(Checkpoint { prefixes, .. }) = record else { return };
-        let recorded: BTreeMap<Plane, Arc<str>> =
-            prefixes.into_iter().map(|(prefix, name)| (Plane::of(&prefix), name)).collect();
+        let planes = |record: &Checkpoint| -> BTreeMap<Plane, Arc<str>> {
+            record.prefixes.iter().map(|(prefix, name)| (Plane::of(prefix), Arc::clone(name))).collect()
+        };
+        let own = self.leading().and_then(|leading| leading.record.as_ref()).map(planes);
+        let newest = || self.control.newest().ok().flatten().as_ref().map(planes);
+        let Some(recorded) = own.or_else(newest) else { return };
         if recorded != self.recorded {
             self.recorded.clone_from(&recorded);
             let affected = self.desired.set_recorded(recorded);
@@ -131,15 +131,12 @@ impl<K: StatusSink> State<K> {
         let plane = self.work.plane_of(number).filter(|plane| forbidden && *plane != self.desired.default_plane());
         let Some(plane) = plane else { return false };
         let limits = self.settings.retry;
-        let begun = || Outage { retry: Retry::new(limits), until: now, said: BTreeSet::new() };
-        let outage = self.resting.entry(plane).or_insert_with(begun);
+        let outage = self.resting.entry(plane).or_insert_with(|| Outage::begun(limits, now));
         if outage.said.insert("forbidden") {
             let reason: &dyn Error = error;
             tracing::error!(%plane, error = reason, "etcd does not let us write this data plane; the others go on, and it is tried again");
         }
-        if outage.until <= now {
-            outage.until = now + outage.retry.next_delay();
-        }
+        outage.goes_on(now);
         self.report.stop_waiting();
         true
     }

@@ -329,7 +329,7 @@ impl Desired {
 
     /// The pool of a route as a data plane is to have it.
     fn pool<'a>(&self, route: &'a Route, plane: Plane) -> Option<&'a Pool> {
-        route.pools.get(&self.planes.of(plane)?.splits())
+        route.pools.get(&self.planes.splits(plane)?)
     }
 }
 

@@ -309,7 +309,8 @@ fn difference(before: &Held, now: &Held) -> Settled {
     settled
 }
 
-fn remove<V: Ord>(map: &mut BTreeMap<Port, BTreeSet<V>>, port: Port, value: &V) {
+/// Takes `value` out of the set of `port`, and the set away when nothing is left in it.
+pub(super) fn remove<V: Ord>(map: &mut BTreeMap<Port, BTreeSet<V>>, port: Port, value: &V) {
     if let Some(values) = map.get_mut(&port) {
         values.remove(value);
         if values.is_empty() {

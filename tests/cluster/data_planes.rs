@@ -492,6 +492,15 @@ async fn with_rights(hint: &str) -> anyhow::Result<(Scene, Documents, tempfile::
     Ok((scene, before, files))
 }
 
+/// The right to the new prefix is granted: what was put off since `revision` is done, in order.
+async fn moves_once_permitted(scene: &mut Scene, revision: i64) -> anyhow::Result<()> {
+    grant(&scene.servers.etcd, &scene.prefix("new"), etcd_client::Permission::read_write).await?;
+    scene.emptied_below("old").await?;
+    let after = scene.below("new").await?;
+    moved_in_order(&scene.history_of_all(revision).await?, &scene.prefix("old"), &after, &scene.prefix("new"))?;
+    scene.route_says("app", "one", SERVED).await.map(drop)
+}
+
 #[tokio::test]
 async fn documents_stay_while_the_other_prefix_cannot_be_read_and_other_data_planes_do_not_wait() -> anyhow::Result<()>
 {
@@ -502,12 +511,7 @@ async fn documents_stay_while_the_other_prefix_cannot_be_read_and_other_data_pla
     scene.route_says("app", "one", &[(PROGRAMMED, "False/Pending")]).await?;
     scene.history_to_fence(revision).await?;
     ensure!(scene.below("old").await?.0 == before.0, "its documents stay");
-
-    grant(&scene.servers.etcd, &scene.prefix("new"), etcd_client::Permission::read_write).await?;
-    scene.emptied_below("old").await?;
-    let after = scene.below("new").await?;
-    moved_in_order(&scene.history_of_all(revision).await?, &scene.prefix("old"), &after, &scene.prefix("new"))?;
-    scene.route_says("app", "one", SERVED).await.map(drop)
+    moves_once_permitted(&mut scene, revision).await
 }
 
 #[tokio::test]
@@ -522,12 +526,7 @@ async fn documents_stay_while_the_other_prefix_cannot_be_written_and_other_data_
         scene.history_to_fence(revision).await?;
         ensure!(scene.below("old").await?.0 == before.0, "its documents stay");
     }
-
-    grant(&scene.servers.etcd, &scene.prefix("new"), etcd_client::Permission::read_write).await?;
-    scene.emptied_below("old").await?;
-    let after = scene.below("new").await?;
-    moved_in_order(&scene.history_of_all(revision).await?, &scene.prefix("old"), &after, &scene.prefix("new"))?;
-    scene.route_says("app", "one", SERVED).await.map(drop)
+    moves_once_permitted(&mut scene, revision).await
 }
 
 #[tokio::test]

@@ -91,6 +91,14 @@ impl Table {
         }
     }
 
+    /// Everything that is to be done is done, also what waits for its time.
+    fn settle(&mut self) {
+        for _ in 0..3 {
+            self.work_off();
+            self.wait();
+        }
+    }
+
     /// Time enough for pools that are left.
     fn wait(&mut self) {
         self.now += Duration::from_mins(1);
@@ -125,10 +133,7 @@ fn nothing_is_deleted_where_a_data_plane_was_before_everything_is_where_it_is() 
     table.pass();
     assert_eq!(table.sent_keys(true), Vec::<String>::new(), "nobody knows yet what became of the puts");
     table.apply_all();
-    for _ in 0..3 {
-        table.work_off();
-        table.wait();
-    }
+    table.settle();
     assert_eq!(table.documents(), [(west(), [1, 1])]);
 }
 
@@ -138,10 +143,7 @@ fn an_emptied_data_plane_is_in_no_record_any_more_and_not_followed() {
     table.reads("/west");
     table.work_off();
     table.is_read(west());
-    for _ in 0..3 {
-        table.work_off();
-        table.wait();
-    }
+    table.settle();
     let prefixes = table.state.prefixes();
     assert_eq!(prefixes.keys().map(|prefix| &**prefix).collect::<Vec<_>>(), ["/apisix", "/west"]);
     assert_eq!(table.followed(), [Plane::default(), west()]);
@@ -179,10 +181,7 @@ fn documents_of_a_data_plane_that_is_missing_stay_and_are_not_written_again_when
 fn a_data_plane_that_no_class_names_is_emptied() {
     let mut table = Table::on_edge();
     table.changed(Kind::GatewayClass, GATEWAY);
-    for _ in 0..3 {
-        table.work_off();
-        table.wait();
-    }
+    table.settle();
     assert_eq!(table.documents(), [(Plane::default(), [1, 1])]);
 }
 
@@ -200,10 +199,7 @@ fn nothing_is_deleted_where_a_data_plane_was_while_the_new_place_may_not_be_writ
         table.now += Duration::from_secs(10);
     }
     assert_eq!(table.documents(), [(edge(), [1, 1])]);
-    for _ in 0..3 {
-        table.work_off();
-        table.wait();
-    }
+    table.settle();
     assert_eq!(table.documents(), [(west(), [1, 1])]);
 }
 

@@ -8,7 +8,7 @@ use crate::{
     translate::{
         certificates::{Certificates, View},
         planes::PlaneSettings,
-        ports::Ports,
+        ports::{self, Ports},
         sets::Owners,
         slots::Slots,
     },
@@ -24,8 +24,6 @@ pub(in crate::translate) struct PlaneState {
     /// The name of its DataPlane; empty for that of the settings.
     pub(in crate::translate) name: Arc<str>,
     pub(in crate::translate) settings: Arc<PlaneSettings>,
-    /// What `{prefix}/plugins` says of the stream plugin `traffic-split`; `None` where there is no such key.
-    pub(in crate::translate) traffic_split: Option<bool>,
     pub(in crate::translate) ports: Ports,
     pub(in crate::translate) slots: Slots,
     pub(in crate::translate) certificates: Certificates,
@@ -35,18 +33,11 @@ impl PlaneState {
     fn new(name: Arc<str>, settings: Arc<PlaneSettings>) -> Self {
         Self {
             name,
-            traffic_split: None,
             ports: Ports::new(settings.version),
             slots: Slots::default(),
             certificates: Certificates::new(settings.plane),
             settings,
         }
-    }
-
-    /// Whether it can refuse a share beside a pool.
-    pub(in crate::translate) fn splits(&self) -> bool {
-        let told = self.traffic_split.or(self.settings.stream.traffic_split);
-        self.settings.version.has_stream_traffic_split() && told.unwrap_or(true)
     }
 
     pub(in crate::translate) fn view<'a>(&'a self, owners: &'a Owners) -> View<'a> {
@@ -98,21 +89,24 @@ impl Planes {
 
     /// There is one more.
     pub(in crate::translate) fn begin(&mut self, name: Arc<str>, settings: Arc<PlaneSettings>) {
-        let traffic_split = self.traffic_split.get(&settings.plane).copied();
-        let state = |settings| PlaneState { traffic_split, ..PlaneState::new(name, settings) };
-        self.states.entry(settings.plane).or_insert_with(|| state(settings));
+        self.states.entry(settings.plane).or_insert_with(|| PlaneState::new(name, settings));
+    }
+
+    /// Whether a data plane can refuse a share beside a pool; `None` of one that is not in use.
+    pub(in crate::translate) fn splits(&self, plane: Plane) -> Option<bool> {
+        let PlaneSettings { version, stream, .. } = &*self.of(plane)?.settings;
+        let told = self.traffic_split.get(&plane).copied().or(stream.traffic_split);
+        Some(version.has_stream_traffic_split() && told.unwrap_or(true))
     }
 
     /// Takes in what `{prefix}/plugins` says of the stream plugin `traffic-split`; gives whether a data plane refuses shares otherwise now.
     pub(in crate::translate) fn set_traffic_split(&mut self, plane: Plane, enabled: Option<bool>) -> bool {
+        let before = self.splits(plane);
         match enabled {
             Some(enabled) => drop(self.traffic_split.insert(plane, enabled)),
             None => drop(self.traffic_split.remove(&plane)),
         }
-        let Some(state) = self.states.get_mut(&plane) else { return false };
-        let before = state.splits();
-        state.traffic_split = enabled;
-        state.splits() != before
+        self.splits(plane) != before
     }
 
     /// There is one less.
@@ -140,12 +134,7 @@ impl Planes {
         now: &BTreeSet<Port>,
     ) -> bool {
         for port in before.difference(now) {
-            if let Some(owners) = self.frozen.get_mut(port) {
-                owners.remove(owner);
-                if owners.is_empty() {
-                    self.frozen.remove(port);
-                }
-            }
+            ports::remove(&mut self.frozen, *port, owner);
         }
         for port in now.difference(before) {
             self.frozen.entry(*port).or_default().insert(owner.clone());

@@ -41,6 +41,7 @@ impl Wave {
 
     /// Takes in what a data plane is.
     fn take_up(&mut self, desired: &mut Desired, plane: Plane, name: Arc<str>, settings: Arc<PlaneSettings>) {
+        let splits = desired.planes.splits(plane);
         let Some(state) = desired.planes.of_mut(plane) else {
             desired.planes.begin(name, settings);
             // What etcd holds there was nobody's so far, or kept.
@@ -48,7 +49,6 @@ impl Wave {
             return;
         };
         state.name = name;
-        let splits = state.splits();
         let before = std::mem::replace(&mut state.settings, settings);
         if before.version != state.settings.version {
             let ports = state.ports.set_version(state.settings.version);
@@ -58,7 +58,7 @@ impl Wave {
             // Ports of frozen objects are other ones of APISIX's.
             self.affected.planes.insert(plane);
         }
-        if state.splits() != splits {
+        if desired.planes.splits(plane) != splits {
             self.recompute_pools(desired);
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     },
     translate::{
         attachments::{self, Attachments},
-        desired::{Desired, PlaneState, Route},
+        desired::{Desired, Route},
         pools::{self, Pool},
     },
 };
@@ -130,8 +130,7 @@ impl Wave {
     pub(super) fn pools_tier(&mut self, desired: &mut Desired, name: &RouteRef) {
         let Some(route) = desired.routes.get_mut(name) else { return };
         let planes = route.attachments.planes();
-        let splits: BTreeSet<bool> =
-            planes.iter().filter_map(|plane| desired.planes.of(*plane)).map(PlaneState::splits).collect();
+        let splits: BTreeSet<bool> = planes.iter().filter_map(|plane| desired.planes.splits(*plane)).collect();
         let ends_tls = route.attachments.ends_tls();
         let facts = desired.known.routes.get(name);
         let pool = |splits| Some((splits, pools::pool(name, facts?, &desired.known, splits, ends_tls)));
